@@ -1,0 +1,40 @@
+# weft's two commands for a fresh machine are `make demo` and `make test`; the
+# rest is for those who work on it. Everything that needs the kernel needs root.
+
+GO      ?= go
+VERSION ?= 0.1.0-dev
+LDFLAGS := -s -w -X github.com/weft-net/weft/daemon.software=$(VERSION)
+TOOLS   := $(GO) tool -modfile=scripts/tools/go.mod
+
+.PHONY: all build demo test unit e2e lint bench fuzz deps clean
+
+all: build
+
+build: ## build bin/weft, a static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/weft .
+
+deps: ## install the Debian packages that demo and tests need
+	scripts/deps.sh
+
+demo: deps build ## three hosts, six containers, one network; KEEP=1 leaves it up
+	scripts/demo.sh
+
+test: deps lint unit e2e ## everything that has to pass
+
+unit: ## unit, property and kernel tests, with the race detector
+	$(GO) test -race $$($(GO) list ./... | grep -v /e2e)
+
+e2e: build ## the real daemon on hosts made of namespaces
+	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -v -timeout 15m ./internal/e2e/...
+
+lint: ## gofmt, go vet, staticcheck, shellcheck
+	scripts/lint.sh $(TOOLS)
+
+bench: deps build ## speed against the raw underlay, in one run
+	scripts/bench.sh
+
+fuzz: ## each fuzz target for FUZZTIME (10s)
+	scripts/fuzz.sh $(or $(FUZZTIME),10s)
+
+clean:
+	rm -rf bin

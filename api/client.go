@@ -1,0 +1,144 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+)
+
+// answerMargin is how much earlier than the caller's own deadline the daemon is
+// asked to answer, so that it can say what it waited for.
+const answerMargin = 500 * time.Millisecond
+
+// maxAnswer bounds an answer, in bytes.
+const maxAnswer = 64 << 20
+
+// Client talks to the daemon behind a control socket. It is safe for
+// concurrent use. Its errors are, or wrap, *Error.
+type Client struct {
+	socket string
+	http   http.Client
+}
+
+// NewClient returns a client for a socket; nothing is dialled yet.
+func NewClient(socket string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}
+	return &Client{socket: socket, http: http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+}
+
+// Status asks for everything that the daemon knows.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return call[Status](ctx, c, http.MethodGet, PathStatus, nil)
+}
+
+// Attachments lists the containers on the network.
+func (c *Client) Attachments(ctx context.Context) ([]Attachment, error) {
+	return call[[]Attachment](ctx, c, http.MethodGet, PathAttachments, nil)
+}
+
+// Attach puts a container on the network.
+func (c *Client) Attach(ctx context.Context, r AttachRequest) (Attachment, error) {
+	return call[Attachment](ctx, c, http.MethodPost, PathAttach, r)
+}
+
+// Detach takes a container off the network and returns what it had.
+func (c *Client) Detach(ctx context.Context, r DetachRequest) ([]Attachment, error) {
+	return call[[]Attachment](ctx, c, http.MethodPost, PathDetach, r)
+}
+
+// Expose gives the host an address on the network and returns all it has.
+func (c *Client) Expose(ctx context.Context, r ExposeRequest) (Exposure, error) {
+	return call[Exposure](ctx, c, http.MethodPost, PathExpose, r)
+}
+
+// Hide takes addresses of Expose away and returns those that are left.
+func (c *Client) Hide(ctx context.Context, r ExposeRequest) (Exposure, error) {
+	return call[Exposure](ctx, c, http.MethodPost, PathHide, r)
+}
+
+// Token asks for the mesh's token.
+func (c *Client) Token(ctx context.Context) (Token, error) {
+	return call[Token](ctx, c, http.MethodGet, PathToken, nil)
+}
+
+// Version asks for the daemon's version.
+func (c *Client) Version(ctx context.Context) (Version, error) {
+	return call[Version](ctx, c, http.MethodGet, PathVersion, nil)
+}
+
+// Stop ends the daemon; the kernel goes on forwarding.
+func (c *Client) Stop(ctx context.Context) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, PathStop, struct{}{})
+	return err
+}
+
+// Reset removes every trace of weft from the daemon's host and ends it.
+func (c *Client) Reset(ctx context.Context, r ResetRequest) (ResetReport, error) {
+	return call[ResetReport](ctx, c, http.MethodPost, PathReset, r)
+}
+
+func call[Out any](ctx context.Context, c *Client, method, path string, in any) (out Out, err error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return out, fmt.Errorf("encode request: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://weft"+path, body)
+	if err != nil {
+		return out, fmt.Errorf("make request: %w", err)
+	}
+	if end, ok := ctx.Deadline(); ok {
+		if left := time.Until(end) - answerMargin; left > 0 {
+			req.Header.Set(HeaderTimeout, left.String())
+		}
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return out, c.explain(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return out, c.explain(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var e Error
+		if json.Unmarshal(b, &e) != nil || e.Code == "" {
+			e = Error{Code: CodeFailed, Message: fmt.Sprintf("the daemon answers %s to %s %s", resp.Status, method, path),
+				Fix: "is it of another version? `weft version` tells"}
+		}
+		return out, &e
+	}
+	if err := json.Unmarshal(b, &out); err != nil {
+		return out, fmt.Errorf("read the daemon's answer: %w", err)
+	}
+	return out, nil
+}
+
+// explain turns what went wrong on the way into what to do.
+func (c *Client) explain(err error) error {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return &Error{Code: CodeTimeout, Message: "the daemon did not answer in time", Fix: "`weft status` shows how it is; --timeout gives it longer"}
+	case errors.Is(err, context.Canceled):
+		return &Error{Code: CodeFailed, Message: "interrupted"}
+	case errors.Is(err, fs.ErrPermission):
+		return &Error{Code: CodeForbidden, Message: "this user may not use " + c.socket, Fix: "run as root or as a member of group weft"}
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return &Error{Code: CodeUnavailable, Message: "no weft daemon answers at " + c.socket, Fix: "start one with `weft launch`"}
+	}
+	return &Error{Code: CodeUnavailable, Message: fmt.Sprintf("talk to the daemon at %s: %v", c.socket, err)}
+}

@@ -1,0 +1,253 @@
+// Package api is the language spoken over the daemon's control socket: the v1
+// JSON types and the client that the command line and the container runtimes'
+// plugins share. It holds no behaviour of the daemon; the server lives in
+// package daemon.
+//
+// The schema is additive: fields are added, never renamed or removed, within v1.
+package api
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// DefaultSocket is where a daemon listens unless it is told otherwise.
+const DefaultSocket = "/run/weft/weft.sock"
+
+// HeaderTimeout carries how long a caller is willing to wait, as a Go duration.
+const HeaderTimeout = "Weft-Timeout"
+
+// Paths of the control socket's requests.
+const (
+	PathStatus      = "/v1/status"
+	PathAttachments = "/v1/attachments"
+	PathAttach      = "/v1/attach"
+	PathDetach      = "/v1/detach"
+	PathExpose      = "/v1/expose"
+	PathHide        = "/v1/hide"
+	PathToken       = "/v1/token"
+	PathVersion     = "/v1/version"
+	PathStop        = "/v1/stop"
+	PathReset       = "/v1/reset"
+)
+
+// AttachRequest asks for a container to be put on the network. It is
+// idempotent: the same container and interface get the same answer again.
+type AttachRequest struct {
+	// Container names a network namespace: its name under /run/netns, an
+	// absolute path, or a process id in decimal.
+	Container string `json:"container"`
+	// Address asks for a certain address; the zero value for any.
+	Address netip.Addr `json:"address,omitzero"`
+	// Interface is the interface's name inside; "" for eth0 where there is
+	// none yet, else eth1.
+	Interface string `json:"interface,omitempty"`
+	// NoDefaultRoute leaves the container without a default route through the
+	// bridge. One that has a default route already is never given another.
+	NoDefaultRoute bool `json:"noDefaultRoute,omitempty"`
+}
+
+// DetachRequest asks for a container to be taken off the network.
+type DetachRequest struct {
+	// Container as in AttachRequest.
+	Container string `json:"container"`
+	// Address limits the request to one address; the zero value for all.
+	Address netip.Addr `json:"address,omitzero"`
+}
+
+// Attachment is one container interface on the network.
+type Attachment struct {
+	// Container is the reference that it was attached by.
+	Container string `json:"container"`
+	// Address with the prefix length of the whole range.
+	Address   netip.Prefix `json:"address"`
+	Gateway   netip.Addr   `json:"gateway"`
+	MAC       string       `json:"mac"`
+	Interface string       `json:"interface"`
+	// HostInterface is the end of the veth pair on the bridge.
+	HostInterface string `json:"hostInterface"`
+	// NetNS is the absolute path of the network namespace.
+	NetNS string `json:"netns"`
+	MTU   int    `json:"mtu"`
+	// State is "attached", or "gone" for one whose namespace has vanished and
+	// whose address is about to be freed.
+	State string    `json:"state"`
+	Since time.Time `json:"since"`
+}
+
+// ExposeRequest names an address of the host on the network, for expose and
+// hide; the zero value for any (expose) or all (hide).
+type ExposeRequest struct {
+	Address netip.Addr `json:"address,omitzero"`
+}
+
+// Exposure lists the addresses by which the host is on the network.
+type Exposure struct {
+	Addresses []netip.Prefix `json:"addresses"`
+}
+
+// Status is what `weft status` shows.
+type Status struct {
+	Version Version       `json:"version"`
+	Self    Peer          `json:"self"`
+	Mesh    Mesh          `json:"mesh"`
+	Peers   []Peer        `json:"peers"`
+	IPAM    IPAM          `json:"ipam"`
+	Bridge  Bridge        `json:"bridge"`
+	Links   []Link        `json:"links"`
+	Targets []Target      `json:"targets"`
+	Health  []Warning     `json:"health"`
+	Exposed []netip.Addr  `json:"exposed"`
+	Refused []Refusal     `json:"refused"`
+	Attach  AttachSummary `json:"attachments"`
+	Started time.Time     `json:"started"`
+}
+
+// Degraded tells whether any warning says that something does not work.
+func (s Status) Degraded() bool {
+	for _, w := range s.Health {
+		if w.Severity == SeverityError {
+			return true
+		}
+	}
+	return false
+}
+
+// Mesh says which mesh this is.
+type Mesh struct {
+	ID uuid.UUID `json:"id"`
+	// GossipEncrypted and TrafficEncrypted say what a stranger on the
+	// underlay can read.
+	GossipEncrypted  bool `json:"gossipEncrypted"`
+	TrafficEncrypted bool `json:"trafficEncrypted"`
+	// Encap is the name of the transport: "vxlan".
+	Encap string `json:"encap"`
+	VNI   uint32 `json:"vni,omitempty"`
+}
+
+// Peer is one member of the mesh as this host sees it.
+type Peer struct {
+	ID       uuid.UUID        `json:"id"`
+	Name     string           `json:"name"`
+	Self     bool             `json:"self,omitempty"`
+	State    string           `json:"state"` // alive, failed, departed
+	Gossip   []netip.AddrPort `json:"gossip"`
+	Underlay []netip.Addr     `json:"underlay"`
+	Gateway  netip.Addr       `json:"gateway,omitzero"`
+	Prefixes []netip.Prefix   `json:"prefixes"`
+	Version  uint64           `json:"recordVersion"`
+	Software string           `json:"software"`
+	Since    time.Time        `json:"since,omitzero"`
+}
+
+// IPAM is the address plan as this host sees it.
+type IPAM struct {
+	Range     netip.Prefix `json:"range"`
+	BlockBits int          `json:"blockBits"`
+	Blocks    int          `json:"blocks"`
+	Unowned   int          `json:"unownedBlocks"`
+	Shares    []Share      `json:"shares"`
+	// Used counts the addresses that this host has given out.
+	Used int `json:"used"`
+	// Free counts the addresses that this host can give without asking.
+	Free int `json:"free"`
+	// CutOff lists addresses in use here whose block another peer holds too.
+	CutOff []netip.Addr `json:"cutOff,omitempty"`
+}
+
+// Share is the part of the range that one peer holds.
+type Share struct {
+	ID       uuid.UUID      `json:"id"`
+	Name     string         `json:"name"`
+	Blocks   int            `json:"blocks"`
+	Prefixes []netip.Prefix `json:"prefixes"`
+}
+
+// Bridge is the host's side of the containers' network.
+type Bridge struct {
+	Name    string       `json:"name"`
+	Gateway netip.Prefix `json:"gateway"`
+	MAC     string       `json:"mac"`
+	MTU     int          `json:"mtu"`
+}
+
+// Link is the way to one other peer.
+type Link struct {
+	Peer      uuid.UUID  `json:"peer"`
+	Name      string     `json:"name"`
+	Transport string     `json:"transport"`
+	Underlay  netip.Addr `json:"underlay"`
+	Device    string     `json:"device"`
+	MTU       int        `json:"mtu"`
+	Encrypted bool       `json:"encrypted"`
+	// Reason says why there is no usable link; "" if there is one.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Target is an address that this host was told to join.
+type Target struct {
+	Address   string    `json:"address"`
+	Connected bool      `json:"connected"`
+	LastError string    `json:"lastError,omitempty"`
+	NextTry   time.Time `json:"nextTry,omitzero"`
+}
+
+// Refusal is a host that was refused entry to the mesh.
+type Refusal struct {
+	From   string    `json:"from"`
+	Code   string    `json:"code"`
+	Reason string    `json:"reason"`
+	Last   time.Time `json:"last"`
+	Count  int       `json:"count"`
+}
+
+// AttachSummary counts the containers on this host.
+type AttachSummary struct {
+	Attached int `json:"attached"`
+	Gone     int `json:"gone"`
+}
+
+// Severities of a Warning.
+const (
+	SeverityError   = "error"   // something does not work
+	SeverityWarning = "warning" // it works, and the user should know
+)
+
+// Warning is one coded statement about the daemon's health.
+type Warning struct {
+	Code     string `json:"code"`
+	Severity string `json:"severity"`
+	Text     string `json:"text"`
+	Fix      string `json:"fix"`
+}
+
+// Token is the secret with which another host joins, and the line to do it.
+type Token struct {
+	Token string `json:"token"`
+	Join  string `json:"join"`
+}
+
+// Version of a program and of the protocol that it speaks with its peers.
+type Version struct {
+	Software string `json:"software"`
+	Protocol int    `json:"protocol"`
+	Go       string `json:"go"`
+}
+
+// ResetRequest asks the daemon to remove every trace of weft from its host.
+type ResetRequest struct {
+	// Force goes on where no peer can be found to take over this host's
+	// address space.
+	Force bool `json:"force,omitempty"`
+}
+
+// ResetReport says what a reset did.
+type ResetReport struct {
+	// HandedTo names the peer that took over the address space; "" if none.
+	HandedTo string   `json:"handedTo,omitempty"`
+	Removed  []string `json:"removed"`
+	// Left lists what could not be removed and why.
+	Left []string `json:"left,omitempty"`
+}

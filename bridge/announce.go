@@ -1,0 +1,36 @@
+package bridge
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// announce sends a gratuitous ARP (RFC 5227, 3): whoever remembers another
+// hardware address for addr forgets it for this one.
+func announce(ifindex int, addr netip.Addr, mac net.HardwareAddr) error {
+	be := func(v uint16) uint16 { return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v)) }
+	s, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(be(unix.ETH_P_ARP)))
+	if err != nil {
+		return fmt.Errorf("open packet socket: %w", err)
+	}
+	defer unix.Close(s)
+	frame := []byte{
+		0, 1, // Ethernet
+		8, 0, // IPv4
+		6, 4, // lengths of the addresses
+		0, 1, // request, as RFC 5227 has it
+	}
+	ip := addr.As4()
+	frame = append(append(frame, mac...), ip[:]...)
+	frame = append(append(frame, 0, 0, 0, 0, 0, 0), ip[:]...)
+	to := &unix.SockaddrLinklayer{Protocol: be(unix.ETH_P_ARP), Ifindex: ifindex, Halen: 6,
+		Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}
+	if err := unix.Sendto(s, frame, 0, to); err != nil {
+		return fmt.Errorf("announce %s: %w", addr, err)
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"github.com/weft-net/weft/internal/nl"
+)
+
+// SysctlSaver makes the value that a sysctl had before durable. The first
+// value of a key counts.
+type SysctlSaver interface {
+	SaveSysctl(key, value string) error
+}
+
+// Bridge makes the kernel of one network namespace follow a Config. It is not
+// safe for concurrent use.
+type Bridge struct {
+	conn     *nl.Conn
+	saver    SysctlSaver
+	log      *slog.Logger
+	firewall firewall
+}
+
+// New returns a Bridge for the caller's network namespace. It changes nothing.
+func New(saver SysctlSaver, log *slog.Logger) (*Bridge, error) {
+	conn, err := nl.Open()
+	if err != nil {
+		return nil, err
+	}
+	return &Bridge{conn: conn, saver: saver, log: log}, nil
+}
+
+// Close lets go of the kernel, which keeps everything.
+func (b *Bridge) Close() { b.conn.Close() }
+
+// unreachableMetric makes the refusal of the whole range the last resort
+// behind every route to a prefix. 4278198272 is what routing daemons use for
+// such routes, too.
+const unreachableMetric = 4278198272
+
+// Set makes the bridge, its addresses, routes, ports and firewall what the
+// config says, and changes only what differs. It goes on past errors.
+func (b *Bridge) Set(cfg Config) error {
+	dev, err := b.device(cfg)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		b.setSysctls(cfg),
+		b.setAddrs(cfg, dev),
+		b.setRoutes(cfg, dev),
+		b.setPorts(cfg, dev),
+		b.firewall.set(cfg),
+	)
+}
+
+// device is the bridge itself, made if need be.
+func (b *Bridge) device(cfg Config) (nl.Link, error) {
+	dev, err := b.conn.Link(cfg.Name)
+	switch {
+	case errors.Is(err, nl.ErrNotFound):
+		if dev, err = b.conn.CreateBridge(cfg.Name, cfg.MAC); err != nil {
+			return dev, err
+		}
+		b.log.Info("made bridge", "name", cfg.Name)
+	case err != nil:
+		return dev, err
+	case dev.Kind != nl.KindBridge || !dev.IsWeft():
+		return dev, fmt.Errorf("device %s is not weft's: remove it (ip link delete %s), or give weft another name", cfg.Name, cfg.Name)
+	}
+	return dev, b.conn.AdjustLink(dev, nl.LinkState{Alias: cfg.Alias, MAC: cfg.MAC, MTU: cfg.MTU, Up: true})
+}
+
+func (b *Bridge) setAddrs(cfg Config, dev nl.Link) error {
+	want := []netip.Prefix{netip.PrefixFrom(cfg.Gateway, 32)}
+	for _, a := range cfg.Exposed {
+		want = append(want, netip.PrefixFrom(a, 32))
+	}
+	return b.conn.SyncAddrs(dev, want, func(p netip.Prefix) bool { return cfg.Range.Contains(p.Addr()) })
+}
+
+// setRoutes leads this host's own prefixes to the bridge. The rest of the
+// range, as far as no tunnel has a route for it, is refused: it must not leak
+// out by the default route, and the bridge must not answer ARP for it.
+func (b *Bridge) setRoutes(cfg Config, dev nl.Link) error {
+	want := []nl.Route{{Dst: cfg.Range, Unreachable: true, Metric: unreachableMetric}}
+	for _, p := range cfg.Prefixes {
+		want = append(want, nl.Route{Dst: p, Device: dev.Index, Src: cfg.Gateway})
+	}
+	return b.conn.SyncRoutes(want, func(r nl.Route) bool { return r.Unreachable || r.Device == dev.Index })
+}
+
+// setPorts repairs the host's ends, plumbs those anew whose namespace lives,
+// and removes those that nobody wants any more.
+func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
+	links, err := b.conn.Links()
+	if err != nil {
+		return err
+	}
+	have := make(map[string]nl.Link, len(links))
+	for _, l := range links {
+		have[l.Name] = l
+	}
+	var errs []error
+	want := make(map[string]bool, len(cfg.Ports))
+	for _, p := range cfg.Ports {
+		want[p.HostInterface] = true
+		l, ok := have[p.HostInterface]
+		if ok {
+			errs = append(errs, b.conn.AdjustLink(l, portState(cfg, dev)))
+			continue
+		}
+		if err := b.plumb(cfg, dev, p); err != nil && !errors.Is(err, nl.ErrNotFound) {
+			errs = append(errs, err) // one whose namespace is gone has nothing to be repaired
+		}
+	}
+	for _, l := range links {
+		if l.Kind == nl.KindVeth && l.Alias == cfg.Alias && !want[l.Name] {
+			b.log.Info("removing stray port", "name", l.Name)
+			errs = append(errs, b.conn.DeleteLink(l.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func portState(cfg Config, dev nl.Link) nl.LinkState {
+	return nl.LinkState{Alias: cfg.Alias, MTU: cfg.MTU, Master: &dev, Up: true}
+}

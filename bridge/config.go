@@ -1,0 +1,61 @@
+// Package bridge is the host's side of the containers' network: the Linux
+// bridge, the veth pairs, the gateway's address, the routes to this host's own
+// prefixes, the firewall and the sysctls that these need.
+//
+// Set takes the whole desired state and repairs whatever differs. Which
+// addresses and prefixes there are is left to ipam, and what carries traffic
+// to other hosts to encap.
+package bridge
+
+import (
+	"encoding/hex"
+	"fmt"
+	"hash/fnv"
+	"net"
+	"net/netip"
+)
+
+// Config is all that the bridge should be.
+type Config struct {
+	Name       string           // of the device
+	MAC        net.HardwareAddr // of the device
+	Alias      string           // marks all devices; begins with nl.AliasPrefix
+	MTU        int              // bytes, of the bridge and of the containers
+	Range      netip.Prefix     // of the whole mesh
+	Gateway    netip.Addr       // the bridge's own address
+	Exposed    []netip.Addr     // further addresses of the host
+	Prefixes   []netip.Prefix   // that this host holds
+	Tunnels    []string         // devices that lead to other hosts
+	Masquerade bool             // hide containers behind the host towards the outside
+	Ports      []Port           // containers that are on the bridge
+}
+
+// Port is one container interface.
+type Port struct {
+	NetNS string // path of the network namespace
+	// Cookie is the namespace's number; 0 for whatever is at the path.
+	Cookie        uint64
+	Interface     string       // name inside
+	HostInterface string       // name on the host
+	Address       netip.Prefix // with the prefix length of the range: all of it is on-link
+	DefaultRoute  bool         // through the gateway, where there is no other
+}
+
+// HostInterfaceName names the host's end of a container's interface: the same
+// after a restart, and different for every namespace and interface.
+func HostInterfaceName(cookie uint64, ifname string) string {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%d/%s", cookie, ifname)
+	return "weft" + hex.EncodeToString(h.Sum(nil)[:5])
+}
+
+// MACOf is the hardware address of a container with an address: locally
+// administered, and the same wherever the address is. So an address that moves
+// from one container to another makes no neighbour's ARP cache wrong.
+func MACOf(addr netip.Addr) net.HardwareAddr {
+	a := addr.As4()
+	return net.HardwareAddr{0x0a, 0x57, a[0], a[1], a[2], a[3]}
+}
+
+// devices are the names of those whose traffic this host forwards.
+func (c Config) devices() []string { return append([]string{c.Name}, c.Tunnels...) }

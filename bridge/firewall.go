@@ -1,0 +1,109 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/knftables"
+)
+
+// firewallEvery is how often the firewall is compared with what it should be
+// while the config stays the same: each look costs a few processes, and the
+// kernel announces no change of it.
+const firewallEvery = time.Second
+
+// firewall keeps weft's own table and its accepting rules in place.
+type firewall struct {
+	wrote  string // the config that was last written
+	listed string // the kernel's own words for it
+	looked time.Time
+}
+
+// tableName is the bridge's own name: two wefts on one host do not meet.
+func tableName(bridge string) string { return bridge }
+
+func (f *firewall) set(cfg Config) error {
+	want := fmt.Sprintf("%v %v", rules(cfg), cfg.devices())
+	if want == f.wrote && time.Since(f.looked) < firewallEvery {
+		return nil
+	}
+	f.looked = time.Now()
+	err := f.setTable(cfg, want)
+	if err == nil {
+		err = setAccepts(cfg.Name, cfg.devices())
+	}
+	if err != nil {
+		f.wrote = ""
+		return fmt.Errorf("set up the firewall: %w", err)
+	}
+	f.wrote = want
+	return nil
+}
+
+func (f *firewall) setTable(cfg Config, want string) error {
+	if want == f.wrote {
+		// Stateless: without counters, which change by themselves.
+		if now, err := nft("-s", "list", "table", "inet", tableName(cfg.Name)); err == nil && now == f.listed {
+			return nil
+		}
+	}
+	table, err := knftables.New(knftables.InetFamily, tableName(cfg.Name))
+	if err != nil {
+		return err
+	}
+	tx := table.NewTransaction()
+	tx.Add(&knftables.Table{})
+	tx.Delete(&knftables.Table{}) // with the Add before, no error where there was none
+	tx.Add(&knftables.Table{})
+	tx.Add(&knftables.Chain{Name: "postrouting", Type: knftables.PtrTo(knftables.NATType),
+		Hook: knftables.PtrTo(knftables.PostroutingHook), Priority: knftables.PtrTo(knftables.SNATPriority)})
+	for _, r := range rules(cfg) {
+		tx.Add(&knftables.Rule{Chain: "postrouting", Rule: r})
+	}
+	if err := table.Run(context.Background(), tx); err != nil {
+		return err
+	}
+	f.listed, err = nft("-s", "list", "table", "inet", tableName(cfg.Name))
+	return err
+}
+
+// rules are those of the postrouting chain. Traffic inside of the range keeps
+// its addresses, whatever way it takes; so does multicast, which has no way back.
+func rules(cfg Config) []string {
+	if !cfg.Masquerade {
+		return nil
+	}
+	var quoted []string
+	for _, d := range cfg.devices() {
+		quoted = append(quoted, `"`+d+`"`)
+	}
+	return []string{fmt.Sprintf("ip saddr %s ip daddr != { %s, 224.0.0.0/4, 255.255.255.255 } oifname != { %s } masquerade",
+		cfg.Range, cfg.Range, strings.Join(quoted, ", "))}
+}
+
+// removeTable removes weft's table; removed is false if there was none.
+func removeTable(bridge string) (removed bool, err error) {
+	if _, err := nft("list", "table", "inet", tableName(bridge)); err != nil {
+		return false, nil
+	}
+	_, err = nft("delete", "table", "inet", tableName(bridge))
+	return err == nil, err
+}
+
+// nft runs the program in the caller's network namespace.
+func nft(args ...string) (string, error) {
+	out, err := exec.Command("nft", args...).Output()
+	var failed *exec.ExitError
+	if errors.As(err, &failed) {
+		line, _, _ := strings.Cut(strings.TrimSpace(string(failed.Stderr)), "\n")
+		err = errors.New(line)
+	}
+	if err != nil {
+		return "", fmt.Errorf("nft %s: %w", strings.Join(args, " "), err)
+	}
+	return string(out), nil
+}

@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weft-net/weft/api"
+)
+
+func (a *app) attach() *cobra.Command {
+	var req api.AttachRequest
+	cmd := &cobra.Command{
+		Use:   "attach CONTAINER [ADDRESS]",
+		Short: "Put a container on the network, and print its address",
+		Long: `Put a container on the network, and print its address.
+
+CONTAINER is the name of a network namespace (ip netns), an absolute path to
+one, or the id of a process in one. ADDRESS asks for a certain address out of
+this host's part of the range. The same again changes nothing.`,
+		Example: `  ip netns add c1 && weft attach c1
+  weft attach c2 10.32.0.77
+  weft attach $(docker inspect -f '{{.State.Pid}}' web) --ifname eth1
+  weft attach /proc/4711/ns/net -o json`,
+		Args:              arguments(cobra.RangeArgs(1, 2)),
+		ValidArgsFunction: a.completeNamespaces,
+		RunE: func(_ *cobra.Command, args []string) (err error) {
+			if req.Container, err = containerArg(args[0]); err != nil {
+				return err
+			}
+			if err := checkInterface(req.Interface); err != nil {
+				return err
+			}
+			ctx, cancel := a.request()
+			defer cancel()
+			bits := -1
+			if len(args) == 2 {
+				if req.Address, bits, err = addressArg(args[1]); err != nil {
+					return err
+				}
+			}
+			if bits >= 0 {
+				s, err := a.client().Status(ctx)
+				if err != nil {
+					return err
+				}
+				if s.IPAM.Range.Bits() != bits {
+					return usage("address %s has a prefix length of /%d, and the range %s has /%d", args[1], bits, s.IPAM.Range, s.IPAM.Range.Bits())
+				}
+			}
+			got, err := a.client().Attach(ctx, req)
+			if err != nil {
+				return err
+			}
+			if a.output == "json" {
+				return a.json(got)
+			}
+			_, err = fmt.Fprintln(a.Stdout, got.Address.Addr())
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&req.Interface, "ifname", "", "`name` of the interface inside (default eth0, or eth1 where there is an eth0)")
+	cmd.Flags().BoolVar(&req.NoDefaultRoute, "no-default-route", false, "give the container no default route")
+	return a.withOutput(cmd, formatsOne)
+}
+
+func (a *app) detach() *cobra.Command {
+	return a.withOutput(&cobra.Command{
+		Use:   "detach CONTAINER [ADDRESS]",
+		Short: "Take a container off the network and free its addresses",
+		Example: `  weft detach c1
+  weft detach c1 10.32.0.77   # this address only`,
+		Args:              arguments(cobra.RangeArgs(1, 2)),
+		ValidArgsFunction: a.completeAttached,
+		RunE: func(_ *cobra.Command, args []string) (err error) {
+			var req api.DetachRequest
+			if req.Container, err = containerArg(args[0]); err != nil {
+				return err
+			}
+			if len(args) == 2 {
+				if req.Address, _, err = addressArg(args[1]); err != nil {
+					return err
+				}
+			}
+			ctx, cancel := a.request()
+			defer cancel()
+			gone, err := a.client().Detach(ctx, req)
+			if err != nil {
+				return err
+			}
+			if a.output == "json" {
+				return a.json(gone)
+			}
+			for _, g := range gone {
+				fmt.Fprintln(a.Stdout, g.Address.Addr())
+			}
+			return nil
+		},
+	}, formatsOne)
+}
+
+// containerArg checks a reference and makes a relative path absolute, since
+// the daemon works elsewhere.
+func containerArg(s string) (string, error) {
+	if s == "" || len(s) > 4000 || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' }) {
+		return "", usage("%q is no container: give the name of a network namespace, a path, or a process id", s)
+	}
+	if strings.Contains(s, "/") {
+		abs, err := filepath.Abs(s)
+		if err != nil {
+			return "", fmt.Errorf("make %s absolute: %w", s, err)
+		}
+		return abs, nil
+	}
+	return s, nil
+}
+
+// addressArg reads an address, with or without a prefix length (-1: without).
+func addressArg(s string) (netip.Addr, int, error) {
+	if p, err := netip.ParsePrefix(s); err == nil && p.Addr().Is4() {
+		return p.Addr(), p.Bits(), nil
+	}
+	addr, err := netip.ParseAddr(s)
+	if err != nil || !addr.Is4() {
+		return addr, -1, usage("%q is not an IPv4 address such as 10.32.0.77", s)
+	}
+	return addr, -1, nil
+}
+
+func checkInterface(name string) error {
+	if name == "" {
+		return nil
+	}
+	if len(name) > 15 || name == "." || name == ".." || strings.ContainsAny(name, "/ \t:%") || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' }) {
+		return usage("interface name %q is not 1 to 15 bytes without blanks, / and colons", name)
+	}
+	return nil
+}

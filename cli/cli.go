@@ -1,0 +1,166 @@
+// Package cli is the command line: a file a verb. It checks what can be
+// checked without the daemon, asks the daemon over its socket, and prints: data
+// to standard output, talk to standard error. Only launch and reset run
+// anything of the daemon in this process.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weft-net/weft/api"
+)
+
+// World is what a command line sees of its process.
+type World struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Env            func(string) (string, bool)
+}
+
+// Process is the world of this process.
+func Process() World {
+	return World{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.LookupEnv}
+}
+
+// app is what the verbs share in one run.
+type app struct {
+	World
+	ctx     context.Context
+	socket  string
+	output  string
+	timeout time.Duration
+}
+
+// Main runs one command line and returns the exit code.
+func Main(args []string, w World) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a := &app{World: w, ctx: ctx}
+	root := a.root()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	return a.finish(cmd, err)
+}
+
+const (
+	groupHost       = "host"
+	groupContainers = "containers"
+	groupLook       = "look"
+)
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "weft",
+		Short: "One network for the containers of many hosts, without a central store",
+		Long: `weft joins hosts into a mesh and gives every container on them an address of
+its own. Start it on the first host with 'weft launch', run the line that this
+prints on the others, and attach containers.
+
+Every flag can be given in the environment, too: --state-dir as WEFT_STATE_DIR.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 no daemon answers, 4 degraded, 5 timeout.`,
+		Example: `  weft launch                                   # on the first host; prints the line for the others
+  weft launch --join 192.168.1.1 --token weft1-…  # on every other host
+  weft attach c1                                # network namespace c1 gets an address
+  weft status`,
+		SilenceErrors: true, SilenceUsage: true,
+	}
+	root.SetIn(a.Stdin)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
+	root.AddGroup(
+		&cobra.Group{ID: groupHost, Title: "This host:"},
+		&cobra.Group{ID: groupContainers, Title: "Containers:"},
+		&cobra.Group{ID: groupLook, Title: "Look:"},
+	)
+	root.PersistentFlags().StringVar(&a.socket, "socket", api.DefaultSocket, "control `socket` of the daemon")
+	root.PersistentFlags().DurationVar(&a.timeout, "timeout", 0, "how long to wait at most (default 30s, launch 1m)")
+	for _, v := range []struct {
+		group string
+		cmds  []*cobra.Command
+	}{
+		{groupHost, []*cobra.Command{a.launch(), a.expose(), a.hide(), a.stop(), a.reset(), a.token()}},
+		{groupContainers, []*cobra.Command{a.attach(), a.detach(), a.ps()}},
+		{groupLook, []*cobra.Command{a.status(), a.version()}},
+	} {
+		for _, c := range v.cmds {
+			c.GroupID = v.group
+			root.AddCommand(c)
+		}
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%s", err) })
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := fromEnvironment(cmd, a.Env); err != nil {
+			return err
+		}
+		return a.checkOutput(cmd)
+	}
+	return root
+}
+
+// request is the context of one request to the daemon.
+func (a *app) request() (context.Context, context.CancelFunc) {
+	t := a.timeout
+	if t <= 0 {
+		t = 30 * time.Second
+	}
+	return context.WithTimeout(a.ctx, t)
+}
+
+func (a *app) client() *api.Client { return api.NewClient(a.socket) }
+
+// say talks to the user.
+func (a *app) say(format string, args ...any) { fmt.Fprintf(a.Stderr, format+"\n", args...) }
+
+// Exit codes.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+	exitDegraded    = 4
+	exitTimeout     = 5
+)
+
+// errDegraded ends a status that was printed and tells of errors.
+var errDegraded = errors.New("degraded")
+
+func usage(format string, args ...any) error {
+	return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf(format, args...)}
+}
+
+// finish prints an error in one line and returns the exit code.
+func (a *app) finish(cmd *cobra.Command, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if errors.Is(err, errDegraded) {
+		return exitDegraded
+	}
+	var known *api.Error
+	if !errors.As(err, &known) && cmd.Runnable() && !cmd.HasSubCommands() {
+		known = &api.Error{Code: api.CodeFailed, Message: err.Error()}
+	} else if known == nil {
+		known = &api.Error{Code: api.CodeInvalid, Message: err.Error()} // cobra's own: unknown verb
+	}
+	code := map[api.Code]int{api.CodeInvalid: exitUsage, api.CodeUnavailable: exitUnreachable, api.CodeTimeout: exitTimeout}[known.Code]
+	if code == 0 {
+		code = exitFailed
+	}
+	line := strings.Join(strings.Fields(known.Error()), " ")
+	if code == exitUsage && known.Fix == "" {
+		line += ": see " + cmd.CommandPath() + " --help"
+	}
+	a.say("%s: %s", cmd.CommandPath(), line)
+	return code
+}

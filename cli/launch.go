@@ -1,0 +1,203 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/daemon"
+)
+
+// launchFlags are those of launch that are not the daemon's own options.
+type launchFlags struct {
+	opts       daemon.Options
+	rng        string
+	advertise  string
+	tokenFile  string
+	logFile    string
+	debug      bool
+	foreground bool
+}
+
+func (a *app) launch() *cobra.Command {
+	l := launchFlags{opts: daemon.DefaultOptions()}
+	cmd := &cobra.Command{
+		Use:   "launch [PEER…]",
+		Short: "Start this host's daemon; found a mesh, or join one",
+		Long: `Start this host's daemon and return when containers can be attached.
+
+Without a PEER to join, the first launch founds a mesh and prints the line to
+run on the next host. Later launches on the same host start it again as it was.
+Range, block size, encapsulation and VXLAN port belong to the mesh: they are
+given when it is founded, and joining hosts take them over.`,
+		Example: `  weft launch
+  weft launch --range 10.128.0.0/12
+  weft launch --join 192.168.1.1 --token weft1-…
+  WEFT_TOKEN=weft1-… weft launch 192.168.1.1 192.168.1.2
+  weft launch --foreground      # for systemd, or a container`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := l.complete(a, args); err != nil {
+				return err
+			}
+			if l.foreground {
+				return a.foreground(l)
+			}
+			return a.background(cmd, l)
+		},
+	}
+	o, f := &l.opts, cmd.Flags()
+	f.StringSliceVar(&o.Join, "join", nil, "`peer` to join, host or host:port; the same as the arguments")
+	f.StringVar(&o.Token, "token", "", "the mesh's `token`; better in WEFT_TOKEN or a file, since others can see arguments")
+	f.StringVar(&l.tokenFile, "token-file", "", "`file` that holds the token, - for standard input")
+	f.StringVar(&o.Name, "name", o.Name, "this host's `name` for people")
+	f.StringVar(&l.rng, "range", "", "`prefix` of all containers' addresses (default "+daemon.DefaultRange.String()+", or the mesh's)")
+	f.IntVar(&o.BlockBits, "block-bits", 0, "prefix `length` of the blocks that the range is shared out in (default by the range, or the mesh's)")
+	f.StringVar(&o.Encap, "encap", "", "`transport` between hosts: "+daemon.DefaultEncap+" (default that, or the mesh's)")
+	f.Uint16Var(&o.VXLANPort, "vxlan-port", 0, fmt.Sprintf("UDP `port` of VXLAN (default %d, or the mesh's)", daemon.DefaultVXLANPort))
+	f.Uint16Var(&o.Port, "port", o.Port, "TCP and UDP `port` of gossip")
+	f.StringVar(&l.advertise, "advertise", "", "`address` by which other hosts reach this one (default by the routes)")
+	f.StringVar(&o.Bridge, "bridge", o.Bridge, "`name` of the bridge")
+	f.IntVar(&o.MTU, "mtu", 0, "MTU of the containers in `bytes` (default what the underlay allows)")
+	f.BoolVar(&o.NoMasquerade, "no-masquerade", false, "let containers' addresses out to the outside as they are")
+	f.StringVar(&o.StateDir, "state-dir", o.StateDir, "state `directory`")
+	f.StringVar(&o.SocketGroup, "socket-group", o.SocketGroup, "`group` that may use the control socket, which amounts to root")
+	f.StringVar(&l.logFile, "log-file", "", "log `file` (default standard error in the foreground, weft.log in the state directory in the background)")
+	f.BoolVar(&l.debug, "debug", false, "log more")
+	f.BoolVar(&l.foreground, "foreground", false, "stay; end on SIGTERM or SIGINT")
+	return a.withOutput(cmd, formatsOne)
+}
+
+// complete turns flags and arguments into options, and checks them.
+func (l *launchFlags) complete(a *app, args []string) (err error) {
+	o := &l.opts
+	o.Join = append(o.Join, args...)
+	o.Socket = a.socket
+	if a.timeout > 0 {
+		o.Timeout = a.timeout
+	}
+	for _, target := range o.Join {
+		if target == "" || strings.ContainsAny(target, " /\t\n") {
+			return usage("%q is not a host or host:port to join", target)
+		}
+	}
+	if l.rng != "" {
+		if o.Range, err = netip.ParsePrefix(l.rng); err != nil {
+			return usage("range %q is not a prefix such as 10.32.0.0/12", l.rng)
+		}
+	}
+	if l.advertise != "" {
+		if o.Advertise, err = netip.ParseAddr(l.advertise); err != nil {
+			return usage("%q is not an address to advertise", l.advertise)
+		}
+	}
+	if l.tokenFile != "" {
+		if o.Token != "" {
+			return usage("the token was given twice: by --token (or WEFT_TOKEN) and by --token-file")
+		}
+		if o.Token, err = readToken(a.Stdin, l.tokenFile); err != nil {
+			return err
+		}
+	}
+	o.Token = strings.TrimSpace(o.Token)
+	if o.StateDir, err = filepath.Abs(o.StateDir); err != nil {
+		return fmt.Errorf("make the state directory absolute: %w", err)
+	}
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return &api.Error{Code: api.CodeForbidden, Message: "weft changes the host's network, which takes root", Fix: "run it as root: sudo weft launch"}
+	}
+	return nil
+}
+
+func readToken(stdin io.Reader, path string) (string, error) {
+	const most = 4096
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return "", usage("the token file: %s", err)
+		}
+		defer f.Close()
+		stdin = f
+	}
+	b, err := io.ReadAll(io.LimitReader(stdin, most))
+	if err != nil {
+		return "", usage("the token file: %s", err)
+	}
+	return string(b), nil
+}
+
+// foreground is the daemon's whole life. A parent that waits for it is told of
+// each step over a pipe, else they are printed.
+func (a *app) foreground(l launchFlags) error {
+	report, err := a.reporter()
+	if err != nil {
+		return err
+	}
+	level := slog.LevelInfo
+	if l.debug {
+		level = slog.LevelDebug
+	}
+	out := a.Stderr
+	if l.logFile != "" {
+		late := &lateFile{path: l.logFile}
+		defer late.Close()
+		out = late
+	}
+	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
+	err = daemon.Run(a.ctx, l.opts, log,
+		func(s daemon.Step) { report(event{Step: &s}) },
+		func(r daemon.Ready) { report(event{Ready: &r}); notifySystemd() })
+	if err != nil {
+		report(event{Error: asError(err)})
+	}
+	return err
+}
+
+// printStep shows a step and how long it took.
+func (a *app) printStep(s daemon.Step) {
+	a.say("  %-28s %8s  %s", s.Name, s.Took.Round(100*time.Microsecond), s.Detail)
+}
+
+// printReady shows what a launch has come to; the line for the next host is
+// the data.
+func (a *app) printReady(r daemon.Ready) error {
+	if a.output == "json" {
+		return a.json(r)
+	}
+	verb := "joined the mesh"
+	if r.Founded {
+		verb = "founded a mesh"
+	}
+	a.say("%s %s: %d peers, gateway %s, address space %s", r.Name, verb, r.Peers, r.Gateway.Addr(), join(r.Prefixes))
+	a.say("Attach a container with `weft attach NAME`. On the next host, run:")
+	_, err := fmt.Fprintln(a.Stdout, r.Join)
+	return err
+}
+
+// childArgs are the flags for the daemon in the background: all that were
+// given, by whatever way, but for the token.
+func childArgs(cmd *cobra.Command, join []string) []string {
+	out := []string{"launch", "--foreground"}
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		switch f.Name {
+		case "foreground", "token", "token-file", "output", "join":
+		default:
+			out = append(out, "--"+f.Name+"="+f.Value.String())
+		}
+	})
+	for _, j := range join {
+		out = append(out, "--join="+j)
+	}
+	return out
+}

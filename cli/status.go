@@ -1,0 +1,190 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weft-net/weft/api"
+)
+
+// views are the parts of a status that can be asked for alone.
+var views = map[string]struct {
+	data func(api.Status) any
+	rows func(api.Status, bool) [][]string
+}{
+	"peers":   {func(s api.Status) any { return s.Peers }, peerRows},
+	"ipam":    {func(s api.Status) any { return s.IPAM }, ipamRows},
+	"links":   {func(s api.Status) any { return s.Links }, linkRows},
+	"targets": {func(s api.Status) any { return s.Targets }, targetRows},
+}
+
+func (a *app) status() *cobra.Command {
+	names := []string{"peers", "ipam", "links", "targets"}
+	return a.withOutput(&cobra.Command{
+		Use:   "status [peers|ipam|links|targets]",
+		Short: "Show how this host and its mesh are, and what to do about what is wrong",
+		Long: `Show how this host and its mesh are: on one screen, or one part of it.
+
+What is wrong is shown with its code and a fix. The exit code is 4 if something
+does not work.`,
+		Example: `  weft status
+  weft status peers -o wide
+  weft status ipam
+  weft status -o json | jq .health`,
+		Args:      arguments(cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs)),
+		ValidArgs: names,
+		RunE: func(_ *cobra.Command, args []string) error {
+			ctx, cancel := a.request()
+			defer cancel()
+			s, err := a.client().Status(ctx)
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				err = a.printView(s, args[0])
+			} else {
+				err = a.printStatus(s)
+			}
+			if err == nil && s.Degraded() {
+				err = errDegraded
+			}
+			return err
+		},
+	}, []string{"table", "wide", "json"})
+}
+
+func (a *app) printView(s api.Status, name string) error {
+	v := views[name]
+	if a.output == "json" {
+		return a.json(v.data(s))
+	}
+	return a.table(v.rows(s, a.output == "wide"))
+}
+
+func (a *app) printStatus(s api.Status) error {
+	if a.output == "json" {
+		return a.json(s)
+	}
+	encrypted := "gossip encrypted, traffic encrypted"
+	if !s.Mesh.TrafficEncrypted {
+		encrypted = "gossip encrypted, traffic NOT ENCRYPTED"
+	}
+	alive := 0
+	for _, p := range s.Peers {
+		if p.State == "alive" {
+			alive++
+		}
+	}
+	exposed := ""
+	if len(s.Exposed) > 0 {
+		exposed = ", exposed by " + join(s.Exposed)
+	}
+	if err := a.table([][]string{
+		{"host", fmt.Sprintf("%s (%s), weft %s, up %s", s.Self.Name, s.Self.ID, s.Version.Software, time.Since(s.Started).Round(time.Second))},
+		{"mesh", fmt.Sprintf("%s, %s by %s", s.Mesh.ID, encrypted, s.Mesh.Encap)},
+		{"peers", fmt.Sprintf("%d known, %d alive", len(s.Peers), alive)},
+		{"addresses", fmt.Sprintf("range %s, this host has %s: %d used, %d free", s.IPAM.Range, join(s.Self.Prefixes), s.IPAM.Used, s.IPAM.Free)},
+		{"bridge", fmt.Sprintf("%s, gateway %s, MTU %d%s", s.Bridge.Name, s.Bridge.Gateway, s.Bridge.MTU, exposed)},
+		{"containers", fmt.Sprintf("%d attached, %d gone", s.Attach.Attached, s.Attach.Gone)},
+	}); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.Stdout)
+	if err := a.table(peerRows(s, a.output == "wide")); err != nil {
+		return err
+	}
+	if len(s.Health) == 0 {
+		fmt.Fprintln(a.Stdout, "\nhealth: all is well")
+		return nil
+	}
+	fmt.Fprintln(a.Stdout, "\nhealth:")
+	for _, w := range s.Health {
+		fmt.Fprintf(a.Stdout, "  %s %s: %s\n    fix: %s\n", w.Severity, w.Code, w.Text, w.Fix)
+	}
+	return nil
+}
+
+func peerRows(s api.Status, wide bool) [][]string {
+	rows := [][]string{{"PEER", "STATE", "UNDERLAY", "GATEWAY", "PREFIXES"}}
+	if wide {
+		rows[0] = append(rows[0], "ID", "RECORD", "SOFTWARE", "SINCE")
+	}
+	for _, p := range s.Peers {
+		name := p.Name
+		if p.Self {
+			name += " (this host)"
+		}
+		gateway := "-"
+		if p.Gateway.IsValid() {
+			gateway = p.Gateway.String()
+		}
+		row := []string{name, p.State, join(p.Underlay), gateway, join(p.Prefixes)}
+		if wide {
+			since := "-"
+			if !p.Since.IsZero() {
+				since = p.Since.Local().Format(time.DateTime)
+			}
+			row = append(row, p.ID.String(), strconv.FormatUint(p.Version, 10), p.Software, since)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func ipamRows(s api.Status, _ bool) [][]string {
+	rows := [][]string{{"PEER", "BLOCKS", "PART", "PREFIXES"}}
+	part := func(n int) string { return fmt.Sprintf("%.1f %%", 100*float64(n)/float64(s.IPAM.Blocks)) }
+	for _, sh := range s.IPAM.Shares {
+		name := sh.Name
+		if sh.ID == s.Self.ID {
+			name += fmt.Sprintf(" (this host: %d used, %d free)", s.IPAM.Used, s.IPAM.Free)
+		}
+		rows = append(rows, []string{name, strconv.Itoa(sh.Blocks), part(sh.Blocks), join(sh.Prefixes)})
+	}
+	if s.IPAM.Unowned > 0 {
+		rows = append(rows, []string{"nobody", strconv.Itoa(s.IPAM.Unowned), part(s.IPAM.Unowned), "-"})
+	}
+	return append(rows, []string{"all", strconv.Itoa(s.IPAM.Blocks), "100.0 %", fmt.Sprintf("%s in blocks of /%d", s.IPAM.Range, s.IPAM.BlockBits)})
+}
+
+func linkRows(s api.Status, _ bool) [][]string {
+	rows := [][]string{{"PEER", "TRANSPORT", "UNDERLAY", "DEVICE", "MTU", "ENCRYPTED", "STATE"}}
+	for _, l := range s.Links {
+		state := "set"
+		if l.Reason != "" {
+			state = l.Reason
+		}
+		underlay := "-"
+		if l.Underlay.IsValid() {
+			underlay = l.Underlay.String()
+		}
+		rows = append(rows, []string{l.Name, l.Transport, underlay, l.Device, strconv.Itoa(l.MTU), yesNo(l.Encrypted), state})
+	}
+	return rows
+}
+
+func targetRows(s api.Status, _ bool) [][]string {
+	rows := [][]string{{"TARGET", "STATE", "NEXT TRY"}}
+	for _, t := range s.Targets {
+		state, next := "connected", "-"
+		if !t.Connected {
+			state, next = "not connected", t.NextTry.Local().Format(time.TimeOnly)
+			if t.LastError != "" {
+				state = strings.ReplaceAll(t.LastError, "\n", " ")
+			}
+		}
+		rows = append(rows, []string{t.Address, state, next})
+	}
+	return rows
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

@@ -1,0 +1,161 @@
+// Package daemon is the one package that knows everyone: it wires mesh, ipam,
+// bridge and encap to each other and to the store, runs the loop that makes
+// the kernel follow what is known, and serves the control socket. What a peer,
+// an address, a bridge or a tunnel is, it leaves to those packages.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/bridge"
+	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/ipam"
+	"github.com/weft-net/weft/mesh"
+)
+
+// Daemon is one host's weft. Its fields up to the blank line are set while it
+// is launched and never change after.
+type Daemon struct {
+	opts       Options
+	log        *slog.Logger
+	now        func() time.Time
+	keep       keep
+	identity   mesh.Identity
+	token      mesh.Token
+	settings   settings
+	advertise  netip.Addr // this host's address on the underlay
+	hostCookie uint64     // of the host's own network namespace
+	gateway    netip.Addr // the bridge's address; invalid until the plan gave one
+	started    time.Time
+	conn       *nl.Conn
+	mesh       *mesh.Mesh
+	plan       *ipam.Allocator
+	bridge     *bridge.Bridge
+	driver     encap.Driver
+	replicate  *replicate
+
+	// kernel serialises everything that changes the kernel, so that a pass of
+	// the loop never sees half an attachment.
+	kernel     sync.Mutex
+	containers keyedLock
+	attached   attached
+	health     health
+	remembered []byte // last snapshot written; only reconcile uses it
+
+	tunnel atomic.Pointer[tunnel]
+
+	// end is closed when a request over the socket asks the daemon to end, and
+	// erasing carries one that asks it to remove every trace first.
+	end     chan struct{}
+	endOnce sync.Once
+	erasing chan erasure
+}
+
+// tunnel is what others may know of the driver, which only the holder of the
+// kernel's lock may ask.
+type tunnel struct {
+	mtu   int
+	links []encap.Link
+}
+
+// Run launches a daemon and lives until ctx ends or a request over the socket
+// says so. It calls progress after each step of the launch, and ready once
+// containers can be attached. A launch that fails leaves nothing behind that
+// it made. Errors for the user are, or wrap, *api.Error.
+func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), ready func(Ready)) error {
+	d := &Daemon{opts: o, log: log, now: time.Now, end: make(chan struct{}), erasing: make(chan erasure)}
+	d.tunnel.Store(&tunnel{})
+	d.containers.held = map[uint64]chan struct{}{}
+	d.attached.byKey = map[string]attachment{}
+	d.attached.goneAt = map[string]time.Time{}
+	d.health.failing = map[string]error{}
+	srv, err := d.launch(ctx, progress, ready)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() { d.loop(ctx) })
+	select {
+	case <-ctx.Done():
+	case <-d.end:
+	case e := <-d.erasing:
+		// The loop would put back what is being removed.
+		cancel()
+		wg.Wait()
+		e.reply <- d.erase(e.report)
+		return srv.close()
+	}
+	err = srv.close()
+	cancel()
+	wg.Wait()
+	log.Info("daemon stops; the kernel goes on forwarding")
+	return err
+}
+
+// quit ends Run, once the request that asked for it is answered.
+func (d *Daemon) quit() { d.endOnce.Do(func() { close(d.end) }) }
+
+// close lets go of everything in this process and of nothing in the kernel.
+func (d *Daemon) close() error {
+	var errs []error
+	if d.mesh != nil {
+		errs = append(errs, d.mesh.Close())
+	}
+	if d.driver != nil {
+		errs = append(errs, d.driver.Close())
+	}
+	if d.bridge != nil {
+		d.bridge.Close()
+	}
+	if d.conn != nil {
+		d.conn.Close()
+	}
+	if d.keep.Store != nil {
+		errs = append(errs, d.keep.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// alias marks the devices that belong to this mesh.
+func (d *Daemon) alias() string { return nl.AliasPrefix + d.token.MeshID.String() }
+
+// mtu of the containers, in bytes.
+func (d *Daemon) mtu() int { return d.tunnel.Load().mtu }
+
+// hasLink tells whether the host has a device of that name.
+func (d *Daemon) hasLink(name string) bool {
+	_, err := d.conn.Link(name)
+	return err == nil
+}
+
+// nameOf is a peer's name for people, or its id where no name is known.
+func (d *Daemon) nameOf(id uuid.UUID) string {
+	if m := d.replicate.mesh.Load(); m != nil {
+		for _, p := range m.Peers() {
+			if p.ID == id && p.Record.Name != "" {
+				return p.Record.Name
+			}
+		}
+	}
+	return id.String()
+}
+
+// bridgeMAC is the bridge's hardware address: locally administered, and the
+// same for the same peer after a restart of the machine.
+func bridgeMAC(id uuid.UUID) net.HardwareAddr {
+	return net.HardwareAddr{0x0e, id[11], id[12], id[13], id[14], id[15]}
+}

@@ -1,0 +1,158 @@
+package daemon
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/mesh"
+)
+
+// condition is one entry of the registry of what can be wrong.
+type condition struct {
+	code     string
+	severity string
+	// dependsOn names a condition that explains this one: while it holds, this
+	// one is not shown.
+	dependsOn string
+	fix       string
+	// check returns what is wrong, in a sentence, or "".
+	check func(d *Daemon) string
+}
+
+// conditions is the registry, in the order in which they are shown.
+var conditions = []condition{
+	{code: "kernel-not-set", severity: api.SeverityError,
+		fix:   "remove what the message names; weft tries again every few seconds",
+		check: func(d *Daemon) string { return d.health.of("reconcile") }},
+	{code: "store-not-written", severity: api.SeverityError,
+		fix:   "free space on the file system of the state directory, or make it writable",
+		check: func(d *Daemon) string { return d.health.of("remember") }},
+	{code: "kernel-not-watched", severity: api.SeverityWarning, dependsOn: "kernel-not-set",
+		fix:   "nothing has to be done: changes are found by the periodic pass",
+		check: func(d *Daemon) string { return d.health.of("watch-kernel") }},
+	{code: "addresses-in-conflict", severity: api.SeverityError,
+		fix:   "detach and attach the containers of these addresses (weft ps)",
+		check: checkConflict},
+	{code: "plan-message-refused", severity: api.SeverityWarning,
+		fix: "upgrade the older weft of the two",
+		check: func(d *Daemon) string {
+			return strings.Join(nonEmpty(d.health.of("plan-merge"), d.health.of("plan-receive")), "; ")
+		}},
+	{code: "peer-failed", severity: api.SeverityWarning,
+		fix:   "look at that host: `weft status` there, and whether TCP and UDP on the gossip port pass between the hosts",
+		check: checkPeers},
+	{code: "no-link", severity: api.SeverityError,
+		fix:   "`weft status links` says why",
+		check: checkLinks},
+	{code: "traffic-not-encrypted", severity: api.SeverityWarning,
+		fix:   "run this mesh only where the underlay is your own; gossip and control are encrypted",
+		check: checkEncryption},
+	{code: "hosts-refused", severity: api.SeverityWarning,
+		fix:   "if they should join: use the token that `weft token show` prints here",
+		check: checkRefusals},
+}
+
+// health remembers which of the daemon's repeated doings fail at the moment.
+type health struct {
+	mu      sync.Mutex
+	failing map[string]error
+}
+
+func (h *health) of(what string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.failing[what]; err != nil {
+		return oneLine(err)
+	}
+	return ""
+}
+
+// note records how a repeated doing went, and logs only what is news.
+func (d *Daemon) note(what string, err error) {
+	d.health.mu.Lock()
+	old := d.health.failing[what]
+	if err == nil {
+		delete(d.health.failing, what)
+	} else {
+		d.health.failing[what] = err
+	}
+	d.health.mu.Unlock()
+	switch {
+	case err != nil && (old == nil || old.Error() != err.Error()):
+		d.log.Error(what, "err", oneLine(err))
+	case err == nil && old != nil:
+		d.log.Info(what + " works again")
+	}
+}
+
+// warnings are the conditions that hold.
+func (d *Daemon) warnings() []api.Warning {
+	out := []api.Warning{}
+	holds := map[string]bool{}
+	for _, c := range conditions {
+		text := c.check(d)
+		if text == "" || holds[c.dependsOn] {
+			continue
+		}
+		holds[c.code] = true
+		out = append(out, api.Warning{Code: c.code, Severity: c.severity, Text: text, Fix: c.fix})
+	}
+	return out
+}
+
+func checkConflict(d *Daemon) string {
+	cut := d.plan.Status().CutOff
+	if len(cut) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%v: another host holds the block of these addresses, too", cut)
+}
+
+func checkPeers(d *Daemon) string {
+	var names []string
+	for _, p := range d.mesh.Peers() {
+		if p.State == mesh.StateFailed {
+			names = append(names, p.Record.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "no answer from " + strings.Join(names, ", ") + " (routes are kept: their containers may be reachable still)"
+}
+
+func checkLinks(d *Daemon) string {
+	var names []string
+	for _, l := range d.links() {
+		if l.Reason != "" {
+			names = append(names, l.Name+" ("+l.Reason+")")
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "no way to the containers of " + strings.Join(names, ", ")
+}
+
+func checkEncryption(d *Daemon) string {
+	return fmt.Sprintf("CONTAINER TRAFFIC BETWEEN HOSTS IS NOT ENCRYPTED: it travels as %s", strings.ToUpper(d.settings.Encap))
+}
+
+func checkRefusals(d *Daemon) string {
+	var who []string
+	for _, r := range d.mesh.Refusals() {
+		who = append(who, fmt.Sprintf("%s (%s, %d times)", r.Addr, r.Code, r.Count))
+	}
+	if len(who) == 0 {
+		return ""
+	}
+	slices.Sort(who)
+	return "refused entry to " + strings.Join(who, ", ")
+}
+
+func nonEmpty(list ...string) []string {
+	return slices.DeleteFunc(list, func(s string) bool { return s == "" })
+}

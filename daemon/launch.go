@@ -1,0 +1,338 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/bridge"
+	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/store"
+	"github.com/weft-net/weft/ipam"
+	"github.com/weft-net/weft/mesh"
+)
+
+// Step is one finished step of a launch.
+type Step struct {
+	Name   string        `json:"name"`
+	Took   time.Duration `json:"took"` // nanoseconds
+	Detail string        `json:"detail,omitempty"`
+}
+
+// Ready says what a launch has come to.
+type Ready struct {
+	// Founded is true if this launch made the mesh.
+	Founded  bool           `json:"founded"`
+	Name     string         `json:"name"`
+	Join     string         `json:"join"` // the line for the next host
+	Peers    int            `json:"peers"`
+	Gateway  netip.Prefix   `json:"gateway"`
+	Prefixes []netip.Prefix `json:"prefixes"`
+}
+
+// launch takes a host from nothing, or from what an earlier daemon left, to a
+// state in which containers can be attached.
+func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Ready)) (_ *server, err error) {
+	if err := d.opts.Validate(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.opts.Timeout)
+	defer cancel()
+	d.started = d.now()
+	at := d.now()
+	step := func(name string, detail string) {
+		now := d.now()
+		d.log.Info("launch: "+name, "took", now.Sub(at), "detail", detail)
+		progress(Step{Name: name, Took: now.Sub(at), Detail: detail})
+		at = now
+	}
+
+	known, err := d.openState()
+	if err != nil {
+		return nil, err
+	}
+	var srv *server
+	defer func() {
+		if err == nil {
+			return
+		}
+		if srv != nil {
+			srv.close()
+		}
+		err = d.abandon(ctx, err)
+	}()
+	step("open state", d.opts.StateDir)
+
+	if err := d.preflight(known); err != nil {
+		return nil, err
+	}
+	step("check this host", fmt.Sprintf("underlay address %s", d.advertise))
+
+	fresh := known == nil
+	if fresh {
+		if known, err = d.newPeer(ctx); err != nil {
+			return nil, err
+		}
+		if len(d.opts.Join) > 0 {
+			step("greet the mesh", known.token.MeshID.String())
+		}
+	}
+	if err := d.adopt(*known, fresh); err != nil {
+		return nil, err
+	}
+	if err := d.startPlan(fresh && len(d.opts.Join) == 0); err != nil {
+		return nil, err
+	}
+	if err := d.startMesh(ctx, *known, fresh); err != nil {
+		return nil, err
+	}
+	founded := fresh && len(d.opts.Join) == 0
+	if founded {
+		step("found a mesh", d.settings.Range.String())
+	} else {
+		step("join the mesh", fmt.Sprintf("%d peers", len(d.mesh.Peers())))
+	}
+
+	if d.gateway, err = d.takeGateway(ctx); err != nil {
+		return nil, err
+	}
+	step("take address space", fmt.Sprint(d.plan.Prefixes(d.identity.ID)))
+
+	if err := d.startKernel(); err != nil {
+		return nil, err
+	}
+	step("set up bridge and tunnels", fmt.Sprintf("%s, %s, MTU %d", d.opts.Bridge, d.opts.tunnelDevice(), d.mtu()))
+
+	if srv, err = d.listen(); err != nil {
+		return nil, err
+	}
+	step("answer on the socket", d.opts.Socket)
+	ready(Ready{
+		Founded: founded, Name: d.opts.Name, Join: d.joinLine(), Peers: len(d.mesh.Peers()),
+		Gateway:  netip.PrefixFrom(d.gateway, d.settings.Range.Bits()),
+		Prefixes: d.plan.Prefixes(d.identity.ID),
+	})
+	return srv, nil
+}
+
+// openState takes the state directory; the result is nil for a new peer.
+func (d *Daemon) openState() (*peerState, error) {
+	s, err := store.Open(d.opts.StateDir, true)
+	var locked *store.LockedError
+	if errors.As(err, &locked) {
+		return nil, &api.Error{Code: api.CodeConflict, Message: locked.Error(),
+			Fix: "`weft status` shows it; `weft stop` ends it, or give this one another --state-dir"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.keep = keep{s}
+	p, ok, err := d.keep.peer()
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	if !ok {
+		return nil, nil
+	}
+	return &p, nil
+}
+
+// newPeer makes this host's identity, and either a mesh of its own or, after
+// both sides have proved that they hold the same token, its place in another.
+func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
+	id, err := mesh.NewIdentity()
+	if err != nil {
+		return nil, err
+	}
+	p := &peerState{identity: id, targets: d.opts.Join, bridge: d.opts.Bridge}
+	if len(d.opts.Join) == 0 {
+		if p.token, err = mesh.NewToken(); err != nil {
+			return nil, err
+		}
+		p.settings = foundingSettings(d.opts)
+		if err := ipam.Validate(p.settings.Range, p.settings.BlockBits); err != nil {
+			return nil, &api.Error{Code: api.CodeInvalid, Message: err.Error(), Fix: "choose another --range"}
+		}
+		return p, d.checkRange(p.settings.Range)
+	}
+	if d.opts.Token == "" {
+		return nil, &api.Error{Code: api.CodeInvalid, Message: "joining a mesh takes its token",
+			Fix: "run `weft token show` on a host of the mesh and use the line that it prints"}
+	}
+	if p.token, err = mesh.ParseToken(d.opts.Token); err != nil {
+		return nil, &api.Error{Code: api.CodeInvalid, Message: err.Error(), Fix: "copy the whole token that `weft token show` prints"}
+	}
+	welcome, err := d.greet(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if p.settings, err = decodeSettings(welcome.Settings); err != nil {
+		return nil, err
+	}
+	if err := p.settings.agrees(d.opts); err != nil {
+		return nil, err
+	}
+	return p, d.checkRange(p.settings.Range)
+}
+
+// greet says hello to the peers to be joined until one lets us in.
+func (d *Daemon) greet(ctx context.Context, p *peerState) (mesh.Welcome, error) {
+	self := mesh.HelloSelf{ID: p.identity.ID, Name: d.opts.Name, Advertise: netip.AddrPortFrom(d.advertise, d.opts.Port)}
+	var errs []error
+	for _, target := range d.opts.Join {
+		w, err := mesh.Hello(ctx, withPort(target, d.opts.Port), p.token, self)
+		if err == nil {
+			return w, nil
+		}
+		errs = append(errs, err)
+	}
+	return mesh.Welcome{}, d.explain(errors.Join(errs...))
+}
+
+func withPort(target string, port uint16) string {
+	if _, _, err := net.SplitHostPort(target); err == nil {
+		return target
+	}
+	return net.JoinHostPort(target, strconv.Itoa(int(port)))
+}
+
+// adopt makes this daemon the peer of the state, which is kept first if it is new.
+func (d *Daemon) adopt(p peerState, fresh bool) error {
+	if fresh {
+		if err := d.keep.savePeer(p, machineID()); err != nil {
+			return err
+		}
+	}
+	d.identity, d.token, d.settings, d.remembered = p.identity, p.token, p.settings, p.snapshot
+	return nil
+}
+
+// startPlan reads the address plan; the founder of a mesh owns the whole range.
+func (d *Daemon) startPlan(found bool) error {
+	var err error
+	d.replicate = &replicate{d: d}
+	cfg := ipam.Config{Self: d.identity.ID, Range: d.settings.Range, BlockBits: d.settings.BlockBits}
+	d.plan, err = ipam.NewAllocator(cfg, planStore{d.keep.Store}, d.replicate, rand.Uint64())
+	if err != nil {
+		return err
+	}
+	d.replicate.plan.Store(d.plan)
+	if found {
+		if err := d.plan.Found(); err != nil {
+			return err
+		}
+	}
+	return d.readAttachments()
+}
+
+// readAttachments brings back the attachments, and frees what an attach that
+// was cut off by a crash had allocated.
+func (d *Daemon) readAttachments() error {
+	kept, err := d.keep.attachments()
+	if err != nil {
+		return err
+	}
+	d.attached.byKey = kept
+	for _, a := range d.plan.Allocations() {
+		if _, ok := kept[a.Owner]; !ok && a.Owner != ownerGateway && a.Owner != ownerExpose {
+			if err := d.plan.Release(a.Owner, a.Addr); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// startMesh listens and joins. A peer that was in the mesh before goes on
+// alone if it reaches nobody; the mesh keeps trying.
+func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
+	targets := p.targets
+	if !fresh && len(d.opts.Join) > 0 {
+		targets = d.opts.Join
+	}
+	m, err := mesh.New(mesh.Config{
+		Identity: d.identity, Name: d.opts.Name, Token: d.token, Settings: encode(d.settings),
+		Bind:      netip.AddrPortFrom(netip.IPv4Unspecified(), d.opts.Port),
+		Advertise: netip.AddrPortFrom(d.advertise, d.opts.Port),
+		Snapshot:  p.snapshot, Targets: targets, Channels: []mesh.Channel{d.replicate}, Logger: d.log,
+	})
+	if err != nil {
+		return fmt.Errorf("start gossip: %w", err)
+	}
+	d.mesh = m
+	d.replicate.mesh.Store(m)
+	if d.driver, err = encap.NewVXLAN(d.log); err != nil {
+		return err
+	}
+	if kept := d.plan.Owned(ownerGateway); len(kept) > 0 {
+		d.gateway = kept[0]
+	}
+	d.publish()
+	if _, err := m.Join(ctx); err != nil && fresh && len(targets) > 0 {
+		return d.explain(err)
+	} else if err != nil {
+		d.log.Warn("no peer answers yet; trying again in the background", "err", err)
+	}
+	return nil
+}
+
+// takeGateway allocates the bridge's own address, the first of a new peer.
+func (d *Daemon) takeGateway(ctx context.Context) (netip.Addr, error) {
+	if d.gateway.IsValid() {
+		return d.gateway, nil
+	}
+	return d.takeAddress(ctx, ownerGateway, netip.Addr{})
+}
+
+// startKernel makes the first pass over the kernel, and puts back every
+// container's end that is missing.
+func (d *Daemon) startKernel() error {
+	var err error
+	if d.bridge, err = bridge.New(d.keep, d.log); err != nil {
+		return err
+	}
+	d.publish()
+	return d.reconcileKernel()
+}
+
+// abandon undoes a launch that failed. What an earlier launch made stays.
+func (d *Daemon) abandon(ctx context.Context, cause error) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		cause = &api.Error{Code: api.CodeTimeout, Message: fmt.Sprintf("the host was not ready within %s: %s", d.opts.Timeout, oneLine(cause)), Fix: "`weft launch --timeout` gives it more time"}
+	}
+	if !d.keep.Created() {
+		return errors.Join(cause, d.close())
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resetTimeout)
+	defer cancel()
+	report, err := d.leave(ctx, true)
+	if err == nil {
+		err = d.erase(report).err
+	}
+	return errors.Join(cause, err, d.close())
+}
+
+// joinLine is what to type on the next host.
+func (d *Daemon) joinLine() string {
+	target := d.advertise.String()
+	if d.opts.Port != DefaultPort {
+		target = netip.AddrPortFrom(d.advertise, d.opts.Port).String()
+	}
+	line := "weft launch --join " + target
+	if d.opts.Port != DefaultPort {
+		line += fmt.Sprintf(" --port %d", d.opts.Port)
+	}
+	return line + " --token " + d.token.String()
+}
+
+func (d *Daemon) openConn() (err error) {
+	d.conn, err = nl.Open()
+	return err
+}

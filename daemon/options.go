@@ -1,0 +1,102 @@
+package daemon
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/weft-net/weft/api"
+)
+
+// Defaults of a mesh and of a host in it.
+const (
+	DefaultStateDir   = "/var/lib/weft"
+	DefaultBridge     = "weft"
+	DefaultPort       = 6783 // gossip, TCP and UDP
+	DefaultVXLANPort  = 6784 // UDP
+	DefaultEncap      = "vxlan"
+	DefaultTimeout    = 60 * time.Second
+	DefaultSocketUser = "weft" // the group that may use the socket, where it exists
+)
+
+// DefaultRange is the address range of a mesh that is founded without another.
+var DefaultRange = netip.MustParsePrefix("10.32.0.0/12")
+
+// Options is everything that can be told to a daemon. Where a setting belongs
+// to the mesh (Range, BlockBits, VXLANPort, Encap), the zero value means the
+// mesh's, or the default for a mesh that is being founded.
+type Options struct {
+	StateDir    string // holds the store; 0700
+	Socket      string // the control socket
+	SocketGroup string // group that may use the socket; ignored if there is none of that name
+
+	Name  string   // for people; the host's name by default
+	Join  []string // peers to join, "host" or "host:port"
+	Token string   // proves that this host may join
+
+	Range     netip.Prefix // all containers' addresses, IPv4
+	BlockBits int          // prefix length of the blocks that it is cut into
+	VXLANPort uint16
+	Encap     string
+
+	Bridge       string // name of the bridge; the tunnel device's is derived from it
+	Port         uint16 // gossip port
+	Advertise    netip.Addr
+	MTU          int  // of the containers, in bytes; 0: what the underlay allows
+	NoMasquerade bool // leave traffic to the outside with the containers' addresses
+
+	Timeout time.Duration // how long a launch may take to become ready
+}
+
+// DefaultOptions is what `weft launch` does when it is told nothing.
+func DefaultOptions() Options {
+	name, _ := os.Hostname()
+	return Options{
+		StateDir: DefaultStateDir, Socket: api.DefaultSocket, SocketGroup: DefaultSocketUser,
+		Name: name, Bridge: DefaultBridge, Port: DefaultPort, Timeout: DefaultTimeout,
+	}
+}
+
+// The kernel allows 15 bytes in a device's name; the tunnel device's adds a suffix.
+var bridgeName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_-]{0,11}$`)
+
+// Validate finds what is wrong with the options without looking at the host.
+func (o Options) Validate() error {
+	bad := func(format string, args ...any) error {
+		return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case o.StateDir == "":
+		return bad("the state directory is empty")
+	case o.Socket == "":
+		return bad("the socket's path is empty")
+	case len(o.Socket) > 107:
+		return bad("the socket's path %s is longer than 107 bytes, the most that the kernel takes", o.Socket)
+	case o.Name == "" || len(o.Name) > 64 || strings.ContainsAny(o.Name, " \t\n"):
+		return bad("the name %q is empty, longer than 64 bytes, or has blanks in it", o.Name)
+	case !bridgeName.MatchString(o.Bridge):
+		return bad("the bridge's name %q is not 1 to 12 letters, digits, - or _ after a letter", o.Bridge)
+	case o.Port == 0:
+		return bad("the gossip port is 0")
+	case o.Encap != "" && o.Encap != DefaultEncap:
+		return bad("encapsulation %q is not known: this weft has %s", o.Encap, DefaultEncap)
+	case o.VXLANPort != 0 && o.VXLANPort == o.Port:
+		return bad("gossip and VXLAN cannot share port %d", o.Port)
+	case o.Advertise.IsValid() && (!o.Advertise.Is4() || o.Advertise.IsUnspecified() || o.Advertise.IsMulticast()):
+		return bad("%s is not an IPv4 address that peers can reach this host by", o.Advertise)
+	case o.MTU != 0 && (o.MTU < 576 || o.MTU > 65535):
+		return bad("an MTU of %d is not between 576 and 65535", o.MTU)
+	case o.Timeout <= 0:
+		return bad("the timeout %s is not positive", o.Timeout)
+	case len(o.Join) == 0 && o.Token != "":
+		return &api.Error{Code: api.CodeInvalid, Message: "a token was given without a peer to join",
+			Fix: "add --join ADDRESS of a host that runs weft, or leave the token out to found a new mesh"}
+	}
+	return nil
+}
+
+// tunnelDevice is the name of the device to other hosts.
+func (o Options) tunnelDevice() string { return o.Bridge + "-vx" }

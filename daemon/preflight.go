@@ -1,0 +1,286 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/internal/nl"
+)
+
+// preflight finds out whether this host can be a peer, and changes nothing.
+// What it looks for is what later steps would stumble over half-way.
+func (d *Daemon) preflight(known *peerState) error {
+	if os.Geteuid() != 0 {
+		return &api.Error{Code: api.CodeForbidden, Message: "weft changes the host's network, which takes root", Fix: "run it as root: sudo weft launch"}
+	}
+	if err := d.openConn(); err != nil {
+		return err
+	}
+	if err := checkNFT(); err != nil {
+		return err
+	}
+	if err := checkKernel(); err != nil {
+		return err
+	}
+	var err error
+	if d.hostCookie, err = hostCookie(); err != nil {
+		return err
+	}
+	if d.advertise, err = d.underlayAddress(); err != nil {
+		return err
+	}
+	if err := checkPort(d.opts.Port); err != nil {
+		return err
+	}
+	if known == nil {
+		return d.checkDevices()
+	}
+	return d.checkSameHost(*known)
+}
+
+func checkNFT() error {
+	path, err := exec.LookPath("nft")
+	if err != nil {
+		return &api.Error{Code: api.CodeFailed, Message: "the program nft was not found", Fix: "install it: apt-get install nftables"}
+	}
+	if out, err := exec.Command(path, "list", "tables").CombinedOutput(); err != nil {
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("nft does not work on this kernel: %s", firstLine(out, err)),
+			Fix: "use a kernel with nf_tables (CONFIG_NF_TABLES)"}
+	}
+	return nil
+}
+
+func firstLine(out []byte, err error) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	if line == "" {
+		return err.Error()
+	}
+	return line
+}
+
+// checkKernel makes one of each device in a namespace that nobody sees and
+// that vanishes with them.
+func checkKernel() error {
+	ns, err := nl.NewNamespace()
+	if err != nil {
+		return &api.Error{Code: api.CodeFailed, Message: err.Error(), Fix: "use a kernel with network namespaces (CONFIG_NET_NS)"}
+	}
+	defer ns.Close()
+	conn, err := nl.OpenIn(ns)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	missing := func(what, module string, err error) error {
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("this kernel cannot make a %s: %v", what, errors.Unwrap(err)),
+			Fix: "load it with `modprobe " + module + "`, or use a kernel that has it"}
+	}
+	if _, err := conn.CreateBridge("check-br", nil); err != nil {
+		return missing("bridge", "bridge", err)
+	}
+	if _, err := conn.CreateVeth(nl.Veth{Host: "check-a", Peer: "check-b", MTU: 1500}); err != nil {
+		return missing("veth pair", "veth", err)
+	}
+	if _, err := conn.CreateVXLAN("check-vx", nil, 1450, nl.VXLAN{VNI: 1, Port: DefaultVXLANPort, Local: netip.MustParseAddr("127.0.0.1")}); err != nil {
+		return missing("VXLAN device", "vxlan", err)
+	}
+	return nil
+}
+
+func hostCookie() (uint64, error) {
+	ns, err := nl.OpenNamespace("/proc/thread-self/ns/net")
+	if err != nil {
+		return 0, err
+	}
+	defer ns.Close()
+	return ns.Cookie()
+}
+
+// underlayAddress is the address that the other hosts reach this one by: the
+// one given, else the one by which it reaches the peers to be joined, else the
+// one of the default route, else its only one.
+func (d *Daemon) underlayAddress() (netip.Addr, error) {
+	local, err := d.hostAddresses()
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	if want := d.opts.Advertise; want.IsValid() {
+		if _, ok := local[want]; !ok {
+			return want, &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("address %s is not on any interface of this host", want),
+				Fix: "give one that `ip address` shows to --advertise"}
+		}
+		return want, nil
+	}
+	probes := []netip.Addr{netip.MustParseAddr("192.0.2.1")} // TEST-NET-1: nothing is sent, only the route is looked up
+	for _, target := range d.opts.Join {
+		host, _, err := net.SplitHostPort(withPort(target, d.opts.Port))
+		if addr, perr := netip.ParseAddr(host); err == nil && perr == nil {
+			probes = append([]netip.Addr{addr}, probes...)
+		}
+	}
+	for _, probe := range probes {
+		if _, src, err := d.conn.RouteTo(probe); err == nil && src.Is4() && !src.IsLoopback() {
+			return src, nil
+		}
+	}
+	if len(local) == 1 {
+		for a := range local {
+			return a, nil
+		}
+	}
+	var names []string
+	for a, dev := range local {
+		names = append(names, fmt.Sprintf("%s (%s)", a, dev))
+	}
+	return netip.Addr{}, &api.Error{Code: api.CodeInvalid,
+		Message: fmt.Sprintf("this host has no default route and %d addresses: %s", len(local), orNone(names)),
+		Fix:     "say by which one the other hosts reach it: --advertise ADDRESS"}
+}
+
+func orNone(list []string) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	return strings.Join(list, ", ")
+}
+
+// hostAddresses are the host's global IPv4 addresses with their devices,
+// without those on weft's own.
+func (d *Daemon) hostAddresses() (map[netip.Addr]string, error) {
+	links, err := d.conn.Links()
+	if err != nil {
+		return nil, err
+	}
+	out := map[netip.Addr]string{}
+	for _, l := range links {
+		if l.IsWeft() {
+			continue
+		}
+		addrs, err := d.conn.Addrs(l)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range addrs {
+			if !a.Addr().IsLoopback() && !a.Addr().IsLinkLocalUnicast() {
+				out[a.Addr()] = l.Name
+			}
+		}
+	}
+	return out, nil
+}
+
+// checkPort makes sure that nothing else has the gossip port.
+func checkPort(port uint16) error {
+	taken := func(proto string, err error) error {
+		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("%s port %d is taken: %v", proto, port, err),
+			Fix: fmt.Sprintf("`ss -lnp | grep :%d` shows by whom; end it, or give another --port", port)}
+	}
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{Port: int(port)})
+	if err != nil {
+		return taken("TCP", err)
+	}
+	defer l.Close()
+	u, err := net.ListenUDP("udp4", &net.UDPAddr{Port: int(port)})
+	if err != nil {
+		return taken("UDP", err)
+	}
+	return u.Close()
+}
+
+// checkDevices makes sure, for a new peer, that its devices' names are free.
+func (d *Daemon) checkDevices() error {
+	for _, name := range []string{d.opts.Bridge, d.opts.tunnelDevice()} {
+		l, err := d.conn.Link(name)
+		if errors.Is(err, nl.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		what, fix := "a device", "give another name with --bridge"
+		if l.IsWeft() {
+			what, fix = "a device of an earlier weft", "`weft reset` removes it, or give another name with --bridge"
+		}
+		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("there is %s named %s already", what, name), Fix: fix}
+	}
+	return nil
+}
+
+// checkRange makes sure that the mesh's range takes nothing from the host: a
+// route inside of it, or around it, but for the default route.
+func (d *Daemon) checkRange(rng netip.Prefix) error {
+	routes, err := d.conn.Routes(false)
+	if err != nil {
+		return err
+	}
+	ours, err := d.conn.Routes(true)
+	if err != nil {
+		return err
+	}
+	weft := map[nl.Route]bool{}
+	for _, r := range ours {
+		weft[r] = true
+	}
+	for _, r := range routes {
+		if r.Dst.Bits() == 0 || weft[r] || !r.Dst.Overlaps(rng) {
+			continue
+		}
+		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("the range %s overlaps the host's route to %s%s", rng, r.Dst, d.via(r)),
+			Fix: "found the mesh with a range that is free on every host, such as --range 10.128.0.0/12, or remove the route"}
+	}
+	return nil
+}
+
+func (d *Daemon) via(r nl.Route) string {
+	links, err := d.conn.Links()
+	if err != nil {
+		return ""
+	}
+	for _, l := range links {
+		if l.Index == r.Device {
+			return " on " + l.Name
+		}
+	}
+	return ""
+}
+
+// checkSameHost refuses what would make an existing peer another one.
+func (d *Daemon) checkSameHost(p peerState) error {
+	if d.opts.Token != "" && d.opts.Token != p.token.String() {
+		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("this host belongs to mesh %s already, and the token is for another", p.token.MeshID),
+			Fix: "leave the token out to start it again, or `weft reset` to leave that mesh first"}
+	}
+	if d.opts.Bridge != p.bridge {
+		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("this host's bridge is %s, not %s", p.bridge, d.opts.Bridge),
+			Fix: "leave --bridge as it was, or `weft reset` first"}
+	}
+	kept, err := d.keep.Get(bucketPeer, keyMachine)
+	if err != nil {
+		return err
+	}
+	if now := machineID(); string(kept) != now {
+		return &api.Error{Code: api.CodeConflict,
+			Message: fmt.Sprintf("the state in %s was made on another machine (its machine-id was %s, this one's is %s)", d.opts.StateDir, kept, now),
+			Fix:     "two hosts must not be the same peer: `weft reset --force` here makes this one new"}
+	}
+	if err := p.settings.agrees(d.opts); err != nil {
+		return err
+	}
+	return d.checkRange(p.settings.Range)
+}
+
+// machineID tells this machine from a clone of its disk, where the system
+// gives each its own (machine-id(5)); "" where there is none.
+func machineID() string {
+	b, err := os.ReadFile("/etc/machine-id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}

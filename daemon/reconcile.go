@@ -1,0 +1,168 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/weft-net/weft/bridge"
+	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/mesh"
+)
+
+const (
+	// settle gathers changes that come together: one pass for all of them.
+	settle = 50 * time.Millisecond
+	// period of the pass that finds what nothing announced.
+	period = 5 * time.Second
+)
+
+// loop makes the kernel and our own record follow what is known, until ctx ends.
+func (d *Daemon) loop(ctx context.Context) {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	watch := d.watchKernel()
+	for {
+		var kernel, lost <-chan struct{}
+		if watch != nil {
+			kernel, lost = watch.Changed, watch.Failed
+		}
+		select {
+		case <-ctx.Done():
+			if watch != nil {
+				watch.Close()
+			}
+			return
+		case <-d.mesh.Changed():
+		case <-d.plan.Changed():
+		case <-kernel:
+		case <-lost:
+			watch.Close()
+			watch = d.watchKernel()
+		case <-tick.C:
+			d.sweep(ctx)
+			if watch == nil {
+				watch = d.watchKernel()
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(settle):
+			d.reconcile()
+		}
+	}
+}
+
+func (d *Daemon) watchKernel() *nl.Watch {
+	w, err := nl.WatchChanges()
+	d.note("watch-kernel", err)
+	if err != nil {
+		return nil // the periodic pass goes on, and tries again
+	}
+	return w
+}
+
+// reconcile is one whole pass: our record, the kernel, and what to remember.
+func (d *Daemon) reconcile() {
+	d.publish()
+	d.note("reconcile", d.reconcileKernel())
+	d.note("remember", d.remember())
+}
+
+// reconcileKernel computes what the kernel should be like, and makes it so.
+func (d *Daemon) reconcileKernel() error {
+	d.kernel.Lock()
+	defer d.kernel.Unlock()
+	if !d.gateway.IsValid() {
+		return nil // without an address of its own this host has nothing to set up
+	}
+	// The tunnel device comes first, since its MTU is the containers', too, and
+	// its routes last, since they prefer the bridge's address as their source.
+	up := d.driver.Up(d.local())
+	defer func() { d.tunnel.Store(&tunnel{d.driver.MTU(), d.driver.Links()}) }()
+	if d.driver.MTU() == 0 {
+		return up
+	}
+	set := d.bridge.Set(d.bridgeConfig())
+	if up == nil {
+		up = d.driver.Set(d.tunnelPeers())
+	}
+	return errors.Join(up, set)
+}
+
+func (d *Daemon) local() encap.Local {
+	return encap.Local{
+		ID: d.identity.ID, Device: d.opts.tunnelDevice(), Alias: d.alias(), Underlay: d.advertise,
+		Port: d.settings.VXLANPort, VNI: d.token.VNI(), MTU: d.opts.MTU, Source: d.gateway,
+	}
+}
+
+// tunnelPeers are the other peers with the prefixes that the address plan gives
+// them, whatever they claim. A peer whose daemon does not answer keeps its
+// routes: its kernel forwards without it.
+func (d *Daemon) tunnelPeers() []encap.Peer {
+	var out []encap.Peer
+	for _, p := range d.mesh.Peers() {
+		if p.Self || p.State == mesh.StateDeparted {
+			continue
+		}
+		peer := encap.Peer{ID: p.ID, Prefixes: d.plan.Prefixes(p.ID)}
+		if len(peer.Prefixes) == 0 {
+			continue // nothing lies behind it
+		}
+		if len(p.Record.Underlay) > 0 {
+			peer.Underlay = p.Record.Underlay[0]
+		}
+		// A next hop outside of the peer's own prefixes would let it take over
+		// another peer's.
+		if inAny(peer.Prefixes, p.Record.Gateway) {
+			peer.VTEP = p.Record.Gateway
+		}
+		out = append(out, peer)
+	}
+	return out
+}
+
+func inAny(prefixes []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+func (d *Daemon) bridgeConfig() bridge.Config {
+	cfg := bridge.Config{
+		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.driver.MTU(),
+		Range: d.settings.Range, Gateway: d.gateway, Exposed: d.exposed(),
+		Prefixes: d.plan.Prefixes(d.identity.ID), Tunnels: []string{d.opts.tunnelDevice()},
+		Masquerade: !d.opts.NoMasquerade,
+	}
+	for _, a := range d.listAttached() {
+		cfg.Ports = append(cfg.Ports, d.port(a))
+	}
+	return cfg
+}
+
+// publish tells the mesh what it should know of this host.
+func (d *Daemon) publish() {
+	d.note("publish", d.mesh.Publish(mesh.Body{
+		Name: d.opts.Name, Gossip: []netip.AddrPort{netip.AddrPortFrom(d.advertise, d.opts.Port)},
+		Underlay: []netip.Addr{d.advertise}, Transports: []string{d.driver.Name()}, Gateway: d.gateway,
+		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: d.plan.Status().FreeBlocks,
+		Protocol: mesh.ProtocolVersion, Software: Version().Software,
+	}))
+}
+
+// remember keeps what is known of the other peers, so that a restart finds them.
+func (d *Daemon) remember() error {
+	snap := d.mesh.Snapshot()
+	if bytes.Equal(snap, d.remembered) {
+		return nil
+	}
+	if err := d.keep.Put(bucketPeer, keySnapshot, snap); err != nil {
+		return err
+	}
+	d.remembered = snap
+	return nil
+}

@@ -1,0 +1,198 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/bridge"
+	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/internal/store"
+	"github.com/weft-net/weft/ipam"
+	"github.com/weft-net/weft/mesh"
+)
+
+// resetTimeout bounds the hand-over of address space and the farewell.
+const resetTimeout = 20 * time.Second
+
+// LogName is the log of a daemon in the background, in its state directory.
+const LogName = "weft.log"
+
+// Reset hands this host's address space to another peer, says farewell to the
+// mesh, removes every trace from the kernel and the disk, and ends the daemon.
+func (d *Daemon) Reset(ctx context.Context, req api.ResetRequest) (api.ResetReport, error) {
+	ctx, cancel := context.WithTimeout(ctx, resetTimeout)
+	defer cancel()
+	report, err := d.leave(ctx, req.Force)
+	if err != nil {
+		return report, err
+	}
+	e := erasure{report: report, reply: make(chan erased, 1)}
+	select {
+	case d.erasing <- e:
+		done := <-e.reply
+		return done.report, done.err
+	case <-d.end:
+		return report, &api.Error{Code: api.CodeConflict, Message: "the daemon is ending already", Fix: "`weft reset` again once it has"}
+	}
+}
+
+// erasure asks Run to remove every trace, and erased is how it went.
+type erasure struct {
+	report api.ResetReport
+	reply  chan erased
+}
+
+type erased struct {
+	report api.ResetReport
+	err    error
+}
+
+// leave is the farewell: this host's address space goes to another peer, and
+// the mesh hears that it will not come back.
+func (d *Daemon) leave(ctx context.Context, force bool) (api.ResetReport, error) {
+	var report api.ResetReport
+	if d.mesh != nil {
+		heir, err := d.handOver(ctx)
+		if err != nil && !force {
+			return report, err
+		}
+		if err != nil {
+			report.Left = append(report.Left, "address space: "+oneLine(err))
+		}
+		report.HandedTo = heir
+		if err := d.mesh.Depart(ctx); err != nil {
+			report.Left = append(report.Left, "farewell: "+oneLine(err))
+		}
+	}
+	return report, nil
+}
+
+func (d *Daemon) erase(report api.ResetReport) erased {
+	d.kernel.Lock()
+	defer d.kernel.Unlock()
+	report, err := erase(report, d.keep, d.opts, d.driver, d.bridge)
+	return erased{report, err}
+}
+
+// handOver gives all address space to the peer with the most to spare; a peer
+// that is alone has nobody to give it to, and its mesh ends with it. Its own
+// containers and addresses go first, since only what is empty can be given.
+func (d *Daemon) handOver(ctx context.Context) (string, error) {
+	others := 0
+	for _, p := range d.mesh.Peers() {
+		if !p.Self && p.State != mesh.StateDeparted {
+			others++
+		}
+	}
+	if others == 0 || len(d.plan.Prefixes(d.identity.ID)) == 0 {
+		return "", nil
+	}
+	heirs := ipam.Donors(d.replicate.Donors())
+	if len(heirs) == 0 {
+		return "", &api.Error{Code: api.CodeTimeout,
+			Message: fmt.Sprintf("no peer answers that could take over this host's address space %v", d.plan.Prefixes(d.identity.ID)),
+			Fix:     "start one of them again, or `weft reset --force` to leave it without an owner"}
+	}
+	heir, err := d.giveAll(ctx, heirs)
+	if err != nil {
+		return "", d.explain(err)
+	}
+	return d.nameOf(heir), nil
+}
+
+func (d *Daemon) giveAll(ctx context.Context, heirs []uuid.UUID) (uuid.UUID, error) {
+	for _, a := range d.listAttached() {
+		if err := d.detach(ctx, a); err != nil {
+			return uuid.Nil, err
+		}
+	}
+	for _, a := range d.plan.Allocations() {
+		if err := d.plan.Release(a.Owner, a.Addr); err != nil {
+			return uuid.Nil, err
+		}
+	}
+	return d.plan.HandOver(ctx, heirs)
+}
+
+// Reset removes every trace of a weft whose daemon does not run. Its address
+// space can then not be handed over, which takes force.
+func Reset(ctx context.Context, o Options, log *slog.Logger, force bool) (api.ResetReport, error) {
+	s, err := store.Open(o.StateDir, false)
+	var locked *store.LockedError
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return api.ResetReport{Removed: []string{}}, nil
+	case errors.As(err, &locked):
+		return api.ResetReport{}, &api.Error{Code: api.CodeConflict, Message: locked.Error(), Fix: "give its --socket, or end it first"}
+	case err != nil:
+		return api.ResetReport{}, err
+	}
+	k := keep{s}
+	p, _, err := k.peer()
+	if err == nil && !force && len(p.snapshot) > 0 {
+		err = &api.Error{Code: api.CodeUnavailable, Message: "the daemon is not running, so this host's address space cannot be handed over",
+			Fix: "`weft launch` and reset then, or `weft reset --force` to leave it without an owner"}
+	}
+	if err != nil && !force {
+		return api.ResetReport{}, errors.Join(err, s.Close())
+	}
+	if p.bridge != "" {
+		o.Bridge = p.bridge
+	}
+	b, err := bridge.New(k, log)
+	if err != nil {
+		return api.ResetReport{}, errors.Join(err, s.Close())
+	}
+	defer b.Close()
+	drv, err := encap.NewVXLAN(log)
+	if err != nil {
+		return api.ResetReport{}, errors.Join(err, s.Close())
+	}
+	defer drv.Close()
+	return erase(api.ResetReport{}, k, o, drv, b)
+}
+
+// erase removes what weft has in the kernel and on the disk. The store goes
+// last and only if all else went, so that a second reset can finish the first.
+func erase(report api.ResetReport, k keep, o Options, drv encap.Driver, b *bridge.Bridge) (api.ResetReport, error) {
+	sysctls, err := k.sysctls()
+	if drv != nil {
+		removed, e := drv.Remove(o.tunnelDevice())
+		report.Removed, err = append(report.Removed, removed...), errors.Join(err, e)
+	}
+	if b != nil {
+		removed, e := b.Remove(o.Bridge, []string{o.tunnelDevice()}, sysctls)
+		report.Removed, err = append(report.Removed, removed...), errors.Join(err, e)
+	}
+	if err != nil {
+		return report, fmt.Errorf("remove weft from the kernel: %w", err)
+	}
+	if err := os.Remove(o.Socket); err == nil {
+		report.Removed = append(report.Removed, o.Socket)
+	}
+	_ = os.Remove(filepath.Dir(o.Socket)) // only if it is empty: others may use it
+	if err := k.Destroy(LogName, LogName+".old"); err != nil {
+		return report, err
+	}
+	report.Removed = append(report.Removed, o.StateDir)
+	report.Removed = slices.Sorted(maps.Keys(set(report.Removed)))
+	return report, nil
+}
+
+func set(list []string) map[string]bool {
+	out := make(map[string]bool, len(list))
+	for _, v := range list {
+		out[v] = true
+	}
+	return out
+}

@@ -1,0 +1,108 @@
+package daemon
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/ipam"
+)
+
+// settings are fixed when a mesh is founded and the same for all its peers.
+// They travel in the hello's welcome, and a peer with others is refused.
+type settings struct {
+	Range     netip.Prefix `cbor:"1,keyasint"`
+	BlockBits int          `cbor:"2,keyasint"`
+	Encap     string       `cbor:"3,keyasint"`
+	VXLANPort uint16       `cbor:"4,keyasint"`
+}
+
+// foundingSettings are those of a mesh that is founded with these options.
+func foundingSettings(o Options) settings {
+	s := settings{Range: o.Range, BlockBits: o.BlockBits, Encap: o.Encap, VXLANPort: o.VXLANPort}
+	if !s.Range.IsValid() {
+		s.Range = DefaultRange
+	}
+	if s.BlockBits == 0 {
+		s.BlockBits = ipam.DefaultBlockBits(s.Range)
+	}
+	if s.Encap == "" {
+		s.Encap = DefaultEncap
+	}
+	if s.VXLANPort == 0 {
+		s.VXLANPort = DefaultVXLANPort
+	}
+	return s
+}
+
+// agrees tells whether options that were given explicitly fit the mesh's settings.
+func (s settings) agrees(o Options) error {
+	differ := func(what string, mine, theirs any) error {
+		return &api.Error{Code: api.CodeConflict,
+			Message: fmt.Sprintf("the mesh's %s is %v, not %v", what, theirs, mine),
+			Fix:     "leave that option out, since the mesh decides it when it is founded"}
+	}
+	switch {
+	case o.Range.IsValid() && o.Range != s.Range:
+		return differ("range", o.Range, s.Range)
+	case o.BlockBits != 0 && o.BlockBits != s.BlockBits:
+		return differ("block size", fmt.Sprintf("/%d", o.BlockBits), fmt.Sprintf("/%d", s.BlockBits))
+	case o.Encap != "" && o.Encap != s.Encap:
+		return differ("encapsulation", o.Encap, s.Encap)
+	case o.VXLANPort != 0 && o.VXLANPort != s.VXLANPort:
+		return differ("VXLAN port", o.VXLANPort, s.VXLANPort)
+	}
+	return nil
+}
+
+// wire's deterministic encoding makes equal settings equal bytes, which is how
+// the hello compares them.
+var wire = func() cbor.EncMode {
+	m, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return m
+}()
+
+// strict bounds what a peer or a damaged store can make us decode.
+var strict = func() cbor.DecMode {
+	m, err := cbor.DecOptions{MaxNestedLevels: 8, MaxArrayElements: 4096, MaxMapPairs: 256}.DecMode()
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return m
+}()
+
+func encode(v any) []byte {
+	b, err := wire.Marshal(v)
+	if err != nil {
+		panic(err) // our own types always encode
+	}
+	return b
+}
+
+// decodeSettings reads settings that came from a peer or the store. Settings
+// of a newer weft with parts that this one does not know are refused, since
+// ignoring one of them would put this host at odds with the mesh.
+func decodeSettings(b []byte) (settings, error) {
+	var s settings
+	if err := strict.Unmarshal(b, &s); err != nil {
+		return s, fmt.Errorf("read the mesh's settings: %w", err)
+	}
+	if !bytes.Equal(encode(s), b) {
+		return s, &api.Error{Code: api.CodeFailed, Message: "the mesh has settings that this weft does not know",
+			Fix: "upgrade weft on this host to the mesh's version"}
+	}
+	if err := ipam.Validate(s.Range, s.BlockBits); err != nil {
+		return s, fmt.Errorf("read the mesh's settings: %w", err)
+	}
+	if s.Encap != DefaultEncap {
+		return s, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("the mesh uses encapsulation %q, which this weft does not have", s.Encap),
+			Fix: "upgrade weft on this host to the mesh's version"}
+	}
+	return s, nil
+}

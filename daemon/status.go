@@ -1,0 +1,76 @@
+package daemon
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/mesh"
+)
+
+// Status is everything that `weft status` shows.
+func (d *Daemon) Status() api.Status {
+	s := api.Status{
+		Version: Version(), Started: d.started.Round(time.Second),
+		Mesh: api.Mesh{ID: d.token.MeshID, GossipEncrypted: true, Encap: d.settings.Encap, VNI: d.token.VNI()},
+		IPAM: d.ipamStatus(),
+		Bridge: api.Bridge{Name: d.opts.Bridge, Gateway: netip.PrefixFrom(d.gateway, d.settings.Range.Bits()),
+			MAC: bridgeMAC(d.identity.ID).String(), MTU: d.mtu()},
+		Peers: []api.Peer{}, Links: d.links(), Targets: []api.Target{}, Refused: []api.Refusal{},
+		Health: d.warnings(), Exposed: d.exposed(),
+	}
+	for _, p := range d.mesh.Peers() {
+		peer := api.Peer{
+			ID: p.ID, Name: p.Record.Name, Self: p.Self, State: string(p.State), Gossip: p.Record.Gossip,
+			Underlay: p.Record.Underlay, Gateway: p.Record.Gateway, Prefixes: d.plan.Prefixes(p.ID),
+			Version: p.Version, Software: p.Record.Software, Since: p.Since.Round(time.Second),
+		}
+		if p.Self {
+			s.Self = peer
+		}
+		s.Peers = append(s.Peers, peer)
+	}
+	for _, t := range d.mesh.Targets() {
+		s.Targets = append(s.Targets, api.Target{Address: t.Addr, Connected: t.Connected, LastError: t.LastError, NextTry: t.NextTry})
+	}
+	for _, r := range d.mesh.Refusals() {
+		s.Refused = append(s.Refused, api.Refusal{From: r.Addr, Code: r.Code, Reason: r.Reason, Last: r.Last, Count: r.Count})
+	}
+	for _, a := range d.listAttached() {
+		if _, gone := d.gone(a.key()); gone {
+			s.Attach.Gone++
+		} else {
+			s.Attach.Attached++
+		}
+	}
+	return s
+}
+
+func (d *Daemon) ipamStatus() api.IPAM {
+	p := d.plan.Status()
+	out := api.IPAM{
+		Range: p.Range, BlockBits: p.BlockBits, Blocks: p.Blocks, Unowned: p.Unowned,
+		Used: p.Used, Free: p.Free, CutOff: p.CutOff, Shares: []api.Share{},
+	}
+	for _, s := range p.Peers {
+		out.Shares = append(out.Shares, api.Share{ID: s.Peer, Name: d.nameOf(s.Peer), Blocks: s.Blocks, Prefixes: s.Prefixes})
+	}
+	return out
+}
+
+// links are the ways to the other peers that have not left.
+func (d *Daemon) links() []api.Link {
+	names := map[uuid.UUID]mesh.Peer{}
+	for _, p := range d.mesh.Peers() {
+		names[p.ID] = p
+	}
+	out := []api.Link{}
+	for _, l := range d.tunnel.Load().links {
+		link := api.Link{Peer: l.Peer, Name: names[l.Peer].Record.Name, Transport: d.driver.Name(),
+			Device: l.Device, MTU: l.MTU, Reason: l.Reason, Underlay: l.Underlay}
+		out = append(out, link)
+	}
+	return out
+}

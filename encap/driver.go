@@ -1,0 +1,71 @@
+// Package encap carries traffic between hosts. Each transport is a Driver: a
+// thin edge that makes the kernel follow a plan, and a pure function that
+// computes the plan from the peers. Which peers there are and which prefixes
+// are theirs is decided elsewhere; a driver believes what it is given.
+package encap
+
+import (
+	"net/netip"
+
+	"github.com/google/uuid"
+)
+
+// Local is this host's end of a transport.
+type Local struct {
+	ID       uuid.UUID  // of this peer
+	Device   string     // name of the tunnel device
+	Alias    string     // marks the device; begins with nl.AliasPrefix
+	Underlay netip.Addr // this host's address that the tunnels end at
+	Port     uint16     // UDP
+	VNI      uint32     // VXLAN network identifier
+	MTU      int        // bytes inside of the tunnel; 0 for what the underlay allows
+	Source   netip.Addr // by which the host itself speaks to containers elsewhere
+}
+
+// Peer is the other end of a link.
+type Peer struct {
+	ID       uuid.UUID
+	Underlay netip.Addr     // where its tunnel ends
+	VTEP     netip.Addr     // its own address on the network: the next hop to its prefixes
+	Prefixes []netip.Prefix // that lie behind it
+}
+
+// Link is the way to one peer, as it was last set.
+type Link struct {
+	Peer     uuid.UUID
+	Device   string
+	Underlay netip.Addr
+	MTU      int    // bytes
+	Reason   string // why there is no usable link; "" if there is
+}
+
+// Driver carries traffic by one transport. Its methods are not safe for
+// concurrent use.
+type Driver interface {
+	// Name of the transport, as users give it.
+	Name() string
+	// Up makes this host's end what local says; it adopts what is there and
+	// changes only what differs.
+	Up(local Local) error
+	// Set makes the links be those to exactly these peers, and repairs whatever
+	// somebody else changed. Up comes first.
+	Set(peers []Peer) error
+	// Links are the links as they were last set, in the order of the peers' ids.
+	Links() []Link
+	// MTU is what fits into the tunnel, in bytes; known after Up.
+	MTU() int
+	// Remove takes every trace of the transport out of the kernel and says what
+	// it removed. It needs no Up.
+	Remove(device string) (removed []string, err error)
+	// Close lets go of this process's resources; the kernel goes on forwarding.
+	Close() error
+}
+
+// vxlanOverhead is what VXLAN adds to each packet, in bytes (RFC 7348): inner
+// Ethernet 14, VXLAN 8, UDP 8, and the outer IP header.
+func vxlanOverhead(underlay netip.Addr) int {
+	if underlay.Is6() {
+		return 70
+	}
+	return 50
+}

@@ -1,0 +1,167 @@
+package encap
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-net/weft/internal/nl"
+)
+
+// minMTU is the least that a tunnel is worth having with: IPv6 needs it, and
+// below it something is wrong with the underlay.
+const minMTU = 1280
+
+// VXLAN is the Driver for RFC 7348: one device, no learning and no flooding,
+// every entry programmed. Container traffic travels in the clear.
+type VXLAN struct {
+	log   *slog.Logger
+	conn  *nl.Conn
+	local Local
+	mtu   int
+	plan  plan
+}
+
+// NewVXLAN returns the driver for the caller's network namespace.
+func NewVXLAN(log *slog.Logger) (*VXLAN, error) {
+	conn, err := nl.Open()
+	if err != nil {
+		return nil, err
+	}
+	return &VXLAN{log: log, conn: conn}, nil
+}
+
+// Name is "vxlan".
+func (v *VXLAN) Name() string { return nl.KindVXLAN }
+
+// MTU is what fits into the tunnel, in bytes.
+func (v *VXLAN) MTU() int { return v.mtu }
+
+// Links are the links as they were last set.
+func (v *VXLAN) Links() []Link { return v.plan.links }
+
+// Close lets go of the kernel, which goes on forwarding.
+func (v *VXLAN) Close() error {
+	v.conn.Close()
+	return nil
+}
+
+// Up makes the device. One with other settings that cannot be changed in
+// place is made anew.
+func (v *VXLAN) Up(local Local) error {
+	mtu, err := v.fittingMTU(local)
+	if err != nil {
+		return err
+	}
+	v.local, v.mtu = local, mtu
+	dev, err := v.device()
+	if err != nil {
+		return err
+	}
+	if err := v.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MAC: VTEPMAC(local.ID).HardwareAddr(), MTU: mtu, Up: true}); err != nil {
+		return err
+	}
+	for key, value := range map[string]string{
+		"forwarding": "1",
+		// The device is shared by all peers, which are no neighbours of each other.
+		"send_redirects": "0",
+	} {
+		if err := nl.SetSysctl("ipv4/conf/"+local.Device+"/"+key, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *VXLAN) device() (nl.Link, error) {
+	want := nl.VXLAN{VNI: v.local.VNI, Port: v.local.Port, Local: v.local.Underlay}
+	dev, err := v.conn.Link(v.local.Device)
+	switch {
+	case err == nil && (dev.VXLAN == nil || !dev.IsWeft()):
+		return dev, fmt.Errorf("device %s is not weft's: remove it (ip link delete %s), or give weft another name", dev.Name, dev.Name)
+	case err == nil && *dev.VXLAN == want:
+		return dev, nil
+	case err == nil:
+		v.log.Info("making the tunnel device anew", "name", dev.Name, "was", *dev.VXLAN, "becomes", want)
+		if err := v.conn.DeleteLink(dev.Name); err != nil {
+			return dev, err
+		}
+	case !errors.Is(err, nl.ErrNotFound):
+		return dev, err
+	}
+	dev, err = v.conn.CreateVXLAN(v.local.Device, VTEPMAC(v.local.ID).HardwareAddr(), v.mtu, want)
+	if errors.Is(err, unix.EEXIST) {
+		err = fmt.Errorf("another VXLAN device uses port %d and network identifier %d: %w", want.Port, want.VNI, err)
+	}
+	return dev, err
+}
+
+// fittingMTU is the MTU of the device that carries the underlay address, less
+// what VXLAN adds.
+func (v *VXLAN) fittingMTU(local Local) (int, error) {
+	most := 0
+	links, err := v.conn.Links()
+	if err != nil {
+		return 0, err
+	}
+	for _, l := range links {
+		addrs, err := v.conn.Addrs(l)
+		if err != nil {
+			return 0, err
+		}
+		for _, a := range addrs {
+			if a.Addr() == local.Underlay {
+				most = l.MTU - vxlanOverhead(local.Underlay)
+			}
+		}
+	}
+	switch {
+	case most == 0:
+		return 0, fmt.Errorf("the underlay address %s is on no interface any more", local.Underlay)
+	case most < minMTU && local.MTU == 0:
+		return 0, fmt.Errorf("the underlay leaves an MTU of %d, and %d are needed: raise it on the device of %s, or say --mtu", most, minMTU, local.Underlay)
+	case local.MTU != 0:
+		return local.MTU, nil
+	}
+	return most, nil
+}
+
+// Set programs the entries for these peers and removes all others.
+func (v *VXLAN) Set(peers []Peer) error {
+	dev, err := v.conn.Link(v.local.Device)
+	if err != nil {
+		return err
+	}
+	p := planVXLAN(v.local, peers)
+	for i := range p.routes {
+		p.routes[i].Device = dev.Index
+	}
+	for i := range p.links {
+		p.links[i].MTU = v.mtu
+	}
+	v.plan = p
+	// The way is made before the traffic is led there, and the other way round
+	// when it is taken away; each Sync does both halves, so routes go last.
+	return errors.Join(
+		v.conn.SyncNeighbours(dev, p.neighbours),
+		v.conn.SyncFDB(dev, p.fdb),
+		v.conn.SyncRoutes(p.routes, func(r nl.Route) bool { return r.Device == dev.Index }),
+	)
+}
+
+// Remove deletes the device, and its entries and routes with it.
+func (v *VXLAN) Remove(device string) ([]string, error) {
+	dev, err := v.conn.Link(device)
+	if errors.Is(err, nl.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !dev.IsWeft() {
+		return nil, nil // somebody else's
+	}
+	return []string{"VXLAN device " + device}, v.conn.DeleteLink(device)
+}

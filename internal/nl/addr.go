@@ -1,0 +1,90 @@
+package nl
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+)
+
+func toIPNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// fromIPNet keeps host bits; ok is false for nil and for a mask with holes.
+func fromIPNet(n *net.IPNet) (p netip.Prefix, ok bool) {
+	if n == nil {
+		return p, false
+	}
+	a, ok := netip.AddrFromSlice(n.IP)
+	ones, bits := n.Mask.Size()
+	if !ok || bits == 0 {
+		return p, false
+	}
+	return netip.PrefixFrom(a.Unmap(), ones), true
+}
+
+// Addrs returns a link's IPv4 addresses, with their prefix lengths.
+func (c *Conn) Addrs(l Link) ([]netip.Prefix, error) {
+	list, err := dump(func() ([]netlink.Addr, error) { return c.h.AddrList(l.raw, netlink.FAMILY_V4) })
+	if err != nil {
+		return nil, fmt.Errorf("list addresses of %s: %w", l.Name, err)
+	}
+	var out []netip.Prefix
+	for _, a := range list {
+		if p, ok := fromIPNet(a.IPNet); ok {
+			out = append(out, p)
+		}
+	}
+	return out, nil
+}
+
+// SyncAddrs makes the IPv4 addresses of a link that are ours be exactly those
+// wanted, and leaves the others alone. The kernel makes no route for them
+// that their prefix length does not imply.
+func (c *Conn) SyncAddrs(l Link, want []netip.Prefix, ours func(netip.Prefix) bool) error {
+	have, err := c.Addrs(l)
+	if err != nil {
+		return err
+	}
+	missing, extra := difference(have, want)
+	for _, p := range missing {
+		if err := c.h.AddrReplace(l.raw, &netlink.Addr{IPNet: toIPNet(p)}); err != nil {
+			return fmt.Errorf("add address %s to %s: %w", p, l.Name, err)
+		}
+	}
+	for _, p := range extra {
+		if !ours(p) {
+			continue
+		}
+		if err := c.h.AddrDel(l.raw, &netlink.Addr{IPNet: toIPNet(p)}); err != nil {
+			return fmt.Errorf("remove address %s from %s: %w", p, l.Name, err)
+		}
+	}
+	return nil
+}
+
+// difference returns what is wanted and not there, and what is there and not wanted.
+func difference[T comparable](have, want []T) (missing, extra []T) {
+	in := func(list []T) map[T]bool {
+		m := make(map[T]bool, len(list))
+		for _, v := range list {
+			m[v] = true
+		}
+		return m
+	}
+	h, w := in(have), in(want)
+	for _, v := range want {
+		if !h[v] {
+			missing = append(missing, v)
+			h[v] = true // a duplicate in want is added once
+		}
+	}
+	for _, v := range have {
+		if !w[v] {
+			extra = append(extra, v)
+		}
+	}
+	return missing, extra
+}

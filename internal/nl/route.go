@@ -1,0 +1,146 @@
+package nl
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// RouteProtocol marks weft's routes in the kernel's tables (`ip route show
+// proto 87`): 0x57 is W, and no daemon in iproute2's rt_protos has it.
+const RouteProtocol = 0x57
+
+// Route is an IPv4 route of the main table. It is comparable: two equal routes
+// are the same route.
+type Route struct {
+	Dst netip.Prefix
+	// Device is the link's index; 0 for an unreachable route.
+	Device int
+	// Via is the next hop, reached on the device without a look-up of its own
+	// (onlink); the zero value for a destination that is on the link itself.
+	Via netip.Addr
+	// Src is the address that the host itself prefers towards Dst.
+	Src netip.Addr
+	// MTU in bytes; 0 for the device's.
+	MTU int
+	// Metric: the lower is preferred among routes to the same destination.
+	Metric int
+	// Unreachable makes a route that refuses (ICMP host unreachable).
+	Unreachable bool
+}
+
+func (r Route) toKernel() *netlink.Route {
+	out := &netlink.Route{
+		Dst: toIPNet(r.Dst), LinkIndex: r.Device, Protocol: RouteProtocol, Priority: r.Metric, MTU: r.MTU,
+		Table: unix.RT_TABLE_MAIN, Type: unix.RTN_UNICAST,
+	}
+	switch {
+	case r.Unreachable:
+		out.Type = unix.RTN_UNREACHABLE
+	case r.Via.IsValid():
+		out.Gw = r.Via.AsSlice()
+		out.Flags = int(netlink.FLAG_ONLINK)
+	default:
+		out.Scope = netlink.SCOPE_LINK
+	}
+	if r.Src.IsValid() {
+		out.Src = r.Src.AsSlice()
+	}
+	return out
+}
+
+func routeFromKernel(k netlink.Route) (Route, bool) {
+	dst := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	if k.Dst != nil {
+		var ok bool
+		if dst, ok = fromIPNet(k.Dst); !ok {
+			return Route{}, false
+		}
+	}
+	r := Route{Dst: dst, Device: k.LinkIndex, MTU: k.MTU, Metric: k.Priority, Unreachable: k.Type == unix.RTN_UNREACHABLE}
+	if r.Unreachable {
+		r.Device = 0 // the kernel shows the loopback device
+	}
+	if a, ok := netip.AddrFromSlice(k.Gw); ok {
+		r.Via = a.Unmap()
+	}
+	if a, ok := netip.AddrFromSlice(k.Src); ok {
+		r.Src = a.Unmap()
+	}
+	return r, true
+}
+
+// Routes returns the IPv4 routes of the main table: those that weft made, or all.
+func (c *Conn) Routes(onlyWeft bool) ([]Route, error) {
+	filter, mask := &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE
+	if onlyWeft {
+		filter.Protocol = RouteProtocol
+		mask |= netlink.RT_FILTER_PROTOCOL
+	}
+	list, err := dump(func() ([]netlink.Route, error) {
+		return c.h.RouteListFiltered(netlink.FAMILY_V4, filter, mask)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	var out []Route
+	for _, k := range list {
+		if r, ok := routeFromKernel(k); ok {
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+// SyncRoutes makes those of weft's routes that are ours be exactly those
+// wanted: it adds and replaces first and removes last, so that no destination
+// is without a route in between. Ours tells apart the callers' routes.
+func (c *Conn) SyncRoutes(want []Route, ours func(Route) bool) error {
+	all, err := c.Routes(true)
+	if err != nil {
+		return err
+	}
+	var have []Route
+	for _, r := range all {
+		if ours(r) {
+			have = append(have, r)
+		}
+	}
+	missing, extra := difference(have, want)
+	type slot struct {
+		dst    netip.Prefix
+		metric int
+	}
+	replaced := map[slot]bool{}
+	for _, r := range missing {
+		if err := c.h.RouteReplace(r.toKernel()); err != nil {
+			return fmt.Errorf("set route to %s: %w", r.Dst, err)
+		}
+		replaced[slot{r.Dst, r.Metric}] = true
+	}
+	for _, r := range extra {
+		if replaced[slot{r.Dst, r.Metric}] {
+			continue // RouteReplace took its place
+		}
+		if err := c.h.RouteDel(r.toKernel()); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("remove route to %s: %w", r.Dst, err)
+		}
+	}
+	return nil
+}
+
+// RouteTo returns the device index and source address that the host uses
+// towards an address.
+func (c *Conn) RouteTo(dst netip.Addr) (device int, src netip.Addr, err error) {
+	list, err := c.h.RouteGet(dst.AsSlice())
+	if err != nil || len(list) == 0 {
+		return 0, src, fmt.Errorf("find route to %s: %w", dst, err)
+	}
+	if a, ok := netip.AddrFromSlice(list[0].Src); ok {
+		src = a.Unmap()
+	}
+	return list[0].LinkIndex, src, nil
+}

@@ -1,0 +1,55 @@
+package nl
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+const sysctlRoot = "/proc/sys/net"
+
+// Sysctl reads a network sysctl of the calling thread's network namespace,
+// named by its path below net: "ipv4/conf/weft/proxy_arp". The error wraps
+// ErrNotFound if this kernel or namespace has none of that name.
+func Sysctl(key string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(sysctlRoot, key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("sysctl net/%s: %w", key, ErrNotFound)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read sysctl net/%s: %w", key, err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// SetSysctl writes a network sysctl if its value differs.
+func SetSysctl(key, value string) error {
+	old, err := Sysctl(key)
+	if err != nil {
+		return err
+	}
+	if old == value {
+		return nil
+	}
+	if err := os.WriteFile(filepath.Join(sysctlRoot, key), []byte(value), 0o644); err != nil {
+		return fmt.Errorf("set sysctl net/%s to %s: %w", key, value, err)
+	}
+	return nil
+}
+
+// Sysctls returns the keys that match a pattern as path.Match has it:
+// "ipv4/conf/*/forwarding".
+func Sysctls(pattern string) ([]string, error) {
+	paths, err := filepath.Glob(filepath.Join(sysctlRoot, pattern))
+	if err != nil {
+		return nil, fmt.Errorf("list sysctls net/%s: %w", pattern, err)
+	}
+	keys := make([]string, len(paths))
+	for i, p := range paths {
+		keys[i] = strings.TrimPrefix(p, sysctlRoot+"/")
+	}
+	return keys, nil
+}

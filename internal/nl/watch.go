@@ -1,0 +1,68 @@
+package nl
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+)
+
+// Watch announces on its channel that links, addresses or routes of the
+// namespace have changed. Announcements are coalesced: one that was not yet
+// read stands for all that came after it.
+type Watch struct {
+	Changed <-chan struct{}
+	// Failed is closed when the kernel's messages were lost or the socket broke:
+	// the watcher has to look at everything and watch anew.
+	Failed <-chan struct{}
+	wg     sync.WaitGroup
+	cancel context.CancelFunc
+}
+
+// WatchChanges subscribes to the kernel's announcements in the caller's namespace.
+func WatchChanges() (*Watch, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	changed, failed := make(chan struct{}, 1), make(chan struct{})
+	w := &Watch{Changed: changed, Failed: failed, cancel: cancel}
+	var once sync.Once
+	broken := func(error) { once.Do(func() { close(failed) }) }
+
+	links := make(chan netlink.LinkUpdate, 64)
+	addrs := make(chan netlink.AddrUpdate, 64)
+	routes := make(chan netlink.RouteUpdate, 64)
+	err := netlink.LinkSubscribeWithOptions(links, ctx.Done(), netlink.LinkSubscribeOptions{ErrorCallback: broken})
+	if err == nil {
+		err = netlink.AddrSubscribeWithOptions(addrs, ctx.Done(), netlink.AddrSubscribeOptions{ErrorCallback: broken})
+	}
+	if err == nil {
+		err = netlink.RouteSubscribeWithOptions(routes, ctx.Done(), netlink.RouteSubscribeOptions{ErrorCallback: broken})
+	}
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("watch the kernel's network: %w", err)
+	}
+	follow(w, links, changed)
+	follow(w, addrs, changed)
+	follow(w, routes, changed)
+	return w, nil
+}
+
+// follow reads a subscription until netlink closes it, so that its sender
+// never blocks, also while the watch is closing.
+func follow[T any](w *Watch, updates <-chan T, changed chan<- struct{}) {
+	w.wg.Go(func() {
+		for range updates {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		}
+	})
+}
+
+// Close ends the watch and waits for its goroutines.
+func (w *Watch) Close() {
+	w.cancel()
+	w.wg.Wait()
+}

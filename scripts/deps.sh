@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that the demo and the tests need, and says
+# which. Where everything is there already it does nothing.
+set -euo pipefail
+
+# program:package
+needs=(
+	ip:iproute2 nft:nftables iptables:iptables ping:iputils-ping nsenter:util-linux
+	ps:procps curl:curl busybox:busybox iperf3:iperf3 shellcheck:shellcheck gcc:gcc git:git
+)
+
+missing=()
+for need in "${needs[@]}"; do
+	PATH="$PATH:/usr/sbin:/sbin" command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
+done
+
+if ! command -v "${GO:-go}" >/dev/null; then
+	echo "Go is not installed: go.mod names the version, see https://go.dev/dl/" >&2
+	exit 1
+fi
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+	echo "these packages are missing, and installing them takes root: ${missing[*]}" >&2
+	exit 1
+fi
+if ! command -v apt-get >/dev/null; then
+	echo "install these first (no apt-get here): ${missing[*]}" >&2
+	exit 1
+fi
+echo "installing Debian packages: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Runs every fuzz target for a while; what it finds is kept under testdata.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+for file in $(grep -rl --include='*_test.go' '^func Fuzz' .); do
+	dir=$(dirname "$file")
+	while read -r target; do
+		echo "== $dir $target"
+		go test "$dir" -run '^$' -fuzz "^$target\$" -fuzztime "${1:-10s}"
+	done < <(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\).*/\1/p' "$file")
+done

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Lints the Go code and the scripts. The arguments run a pinned Go tool.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+unformatted=$(gofmt -l .)
+if [ -n "$unformatted" ]; then
+	echo "not formatted (gofmt -w): $unformatted" >&2
+	exit 1
+fi
+go vet ./...
+"$@" staticcheck ./...
+shellcheck scripts/*.sh .ci/run
+echo "lint: ok"
