@@ -3,12 +3,12 @@ package cli
 import (
 	"bufio"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/daemon"
@@ -77,8 +77,8 @@ func (a *app) printReset(r api.ResetReport) error {
 func (a *app) confirm(question string) error {
 	f, ok := a.Stdin.(*os.File)
 	if ok {
-		st, err := f.Stat()
-		ok = err == nil && st.Mode()&fs.ModeCharDevice != 0 && st.Name() != os.DevNull && st.Name() != "null"
+		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+		ok = err == nil
 	}
 	if !ok {
 		return &api.Error{Code: api.CodeInvalid, Message: "this removes weft from the host, and there is nobody to ask", Fix: "say --yes if that is meant"}

@@ -57,7 +57,7 @@ func (d *Daemon) resolve(reference string) (*container, error) {
 	}
 	ns, err := nl.OpenNamespace(path)
 	if errors.Is(err, nl.ErrNotFound) {
-		return nil, &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("container %s: there is no network namespace at %s", reference, path),
+		return nil, &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("container %s: %s", reference, strings.TrimSuffix(err.Error(), ": "+nl.ErrNotFound.Error())),
 			Fix: "give the name of a network namespace (see: ip netns), an absolute path, or a process id"}
 	}
 	if err != nil {

@@ -299,7 +299,7 @@ func (d *Daemon) startKernel() error {
 		return err
 	}
 	d.publish()
-	return d.reconcileKernel()
+	return errors.Join(d.reconcileKernel(), d.remember())
 }
 
 // abandon undoes a launch that failed. What an earlier launch made stays.

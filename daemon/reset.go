@@ -139,7 +139,11 @@ func Reset(ctx context.Context, o Options, log *slog.Logger, force bool) (api.Re
 	}
 	k := keep{s}
 	p, _, err := k.peer()
-	if err == nil && !force && len(p.snapshot) > 0 {
+	others := 0
+	if err == nil {
+		others, err = mesh.Remembered(p.snapshot, p.token, p.identity.ID)
+	}
+	if err == nil && !force && others > 0 {
 		err = &api.Error{Code: api.CodeUnavailable, Message: "the daemon is not running, so this host's address space cannot be handed over",
 			Fix: "`weft launch` and reset then, or `weft reset --force` to leave it without an owner"}
 	}

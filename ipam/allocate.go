@@ -11,18 +11,27 @@ func (c *Core) Allocate(owner string) (netip.Addr, Effects, error) {
 	if err := validOwner(owner); err != nil {
 		return netip.Addr{}, Effects{}, err
 	}
+	if !c.hasFree() {
+		return netip.Addr{}, Effects{}, ErrNoSpace
+	}
+	a := c.addr(c.low)
+	c.low++
+	return a, c.take(owner, a), nil
+}
+
+// hasFree tells whether this peer's own blocks have a free address; c.low is
+// then the lowest.
+func (c *Core) hasFree() bool {
 	for _, sp := range c.table.owned(c.self) {
 		first, end := sp.first*c.blockSize(), (sp.first+sp.count)*c.blockSize()
 		for o := max(first, c.low); o < end; o++ {
-			a := c.addr(o)
-			if _, taken := c.addrs[a]; taken || c.reserved(o) {
-				continue
+			if _, taken := c.addrs[c.addr(o)]; !taken && !c.reserved(o) {
+				c.low = o
+				return true
 			}
-			c.low = o + 1
-			return a, c.take(owner, a), nil
 		}
 	}
-	return netip.Addr{}, Effects{}, ErrNoSpace
+	return false
 }
 
 func (c *Core) take(owner string, a netip.Addr) Effects {

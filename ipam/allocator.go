@@ -101,9 +101,9 @@ func (a *Allocator) do(op func(*Core) (Effects, error)) (Effects, error) {
 	return e, nil
 }
 
-// ask sends a request and waits for its answer; answered is false if none came
-// in time.
-func (a *Allocator) ask(ctx context.Context, wait time.Duration, op func(*Core, uint64) (Effects, error)) (refused *Refusal, answered bool, err error) {
+// ask sends a request and waits for its answer, or until what was asked for is
+// there by another way; answered is false if neither came in time.
+func (a *Allocator) ask(ctx context.Context, wait time.Duration, op func(*Core, uint64) (Effects, error), there func(*Core) bool) (refused *Refusal, answered bool, err error) {
 	a.mu.Lock()
 	a.nonce++
 	nonce := a.nonce
@@ -120,7 +120,9 @@ func (a *Allocator) ask(ctx context.Context, wait time.Duration, op func(*Core, 
 	}
 	for {
 		a.mu.Lock()
-		refused, answered = a.answers[nonce]
+		if refused, answered = a.answers[nonce]; !answered {
+			answered = there(a.core)
+		}
 		news := a.news
 		a.mu.Unlock()
 		if answered {
@@ -160,7 +162,7 @@ func (a *Allocator) Allocate(ctx context.Context, owner string) (netip.Addr, err
 			blocks := a.Status().ownBlocks(a.cfg.Self) / 2
 			refused, answered, err := a.ask(ctx, answerTime, func(c *Core, nonce uint64) (Effects, error) {
 				return c.Request(donor, blocks, nonce), nil
-			})
+			}, (*Core).hasFree)
 			switch {
 			case err != nil:
 				return addr, err
@@ -228,7 +230,8 @@ func (a *Allocator) HandOver(ctx context.Context, heirs []uuid.UUID) (uuid.UUID,
 	// another one instead of asking again would give them twice.
 	heir := heirs[0]
 	for ctx.Err() == nil {
-		_, answered, err := a.ask(ctx, answerTime, func(c *Core, nonce uint64) (Effects, error) { return c.HandOver(heir, nonce) })
+		_, answered, err := a.ask(ctx, answerTime, func(c *Core, nonce uint64) (Effects, error) { return c.HandOver(heir, nonce) },
+			func(*Core) bool { return false })
 		if err != nil || answered {
 			return heir, err
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,9 +30,11 @@ type message struct {
 	Kind     kind
 	Records  []signed
 	Channels []channelData
-	// Of a direct message: who wrote it, for whom, and the proof.
+	// Of a direct message: who wrote it, for whom, the proof, and where to
+	// answer.
 	Key, Signature []byte
 	To             uuid.UUID
+	From           netip.AddrPort
 }
 
 type channelData struct {
@@ -228,9 +231,10 @@ func (m *Mesh) mergeRecords(list []signed) []Record {
 }
 
 // directBytes is what the writer of a direct message signs.
-func directBytes(meshID, to uuid.UUID, c channelData) []byte {
+func directBytes(meshID uuid.UUID, msg message) []byte {
 	b := append([]byte("weft direct\x00"), meshID[:]...)
-	return append(append(b, to[:]...), encode(c)...)
+	b = append(b, msg.To[:]...)
+	return append(append(b, encode(msg.From)...), encode(msg.Channels)...)
 }
 
 func (m *Mesh) receiveDirect(msg message) error {
@@ -238,16 +242,26 @@ func (m *Mesh) receiveDirect(msg message) error {
 		return fmt.Errorf("direct message: %w", errMalformed)
 	}
 	c := msg.Channels[0]
-	if !ed25519.Verify(msg.Key, directBytes(m.cfg.Token.MeshID, msg.To, c), msg.Signature) {
+	if !ed25519.Verify(msg.Key, directBytes(m.cfg.Token.MeshID, msg), msg.Signature) {
 		return fmt.Errorf("direct message: %w", errSignature)
 	}
 	ch, ok := m.channels[c.Name]
 	if !ok || msg.To != m.cfg.Identity.ID {
 		return fmt.Errorf("direct message for channel %q of peer %s", c.Name, msg.To)
 	}
-	ch.Receive(IDOf(msg.Key), c.Data)
+	from := IDOf(msg.Key)
+	m.mu.Lock()
+	if len(m.heardFrom) >= heardFromKept {
+		clear(m.heardFrom) // it only bridges the moments until gossip brings the same
+	}
+	m.heardFrom[from] = msg.From
+	m.mu.Unlock()
+	ch.Receive(from, c.Data)
 	return nil
 }
+
+// heardFromKept bounds the memory of peers to be answered.
+const heardFromKept = 1024
 
 // broadcast is an entry of memberlist's queue; one of the same name replaces it.
 type broadcast struct {
@@ -324,16 +338,29 @@ func (m *Mesh) Broadcast(channel string, delta []byte) {
 	m.announce(encode(channelMessage(kindDelta, channel, delta)), "")
 }
 
-// Send gives a message to one live peer's channel, signed by this peer. It
+// Send gives a message to one peer's channel, signed by this peer. It
 // does not wait, and tells nobody if it is lost.
 func (m *Mesh) Send(to uuid.UUID, channel string, data []byte) {
 	msg := channelMessage(kindDirect, channel, data)
-	msg.To, msg.Key = to, m.cfg.Identity.Key.Public().(ed25519.PublicKey)
-	msg.Signature = ed25519.Sign(m.cfg.Identity.Key, directBytes(m.cfg.Token.MeshID, to, msg.Channels[0]))
+	msg.To, msg.From, msg.Key = to, m.cfg.Advertise, m.cfg.Identity.Key.Public().(ed25519.PublicKey)
+	msg.Signature = ed25519.Sign(m.cfg.Identity.Key, directBytes(m.cfg.Token.MeshID, msg))
+	if n := m.node(to); n != nil {
+		m.post(n, encode(msg))
+	}
+}
+
+// node is where a peer is reached: as a member, else as it said itself; nil
+// if neither is known.
+func (m *Mesh) node(id uuid.UUID) *memberlist.Node {
 	for _, n := range m.others() {
-		if n.Name == to.String() {
-			m.post(n, encode(msg))
-			return
+		if n.Name == id.String() {
+			return n
 		}
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if at, ok := m.heardFrom[id]; ok && at.IsValid() {
+		return &memberlist.Node{Name: id.String(), Addr: at.Addr().AsSlice(), Port: at.Port()}
+	}
+	return nil
 }

@@ -69,6 +69,9 @@ type Mesh struct {
 	alive   map[uuid.UUID]time.Time // since when; members that memberlist thinks are up
 	lostAt  map[uuid.UUID]time.Time
 	targets map[string]*attempt
+	// heardFrom is where peers can be answered that have written to this one
+	// before the news of their membership came here.
+	heardFrom map[uuid.UUID]netip.AddrPort
 }
 
 // sendsUnderWay bounds the reliable sends at one time; what is over is
@@ -81,7 +84,7 @@ func New(cfg Config) (*Mesh, error) {
 	m := &Mesh{
 		cfg: cfg, log: cfg.Logger, channels: map[string]Channel{}, changed: make(chan struct{}, 1),
 		inbox: make(chan delivery, 1024), sending: make(chan struct{}, sendsUnderWay), ctx: ctx, cancel: cancel,
-		records: records{}, alive: map[uuid.UUID]time.Time{}, lostAt: map[uuid.UUID]time.Time{}, targets: map[string]*attempt{},
+		alive: map[uuid.UUID]time.Time{}, lostAt: map[uuid.UUID]time.Time{}, targets: map[string]*attempt{}, heardFrom: map[uuid.UUID]netip.AddrPort{},
 	}
 	for _, c := range cfg.Channels {
 		m.channels[c.Name()] = c
@@ -89,7 +92,8 @@ func New(cfg Config) (*Mesh, error) {
 	for _, t := range cfg.Targets {
 		m.targets[withPort(t, cfg.Bind.Port())] = &attempt{target: true}
 	}
-	if err := m.restore(cfg.Snapshot); err != nil {
+	var err error
+	if m.records, err = restore(cfg.Token.MeshID, cfg.Snapshot); err != nil {
 		cancel()
 		return nil, err
 	}

@@ -358,7 +358,7 @@ func TestGarbageOnThePortDoesNotDisturbTheMesh(t *testing.T) {
 }
 
 func FuzzForeignMessage(f *testing.F) {
-	m := &Mesh{cfg: Config{Identity: newIdentity(f)}, log: quiet(), channels: map[string]Channel{}, records: records{}, changed: make(chan struct{}, 1)}
+	m := &Mesh{cfg: Config{Identity: newIdentity(f)}, log: quiet(), channels: map[string]Channel{}, records: records{}, heardFrom: map[uuid.UUID]netip.AddrPort{}, changed: make(chan struct{}, 1)}
 	m.channels["board"] = &board{words: map[string]bool{}}
 	f.Add(recordsMessage(nil))
 	f.Add(encode(channelMessage(kindDirect, "board", []byte("x"))))
@@ -370,6 +370,6 @@ func FuzzForeignMessage(f *testing.F) {
 		m.mergeRecords(msg.Records)
 		var open helloOpen
 		_, _ = readFrame(bytes.NewReader(b), &open)
-		_ = (&Mesh{cfg: m.cfg, records: records{}}).restore(b)
+		_, _ = restore(meshA, b)
 	})
 }

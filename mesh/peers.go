@@ -75,23 +75,37 @@ func (m *Mesh) Snapshot() []byte {
 	return encode(s)
 }
 
-func (m *Mesh) restore(b []byte) error {
+// restore reads what Snapshot wrote; nil is nothing.
+func restore(meshID uuid.UUID, b []byte) (records, error) {
+	known := records{}
 	if b == nil {
-		return nil
+		return known, nil
 	}
 	var s snapshot
 	if err := decoder.Unmarshal(b, &s); err != nil {
-		return fmt.Errorf("read remembered peers: %w", err)
+		return nil, fmt.Errorf("read remembered peers: %w", err)
 	}
 	if s.Version != snapshotVersion {
-		return fmt.Errorf("remembered peers are of version %d, this weft knows %d", s.Version, snapshotVersion)
+		return nil, fmt.Errorf("remembered peers are of version %d, this weft knows %d", s.Version, snapshotVersion)
 	}
 	for _, sr := range s.Records {
-		r, err := verify(m.cfg.Token.MeshID, sr)
+		r, err := verify(meshID, sr)
 		if err != nil {
-			return fmt.Errorf("read remembered peers: %w", err)
+			return nil, fmt.Errorf("read remembered peers: %w", err)
 		}
-		m.records.merge(r)
+		known.merge(r)
 	}
-	return nil
+	return known, nil
+}
+
+// Remembered counts the other peers in a snapshot that have not left.
+func Remembered(snapshot []byte, t Token, self uuid.UUID) (int, error) {
+	known, err := restore(t.MeshID, snapshot)
+	n := 0
+	for id, r := range known {
+		if id != self && !r.Body.Departed {
+			n++
+		}
+	}
+	return n, err
 }

@@ -2,7 +2,7 @@
 # Runs every fuzz target for a while; what it finds is kept under testdata.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-for file in $(grep -rl --include='*_test.go' '^func Fuzz' .); do
+grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do
 	dir=$(dirname "$file")
 	while read -r target; do
 		echo "== $dir $target"

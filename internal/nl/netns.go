@@ -23,7 +23,7 @@ type Namespace struct {
 func OpenNamespace(path string) (*Namespace, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return nil, fmt.Errorf("network namespace %s: %w", path, ErrNotFound)
+		return nil, fmt.Errorf("there is no network namespace at %s: %w", path, ErrNotFound)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace: %w", err)
@@ -54,6 +54,10 @@ func NewNamespace() (*Namespace, error) {
 
 // Path is where the namespace was opened.
 func (n *Namespace) Path() string { return n.path }
+
+// ProcPath is a path by which this process can open the namespace again for as
+// long as it holds it, also one that has no name.
+func (n *Namespace) ProcPath() string { return fmt.Sprintf("/proc/self/fd/%d", n.file.Fd()) }
 
 // Close lets go of the namespace.
 func (n *Namespace) Close() error { return n.file.Close() }
@@ -94,6 +98,7 @@ func (n *Namespace) Cookie() (uint64, error) {
 func onOwnThread(fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
+		defer close(done)      // also where fn ends its goroutine
 		runtime.LockOSThread() // never unlocked: the runtime ends the thread
 		done <- fn()
 	}()

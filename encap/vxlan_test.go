@@ -1,0 +1,176 @@
+package encap
+
+import (
+	"log/slog"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/internal/nl"
+)
+
+// inNamespace runs a test in a network namespace of its own, with an underlay
+// device u0 that has our address.
+func inNamespace(t *testing.T, fn func(run func(string) string)) {
+	t.Helper()
+	ns, err := nl.NewNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	err = ns.Do(func() error {
+		run := func(cmd string) string {
+			out, err := exec.Command("sh", "-c", cmd).CombinedOutput()
+			if err != nil {
+				t.Errorf("%s: %v: %s", cmd, err, out)
+			}
+			return string(out)
+		}
+		run("ip link add u0 type veth peer name u1; ip link set u0 up; ip link set u1 up; ip address add 192.0.2.1/24 dev u0; " +
+			"ip link add br type bridge; ip link set br up; ip address add 10.32.0.1/32 dev br")
+		fn(run)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+const entries = "ip -o route show proto 87; ip -o neigh show dev weft-vx nud permanent; bridge fdb show dev weft-vx; ip -o -d link show weft-vx | grep -o 'vxlan id.*nolearning\\|mtu [0-9]*\\|alias .*'"
+
+func local() Local {
+	l := self
+	l.Alias = nl.AliasPrefix + "test"
+	return l
+}
+
+func TestSetProgramsRepairsAndRemoves(t *testing.T) {
+	inNamespace(t, func(run func(string) string) {
+		clean := run("ip -o link; ip route; ip neigh")
+		v, err := NewVXLAN(slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		peers := []Peer{
+			{uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("10.40.0.0/13")},
+			{uuid.UUID{3}, addr("192.0.2.3"), addr("10.36.0.0"), prefixes("10.36.0.0/14")},
+		}
+		set := func(peers []Peer) string {
+			t.Helper()
+			if err := v.Up(local()); err != nil {
+				t.Fatal(err)
+			}
+			if err := v.Set(peers); err != nil {
+				t.Fatal(err)
+			}
+			return run(entries)
+		}
+		want := set(peers)
+		for _, part := range []string{"10.40.0.0/13 via 10.40.0.0", "src 10.32.0.1", "onlink", "mtu 1450", "nolearning", "dst 192.0.2.3", "alias weft:test"} {
+			if !strings.Contains(want, part) {
+				t.Errorf("%q is not in\n%s", part, want)
+			}
+		}
+		for what, damage := range map[string]string{
+			"nothing":           "true",
+			"the device":        "ip link delete weft-vx",
+			"a route":           "ip route delete 10.40.0.0/13",
+			"neighbours":        "ip neigh flush dev weft-vx nud permanent",
+			"the MTU":           "ip link set weft-vx mtu 1300",
+			"the state":         "ip link set weft-vx down",
+			"the network's id":  "ip link delete weft-vx; ip link add weft-vx alias weft:test type vxlan id 99 dstport 6784 local 192.0.2.1",
+			"a foreign route":   "ip route add 10.44.0.0/24 dev weft-vx proto 87",
+			"a foreign entry":   "bridge fdb add 02:00:00:00:00:09 dev weft-vx dst 192.0.2.9",
+			"a neighbour's MAC": "ip neigh replace 10.40.0.0 lladdr 02:00:00:00:00:09 dev weft-vx nud permanent",
+		} {
+			run(damage)
+			if got := set(peers); got != want {
+				t.Errorf("after damage to %s:\n%s\nwant:\n%s", what, got, want)
+			}
+		}
+		moved := []Peer{peers[0], peers[1]}
+		moved[0].Prefixes, moved[1].Prefixes = peers[1].Prefixes, peers[0].Prefixes
+		moved[0].VTEP, moved[1].VTEP = peers[1].VTEP, peers[0].VTEP
+		if got := set(moved); !strings.Contains(got, "10.40.0.0 lladdr "+VTEPMAC(uuid.UUID{3}).String()) {
+			t.Errorf("after the prefixes changed hands:\n%s", got)
+		}
+		if got := set(nil); strings.Contains(got, "via") || strings.Contains(got, "dst") {
+			t.Errorf("without peers there is still:\n%s", got)
+		}
+		if removed, err := v.Remove("weft-vx"); err != nil || len(removed) != 1 {
+			t.Errorf("Remove = %v, %v", removed, err)
+		}
+		if got := run("ip -o link; ip route; ip neigh"); got != clean {
+			t.Errorf("Remove leaves\n%s\nwas\n%s", got, clean)
+		}
+	})
+}
+
+func TestNoOpSetDisturbsNothing(t *testing.T) {
+	inNamespace(t, func(run func(string) string) {
+		v, err := NewVXLAN(slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		peers := []Peer{{uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("10.40.0.0/13")}}
+		set := func() error {
+			if err := v.Up(local()); err != nil {
+				return err
+			}
+			return v.Set(peers)
+		}
+		if err := set(); err != nil {
+			t.Fatal(err)
+		}
+		heard := run("timeout 1 ip monitor link address route neigh > /tmp/weft-monitor-$$ & echo $$; sleep 0.2")
+		if err := set(); err != nil {
+			t.Fatal(err)
+		}
+		run("sleep 1")
+		file := "/tmp/weft-monitor-" + strings.TrimSpace(heard)
+		if got := run("cat " + file + "; rm " + file); got != "" {
+			t.Errorf("the second Set changed something:\n%s", got)
+		}
+	})
+}
+
+func TestForeignDeviceIsLeftAlone(t *testing.T) {
+	inNamespace(t, func(run func(string) string) {
+		run("ip link add weft-vx type bridge")
+		v, err := NewVXLAN(slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		if err := v.Up(local()); err == nil || !strings.Contains(err.Error(), "is not weft's") {
+			t.Errorf("Up = %v", err)
+		}
+		if removed, err := v.Remove("weft-vx"); len(removed) > 0 || err != nil {
+			t.Errorf("Remove = %v, %v", removed, err)
+		}
+		run("ip link show weft-vx")
+	})
+}
+
+func TestUnderlayThatIsTooSmallIsRefused(t *testing.T) {
+	inNamespace(t, func(run func(string) string) {
+		run("ip link set u0 mtu 1300")
+		v, err := NewVXLAN(slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		if err := v.Up(local()); err == nil || !strings.Contains(err.Error(), "MTU of 1250") {
+			t.Errorf("Up = %v", err)
+		}
+		l := local()
+		l.Underlay = addr("192.0.2.9")
+		if err := v.Up(l); err == nil || !strings.Contains(err.Error(), "on no interface") {
+			t.Errorf("Up without the address = %v", err)
+		}
+	})
+}

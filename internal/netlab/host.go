@@ -1,0 +1,166 @@
+package netlab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// commandTime bounds every command that a test runs.
+const commandTime = 90 * time.Second
+
+// Host is a machine of the lab.
+type Host struct {
+	Name string
+	Addr netip.Addr // on the underlay
+	lab  *Lab
+	pid  int    // of its init, as seen from outside
+	port string // its end on the underlay
+}
+
+// Result is how a command ended.
+type Result struct {
+	Stdout, Stderr string
+	Code           int
+}
+
+// command runs inside of the host's namespaces.
+func (h *Host) command(ctx context.Context, args []string) *exec.Cmd {
+	enter := []string{"-t", strconv.Itoa(h.pid), "-m", "-n", "-p", "-u", "--"}
+	cmd := exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
+	cmd.Env = []string{"PATH=" + h.lab.binaries + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "HOME=/root", "LC_ALL=C"}
+	cmd.Dir = "/"
+	cmd.WaitDelay = time.Second
+	return cmd
+}
+
+// Try runs a command and returns how it ended.
+func (h *Host) Try(args ...string) Result {
+	h.lab.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), commandTime)
+	defer cancel()
+	cmd := h.command(ctx, args)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		h.lab.t.Fatalf("%s: run %q: %v", h.Name, args, err)
+	}
+	return Result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+}
+
+// Run runs a command that has to succeed, and returns what it printed.
+func (h *Host) Run(args ...string) string {
+	h.lab.t.Helper()
+	r := h.Try(args...)
+	if r.Code != 0 {
+		h.lab.t.Fatalf("%s: %q: exit code %d\n%s%s", h.Name, args, r.Code, r.Stdout, r.Stderr)
+	}
+	return strings.TrimSpace(r.Stdout)
+}
+
+// Start runs a command in the background. It ends with the host at the latest;
+// the returned function ends it and returns what it printed.
+func (h *Host) Start(args ...string) (stop func() string) {
+	h.lab.t.Helper()
+	cmd := h.command(context.Background(), args)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		h.lab.t.Fatalf("%s: start %q: %v", h.Name, args, err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = cmd.Wait() }() // its end is what matters
+	h.lab.t.Cleanup(func() { _ = cmd.Process.Kill(); <-done })
+	return func() string {
+		// nsenter forwards nothing: the command itself is its child.
+		_ = exec.Command("pkill", "-INT", "-P", strconv.Itoa(cmd.Process.Pid)).Run()
+		<-done
+		return out.String()
+	}
+}
+
+// Container makes a network namespace of that name on the host.
+func (h *Host) Container(name string) *Container {
+	h.lab.t.Helper()
+	h.Run("ip", "netns", "add", name)
+	return &Container{Host: h, Name: name}
+}
+
+// Loss drops part of what reaches the host, in percent; 0 ends it.
+func (h *Host) Loss(percent int) {
+	h.lab.t.Helper()
+	h.Try("nft", "delete table netdev lab")
+	if percent > 0 {
+		h.Run("nft", fmt.Sprintf("add table netdev lab; add chain netdev lab in { type filter hook ingress device eth0 priority 0; };"+
+			"add rule netdev lab in numgen random mod 100 < %d drop", percent))
+	}
+}
+
+// Processes are the command lines of the host's processes but its init, zombies
+// included.
+func (h *Host) Processes() []string {
+	h.lab.t.Helper()
+	var out []string
+	for line := range strings.SplitSeq(h.Run("ps", "-eo", "pid,args"), "\n") {
+		f := strings.Fields(line)
+		if len(f) > 1 && f[0] != "PID" && f[0] != "1" && f[1] != "ps" {
+			out = append(out, strings.Join(f[1:], " "))
+		}
+	}
+	return out
+}
+
+// Container is a network namespace on a host.
+type Container struct {
+	*Host
+	Name string
+}
+
+// Try runs a command inside.
+func (c *Container) Try(args ...string) Result {
+	c.lab.t.Helper()
+	return c.Host.Try(append([]string{"ip", "netns", "exec", c.Name}, args...)...)
+}
+
+// Run runs a command inside that has to succeed.
+func (c *Container) Run(args ...string) string {
+	c.lab.t.Helper()
+	return c.Host.Run(append([]string{"ip", "netns", "exec", c.Name}, args...)...)
+}
+
+// Start runs a command inside in the background.
+func (c *Container) Start(args ...string) (stop func() string) {
+	c.lab.t.Helper()
+	return c.Host.Start(append([]string{"ip", "netns", "exec", c.Name}, args...)...)
+}
+
+// Pinger is a Host or a Container.
+type Pinger interface{ Try(args ...string) Result }
+
+// Pings tells whether one ping of three comes back.
+func Pings(from Pinger, to string) bool {
+	return from.Try("ping", "-c", "3", "-i", "0.05", "-W", "1", to).Code == 0
+}
+
+var pingSummary = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
+
+// Lost counts the pings without an answer in what ping printed.
+func Lost(ping string) (sent, lost int, err error) {
+	m := pingSummary.FindStringSubmatch(ping)
+	if m == nil {
+		return 0, 0, fmt.Errorf("ping printed no summary: %s", ping)
+	}
+	sent, _ = strconv.Atoi(m[1])
+	got, _ := strconv.Atoi(m[2])
+	return sent, sent - got, nil
+}
