@@ -3,14 +3,19 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/weft-net/weft/api"
 )
@@ -149,5 +154,37 @@ func TestTokenNeverReachesTheArgumentsOfTheBackground(t *testing.T) {
 	got := strings.Join(childArgs(cmd, []string{"a", "b"}), " ")
 	if got != "launch --foreground --name=n --join=a --join=b" {
 		t.Errorf("arguments: %s", got)
+	}
+}
+
+var update = flag.Bool("update", false, "write docs/commands.md anew")
+
+func TestCommandReferenceIsCurrent(t *testing.T) {
+	a := &app{World: World{Stdout: io.Discard, Stderr: io.Discard}}
+	var b strings.Builder
+	b.WriteString("# Command reference\n\nWhat `--help` says, written by `go test ./cli -update`.\n")
+	var write func(c *cobra.Command)
+	write = func(c *cobra.Command) {
+		out, _, code := run(nil, append(strings.Fields(c.CommandPath())[1:], "--help")...)
+		if code != 0 {
+			t.Errorf("%s --help: exit code %d", c.CommandPath(), code)
+		}
+		fmt.Fprintf(&b, "\n## %s\n\n```\n%s```\n", c.CommandPath(), out)
+		for _, sub := range c.Commands() {
+			if sub.Name() != "completion" && sub.Name() != "help" {
+				write(sub)
+			}
+		}
+	}
+	write(a.root())
+	const path = "../docs/commands.md"
+	if *update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(path)
+	if err != nil || string(have) != b.String() {
+		t.Errorf("%s is not what --help says (%v): go test ./cli -update", path, err)
 	}
 }

@@ -73,6 +73,7 @@ given when it is founded, and joining hosts take them over.`,
 	f.StringVar(&l.logFile, "log-file", "", "log `file` (default standard error in the foreground, weft.log in the state directory in the background)")
 	f.BoolVar(&l.debug, "debug", false, "log more")
 	f.BoolVar(&l.foreground, "foreground", false, "stay; end on SIGTERM or SIGINT")
+	f.Lookup("name").DefValue = "the host's"
 	return a.withOutput(cmd, formatsOne)
 }
 

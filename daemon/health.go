@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/mesh"
@@ -30,6 +31,9 @@ var conditions = []condition{
 	{code: "store-not-written", severity: api.SeverityError,
 		fix:   "free space on the file system of the state directory, or make it writable",
 		check: func(d *Daemon) string { return d.health.of("remember") }},
+	{code: "record-not-published", severity: api.SeverityError,
+		fix:   "give the host fewer prefixes: attach its containers elsewhere, then detach them here",
+		check: func(d *Daemon) string { return d.health.of("publish") }},
 	{code: "kernel-not-watched", severity: api.SeverityWarning, dependsOn: "kernel-not-set",
 		fix:   "nothing has to be done: changes are found by the periodic pass",
 		check: func(d *Daemon) string { return d.health.of("watch-kernel") }},
@@ -141,9 +145,15 @@ func checkEncryption(d *Daemon) string {
 	return fmt.Sprintf("CONTAINER TRAFFIC BETWEEN HOSTS IS NOT ENCRYPTED: it travels as %s", strings.ToUpper(d.settings.Encap))
 }
 
+// refusalShown is how long a refusal is a warning.
+const refusalShown = time.Hour
+
 func checkRefusals(d *Daemon) string {
 	var who []string
 	for _, r := range d.mesh.Refusals() {
+		if d.now().Sub(r.Last) > refusalShown {
+			continue
+		}
 		who = append(who, fmt.Sprintf("%s (%s, %d times)", r.Addr, r.Code, r.Count))
 	}
 	if len(who) == 0 {

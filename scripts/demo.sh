@@ -5,51 +5,23 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly weft=$PWD/bin/weft state=/run/weft-demo underlay=weft-demo-underlay
+lab=weft-demo weft=$PWD/bin/weft
+# shellcheck source=scripts/lab.sh
+. scripts/lab.sh
 readonly hosts=(1 2 3) letters=(a b)
 
-# Host N is network namespace weft-demo-N with the underlay address 192.0.2.N.
-host() { echo "weft-demo-$1"; }
-in_host() { local n=$1; shift; ip netns exec "$(host "$n")" env WEFT_STATE_DIR="$state/$n" WEFT_SOCKET="$state/$n.sock" WEFT_NAME="host$n" "$@"; }
-container() { echo "weft-demo-c$1$2"; }
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' plain=$'\e[0m'; else bold='' plain=''; fi
 title() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 
-cleanup() {
-	local n c pid
-	for n in "${hosts[@]}"; do
-		if [ -S "$state/$n.sock" ]; then in_host "$n" "$weft" stop >/dev/null 2>&1 || true; fi
-	done
-	for n in $(ip netns list | awk '{print $1}' | grep '^weft-demo-' || true); do
-		for pid in $(ip netns pids "$n"); do kill "$pid" 2>/dev/null || true; done
-		ip netns delete "$n"
-	done
-	rm -rf "$state"
-}
-
-if [ "$(id -u)" -ne 0 ]; then
-	echo "the demo makes network namespaces, which takes root: sudo make demo" >&2
-	exit 1
-fi
-cleanup # what an earlier demo left
-[ "${KEEP:-}" = 0 ] && exit 0
-[ "${KEEP:-}" = 1 ] || trap cleanup EXIT
+lab_down # what an earlier demo left
+if [ "${KEEP:-}" = 0 ]; then exit 0; fi
+if [ "${KEEP:-}" != 1 ]; then trap lab_down EXIT; fi
 trap 'exit 130' INT TERM
 mkdir -p "$state/www"
 
 title "three hosts on one underlay (network namespaces)"
-ip netns add "$underlay"
-ip -n "$underlay" link add underlay type bridge
-ip -n "$underlay" link set underlay up
-for n in "${hosts[@]}"; do
-	ip netns add "$(host "$n")"
-	ip link add "port$n" netns "$underlay" type veth peer name eth0 netns "$(host "$n")"
-	ip -n "$underlay" link set "port$n" master underlay up
-	ip -n "$(host "$n")" link set lo up
-	ip -n "$(host "$n")" address add "192.0.2.$n/24" dev eth0
-	ip -n "$(host "$n")" link set eth0 up
-	echo "host$n  192.0.2.$n"
-done
+lab_up "${hosts[@]}"
+for n in "${hosts[@]}"; do echo "host$n  192.0.2.$n"; done
 
 title "host1\$ weft launch"
 line=$(in_host 1 "$weft" launch)

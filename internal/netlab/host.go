@@ -36,7 +36,7 @@ type Result struct {
 func (h *Host) command(ctx context.Context, args []string) *exec.Cmd {
 	enter := []string{"-t", strconv.Itoa(h.pid), "-m", "-n", "-p", "-u", "--"}
 	cmd := exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
-	cmd.Env = []string{"PATH=" + h.lab.binaries + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "HOME=/root", "LC_ALL=C"}
+	cmd.Env = []string{"PATH=" + h.lab.binaries + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "HOME=/root", "LC_ALL=C", "GORACE=" + os.Getenv("GORACE")}
 	cmd.Dir = "/"
 	cmd.WaitDelay = time.Second
 	return cmd

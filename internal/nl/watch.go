@@ -8,8 +8,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Watch announces on its channel that links, addresses or routes of the
-// namespace have changed. Announcements are coalesced: one that was not yet
+// Watch announces on its channel that links, addresses, routes or permanent
+// neighbours of the namespace have changed. Announcements are coalesced: one that was not yet
 // read stands for all that came after it.
 type Watch struct {
 	Changed <-chan struct{}
@@ -31,6 +31,7 @@ func WatchChanges() (*Watch, error) {
 	links := make(chan netlink.LinkUpdate, 64)
 	addrs := make(chan netlink.AddrUpdate, 64)
 	routes := make(chan netlink.RouteUpdate, 64)
+	neighs := make(chan netlink.NeighUpdate, 64)
 	err := netlink.LinkSubscribeWithOptions(links, ctx.Done(), netlink.LinkSubscribeOptions{ErrorCallback: broken})
 	if err == nil {
 		err = netlink.AddrSubscribeWithOptions(addrs, ctx.Done(), netlink.AddrSubscribeOptions{ErrorCallback: broken})
@@ -38,21 +39,30 @@ func WatchChanges() (*Watch, error) {
 	if err == nil {
 		err = netlink.RouteSubscribeWithOptions(routes, ctx.Done(), netlink.RouteSubscribeOptions{ErrorCallback: broken})
 	}
+	if err == nil {
+		err = netlink.NeighSubscribeWithOptions(neighs, ctx.Done(), netlink.NeighSubscribeOptions{ErrorCallback: broken})
+	}
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("watch the kernel's network: %w", err)
 	}
-	follow(w, links, changed)
-	follow(w, addrs, changed)
-	follow(w, routes, changed)
+	follow(w, links, changed, nil)
+	follow(w, addrs, changed, nil)
+	follow(w, routes, changed, nil)
+	// Learned neighbours come and go all the time.
+	follow(w, neighs, changed, func(u netlink.NeighUpdate) bool { return u.State&netlink.NUD_PERMANENT == 0 })
 	return w, nil
 }
 
 // follow reads a subscription until netlink closes it, so that its sender
-// never blocks, also while the watch is closing.
-func follow[T any](w *Watch, updates <-chan T, changed chan<- struct{}) {
+// never blocks, also while the watch is closing. What skip says true to is not
+// announced.
+func follow[T any](w *Watch, updates <-chan T, changed chan<- struct{}, skip func(T) bool) {
 	w.wg.Go(func() {
-		for range updates {
+		for u := range updates {
+			if skip != nil && skip(u) {
+				continue
+			}
 			select {
 			case changed <- struct{}{}:
 			default:
