@@ -25,6 +25,7 @@ type launchFlags struct {
 	tokenFile  string
 	logFile    string
 	debug      bool
+	masquerade bool
 	foreground bool
 }
 
@@ -36,7 +37,8 @@ func (a *app) launch() *cobra.Command {
 		Long: `Start this host's daemon and return when containers can be attached.
 
 Without a PEER to join, the first launch founds a mesh and prints the line to
-run on the next host. Later launches on the same host start it again as it was.
+run on the next host. Later launches on the same host start it again as it was,
+with the flags that it was given before.
 Range, block size, encapsulation and VXLAN port belong to the mesh: they are
 given when it is founded, and joining hosts take them over.`,
 		Example: `  weft launch
@@ -45,7 +47,7 @@ given when it is founded, and joining hosts take them over.`,
   WEFT_TOKEN=weft1-… weft launch 192.168.1.1 192.168.1.2
   weft launch --foreground      # for systemd, or a container`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := l.complete(a, args); err != nil {
+			if err := l.complete(a, cmd, args); err != nil {
 				return err
 			}
 			if l.foreground {
@@ -58,30 +60,35 @@ given when it is founded, and joining hosts take them over.`,
 	f.StringSliceVar(&o.Join, "join", nil, "`peer` to join, host or host:port; the same as the arguments")
 	f.StringVar(&o.Token, "token", "", "the mesh's `token`; better in WEFT_TOKEN or a file, since others can see arguments")
 	f.StringVar(&l.tokenFile, "token-file", "", "`file` that holds the token, - for standard input")
-	f.StringVar(&o.Name, "name", o.Name, "this host's `name` for people")
+	f.StringVar(&o.Name, "name", "", "this host's `name` for people (default the host's)")
 	f.StringVar(&l.rng, "range", "", "`prefix` of all containers' addresses (default "+daemon.DefaultRange.String()+", or the mesh's)")
 	f.IntVar(&o.BlockBits, "block-bits", 0, "prefix `length` of the blocks that the range is shared out in (default by the range, or the mesh's)")
 	f.StringVar(&o.Encap, "encap", "", "`transport` between hosts: "+daemon.DefaultEncap+" (default that, or the mesh's)")
 	f.Uint16Var(&o.VXLANPort, "vxlan-port", 0, fmt.Sprintf("UDP `port` of VXLAN (default %d, or the mesh's)", daemon.DefaultVXLANPort))
-	f.Uint16Var(&o.Port, "port", o.Port, "TCP and UDP `port` of gossip")
+	f.Uint16Var(&o.Port, "port", 0, fmt.Sprintf("TCP and UDP `port` of gossip (default %d)", daemon.DefaultPort))
 	f.StringVar(&l.advertise, "advertise", "", "`address` by which other hosts reach this one (default by the routes)")
-	f.StringVar(&o.Bridge, "bridge", o.Bridge, "`name` of the bridge")
+	f.StringVar(&o.Bridge, "bridge", "", "`name` of the bridge (default "+daemon.DefaultBridge+")")
 	f.IntVar(&o.MTU, "mtu", 0, "MTU of the containers in `bytes` (default what the underlay allows)")
-	f.BoolVar(&o.NoMasquerade, "no-masquerade", false, "let containers' addresses out to the outside as they are")
+	f.BoolVar(&l.masquerade, "masquerade", true, "hide the containers behind the host towards the outside")
 	f.StringVar(&o.StateDir, "state-dir", o.StateDir, "state `directory`")
 	f.StringVar(&o.SocketGroup, "socket-group", o.SocketGroup, "`group` that may use the control socket, which amounts to root")
 	f.StringVar(&l.logFile, "log-file", "", "log `file` (default standard error in the foreground, weft.log in the state directory in the background)")
 	f.BoolVar(&l.debug, "debug", false, "log more")
 	f.BoolVar(&l.foreground, "foreground", false, "stay; end on SIGTERM or SIGINT")
-	f.Lookup("name").DefValue = "the host's"
 	return a.withOutput(cmd, formatsOne)
 }
 
 // complete turns flags and arguments into options, and checks them.
-func (l *launchFlags) complete(a *app, args []string) (err error) {
+func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err error) {
 	o := &l.opts
 	o.Join = append(o.Join, args...)
 	o.Socket = a.socket
+	if cmd.Flags().Changed("masquerade") {
+		o.Masquerade = &l.masquerade
+	}
+	if cmd.Flags().Changed("port") && o.Port == 0 {
+		return usage("the gossip port is 0")
+	}
 	if a.timeout > 0 {
 		o.Timeout = a.timeout
 	}

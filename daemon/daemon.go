@@ -27,6 +27,8 @@ import (
 // is launched and never change after.
 type Daemon struct {
 	opts       Options
+	keptBridge string      // the bridge's name before this launch
+	given      HostOptions // those of opts that somebody gave, now or earlier
 	log        *slog.Logger
 	now        func() time.Time
 	keep       keep

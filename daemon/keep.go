@@ -21,7 +21,7 @@ const (
 	keySettings       = "settings"
 	keyTargets        = "targets"
 	keySnapshot       = "snapshot"
-	keyBridge         = "bridge"
+	keyHost           = "host"
 	bucketAttachments = "attachments"
 	bucketSysctls     = "sysctls"
 	bucketIPAM        = "ipam"
@@ -37,7 +37,7 @@ type peerState struct {
 	settings settings
 	targets  []string
 	snapshot []byte
-	bridge   string
+	host     HostOptions // as they were given
 }
 
 // peer reads the peer's state; ok is false where there is none yet.
@@ -60,7 +60,7 @@ func (k keep) peer() (p peerState, ok bool, err error) {
 	read(keySettings, func(b []byte) (err error) { p.settings, err = decodeSettings(b); return err })
 	read(keyTargets, func(b []byte) error { return strict.Unmarshal(b, &p.targets) })
 	read(keySnapshot, func(b []byte) error { p.snapshot = b; return nil })
-	read(keyBridge, func(b []byte) error { p.bridge = string(b); return nil })
+	read(keyHost, func(b []byte) error { return strict.Unmarshal(b, &p.host) })
 	return p, ok, err
 }
 
@@ -75,7 +75,15 @@ func (k keep) savePeer(p peerState, machine string) error {
 	}
 	return k.Commit([]store.Write{
 		put(keyIdentity, id), put(keyMachine, []byte(machine)), put(keyToken, []byte(p.token.String())),
-		put(keySettings, encode(p.settings)), put(keyTargets, encode(p.targets)), put(keyBridge, []byte(p.bridge)),
+		put(keySettings, encode(p.settings)), put(keyTargets, encode(p.targets)), put(keyHost, encode(p.host)),
+	})
+}
+
+// saveGiven makes durable what a later launch was given anew.
+func (k keep) saveGiven(p peerState) error {
+	return k.Commit([]store.Write{
+		{Bucket: bucketPeer, Key: []byte(keyHost), Value: encode(p.host)},
+		{Bucket: bucketPeer, Key: []byte(keyTargets), Value: encode(p.targets)},
 	})
 }
 

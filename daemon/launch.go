@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -138,6 +139,13 @@ func (d *Daemon) openState() (*peerState, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
+	d.keptBridge = cmp.Or(p.host.Bridge, DefaultBridge)
+	p.host = d.opts.HostOptions.or(p.host)
+	if len(d.opts.Join) > 0 {
+		p.targets = d.opts.Join
+	}
+	d.opts.HostOptions = p.host.or(defaultHost())
+	d.given = p.host
 	if !ok {
 		return nil, nil
 	}
@@ -151,7 +159,7 @@ func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &peerState{identity: id, targets: d.opts.Join, bridge: d.opts.Bridge}
+	p := &peerState{identity: id, targets: d.opts.Join, host: d.given}
 	if len(d.opts.Join) == 0 {
 		if p.token, err = mesh.NewToken(); err != nil {
 			return nil, err
@@ -160,7 +168,7 @@ func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
 		if err := ipam.Validate(p.settings.Range, p.settings.BlockBits); err != nil {
 			return nil, &api.Error{Code: api.CodeInvalid, Message: err.Error(), Fix: "choose another --range"}
 		}
-		return p, d.checkRange(p.settings.Range)
+		return p, d.checkSettings(p.settings)
 	}
 	if d.opts.Token == "" {
 		return nil, &api.Error{Code: api.CodeInvalid, Message: "joining a mesh takes its token",
@@ -179,7 +187,7 @@ func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
 	if err := p.settings.agrees(d.opts); err != nil {
 		return nil, err
 	}
-	return p, d.checkRange(p.settings.Range)
+	return p, d.checkSettings(p.settings)
 }
 
 // greet says hello to the peers to be joined until one lets us in.
@@ -205,10 +213,12 @@ func withPort(target string, port uint16) string {
 
 // adopt makes this daemon the peer of the state, which is kept first if it is new.
 func (d *Daemon) adopt(p peerState, fresh bool) error {
+	save := d.keep.saveGiven
 	if fresh {
-		if err := d.keep.savePeer(p, machineID()); err != nil {
-			return err
-		}
+		save = func(p peerState) error { return d.keep.savePeer(p, machineID()) }
+	}
+	if err := save(p); err != nil {
+		return err
 	}
 	d.identity, d.token, d.settings, d.remembered = p.identity, p.token, p.settings, p.snapshot
 	return nil
@@ -253,15 +263,11 @@ func (d *Daemon) readAttachments() error {
 // startMesh listens and joins. A peer that was in the mesh before goes on
 // alone if it reaches nobody; the mesh keeps trying.
 func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
-	targets := p.targets
-	if !fresh && len(d.opts.Join) > 0 {
-		targets = d.opts.Join
-	}
 	m, err := mesh.New(mesh.Config{
 		Identity: d.identity, Name: d.opts.Name, Token: d.token, Settings: encode(d.settings),
 		Bind:      netip.AddrPortFrom(netip.IPv4Unspecified(), d.opts.Port),
 		Advertise: netip.AddrPortFrom(d.advertise, d.opts.Port),
-		Snapshot:  p.snapshot, Targets: targets, Channels: []mesh.Channel{d.replicate}, Logger: d.log,
+		Snapshot:  p.snapshot, Targets: p.targets, Channels: []mesh.Channel{d.replicate}, Logger: d.log,
 	})
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)
@@ -275,7 +281,7 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 		d.gateway = kept[0]
 	}
 	d.publish()
-	if _, err := m.Join(ctx); err != nil && fresh && len(targets) > 0 {
+	if _, err := m.Join(ctx); err != nil && fresh && len(p.targets) > 0 {
 		return d.explain(err)
 	} else if err != nil {
 		d.log.Warn("no peer answers yet; trying again in the background", "err", err)
@@ -325,11 +331,7 @@ func (d *Daemon) joinLine() string {
 	if d.opts.Port != DefaultPort {
 		target = netip.AddrPortFrom(d.advertise, d.opts.Port).String()
 	}
-	line := "weft launch --join " + target
-	if d.opts.Port != DefaultPort {
-		line += fmt.Sprintf(" --port %d", d.opts.Port)
-	}
-	return line + " --token " + d.token.String()
+	return "weft launch --join " + target + " --token " + d.token.String()
 }
 
 func (d *Daemon) openConn() (err error) {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"os"
@@ -33,7 +34,8 @@ type Options struct {
 	Socket      string // the control socket
 	SocketGroup string // group that may use the socket; ignored if there is none of that name
 
-	Name  string   // for people; the host's name by default
+	HostOptions
+
 	Join  []string // peers to join, "host" or "host:port"
 	Token string   // proves that this host may join
 
@@ -42,22 +44,39 @@ type Options struct {
 	VXLANPort uint16
 	Encap     string
 
-	Bridge       string // name of the bridge; the tunnel device's is derived from it
-	Port         uint16 // gossip port
-	Advertise    netip.Addr
-	MTU          int  // of the containers, in bytes; 0: what the underlay allows
-	NoMasquerade bool // leave traffic to the outside with the containers' addresses
-
 	Timeout time.Duration // how long a launch may take to become ready
+}
+
+// HostOptions belong to the host, which keeps those that were given: a later
+// launch without them starts it as it was. The zero value of each means what
+// was kept, or else the default.
+type HostOptions struct {
+	Name       string     `cbor:"1,keyasint"` // for people; the host's name by default
+	Bridge     string     `cbor:"2,keyasint"` // the tunnel device's name is derived from it
+	Port       uint16     `cbor:"3,keyasint"` // gossip, TCP and UDP
+	Advertise  netip.Addr `cbor:"4,keyasint"` // by which other hosts reach this one; by the routes by default
+	MTU        int        `cbor:"5,keyasint"` // of the containers, in bytes; what the underlay allows by default
+	Masquerade *bool      `cbor:"6,keyasint"` // hide the containers behind the host towards the outside; true by default
+}
+
+// or fills what is not given from elsewhere.
+func (h HostOptions) or(o HostOptions) HostOptions {
+	return HostOptions{
+		Name: cmp.Or(h.Name, o.Name), Bridge: cmp.Or(h.Bridge, o.Bridge), Port: cmp.Or(h.Port, o.Port),
+		Advertise: cmp.Or(h.Advertise, o.Advertise), MTU: cmp.Or(h.MTU, o.MTU), Masquerade: cmp.Or(h.Masquerade, o.Masquerade),
+	}
+}
+
+// defaultHost is how a host is that was told nothing.
+func defaultHost() HostOptions {
+	name, _ := os.Hostname()
+	yes := true
+	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes}
 }
 
 // DefaultOptions is what `weft launch` does when it is told nothing.
 func DefaultOptions() Options {
-	name, _ := os.Hostname()
-	return Options{
-		StateDir: DefaultStateDir, Socket: api.DefaultSocket, SocketGroup: DefaultSocketUser,
-		Name: name, Bridge: DefaultBridge, Port: DefaultPort, Timeout: DefaultTimeout,
-	}
+	return Options{StateDir: DefaultStateDir, Socket: api.DefaultSocket, SocketGroup: DefaultSocketUser, Timeout: DefaultTimeout}
 }
 
 // The kernel allows 15 bytes in a device's name; the tunnel device's adds a suffix.
@@ -75,15 +94,13 @@ func (o Options) Validate() error {
 		return bad("the socket's path is empty")
 	case len(o.Socket) > 107:
 		return bad("the socket's path %s is longer than 107 bytes, the most that the kernel takes", o.Socket)
-	case o.Name == "" || len(o.Name) > 64 || strings.ContainsAny(o.Name, " \t\n"):
-		return bad("the name %q is empty, longer than 64 bytes, or has blanks in it", o.Name)
-	case !bridgeName.MatchString(o.Bridge):
+	case len(o.Name) > 64 || strings.ContainsAny(o.Name, " \t\n"):
+		return bad("the name %q is longer than 64 bytes or has blanks in it", o.Name)
+	case o.Bridge != "" && !bridgeName.MatchString(o.Bridge):
 		return bad("the bridge's name %q is not 1 to 12 letters, digits, - or _ after a letter", o.Bridge)
-	case o.Port == 0:
-		return bad("the gossip port is 0")
 	case o.Encap != "" && o.Encap != DefaultEncap:
 		return bad("encapsulation %q is not known: this weft has %s", o.Encap, DefaultEncap)
-	case o.VXLANPort != 0 && o.VXLANPort == o.Port:
+	case o.VXLANPort != 0 && o.VXLANPort == cmp.Or(o.Port, DefaultPort):
 		return bad("gossip and VXLAN cannot share port %d", o.Port)
 	case o.Advertise.IsValid() && (!o.Advertise.Is4() || o.Advertise.IsUnspecified() || o.Advertise.IsMulticast()):
 		return bad("%s is not an IPv4 address that peers can reach this host by", o.Advertise)

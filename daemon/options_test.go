@@ -23,9 +23,8 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		"longer than 107":  func(o *Options) { o.Socket = "/" + strings.Repeat("x", 107) },
 		"the name":         func(o *Options) { o.Name = "two words" },
 		"bridge's name":    func(o *Options) { o.Bridge = "much-too-long" },
-		"gossip port":      func(o *Options) { o.Port = 0 },
 		"is not known":     func(o *Options) { o.Encap = "geneve" },
-		"cannot share":     func(o *Options) { o.VXLANPort = o.Port },
+		"cannot share":     func(o *Options) { o.VXLANPort = DefaultPort },
 		"peers can reach":  func(o *Options) { o.Advertise = netip.MustParseAddr("0.0.0.0") },
 		"an MTU of":        func(o *Options) { o.MTU = 100 },
 		"not positive":     func(o *Options) { o.Timeout = 0 },
@@ -37,6 +36,19 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		if err := o.Validate(); !errors.As(err, &e) || e.Code != api.CodeInvalid || !strings.Contains(e.Message, want) {
 			t.Errorf("%s: %v", want, err)
 		}
+	}
+}
+
+func TestHostKeepsWhatItWasTold(t *testing.T) {
+	no := false
+	kept := HostOptions{Name: "kept", Port: 7000, Masquerade: &no, Advertise: netip.MustParseAddr("192.0.2.1")}
+	var again HostOptions
+	if err := strict.Unmarshal(encode(kept), &again); err != nil {
+		t.Fatal(err)
+	}
+	got := HostOptions{Name: "given"}.or(again).or(defaultHost())
+	if got.Name != "given" || got.Port != 7000 || *got.Masquerade || got.Advertise != kept.Advertise || got.Bridge != DefaultBridge || got.MTU != 0 {
+		t.Errorf("given, kept, default: %+v", got)
 	}
 }
 

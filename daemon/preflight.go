@@ -99,7 +99,11 @@ func hostCookie() (uint64, error) {
 		return 0, err
 	}
 	defer ns.Close()
-	return ns.Cookie()
+	cookie, err := ns.Cookie()
+	if err != nil {
+		err = &api.Error{Code: api.CodeFailed, Message: err.Error(), Fix: "use a kernel of Linux 5.14 or later"}
+	}
+	return cookie, err
 }
 
 // underlayAddress is the address that the other hosts reach this one by: the
@@ -212,6 +216,22 @@ func (d *Daemon) checkDevices() error {
 	return nil
 }
 
+// checkSettings makes sure that this host can have what the mesh has.
+func (d *Daemon) checkSettings(s settings) error {
+	if err := d.checkRange(s.Range); err != nil {
+		return err
+	}
+	if d.hasLink(d.opts.tunnelDevice()) {
+		return nil // the port is ours already
+	}
+	u, err := net.ListenUDP("udp4", &net.UDPAddr{Port: int(s.VXLANPort)})
+	if err != nil {
+		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("UDP port %d, which the mesh uses for VXLAN, is taken: %v", s.VXLANPort, err),
+			Fix: fmt.Sprintf("`ss -lnup | grep :%d` shows by whom; end it, or found the mesh with another --vxlan-port", s.VXLANPort)}
+	}
+	return u.Close()
+}
+
 // checkRange makes sure that the mesh's range takes nothing from the host: a
 // route inside of it, or around it, but for the default route.
 func (d *Daemon) checkRange(rng netip.Prefix) error {
@@ -256,8 +276,8 @@ func (d *Daemon) checkSameHost(p peerState) error {
 		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("this host belongs to mesh %s already, and the token is for another", p.token.MeshID),
 			Fix: "leave the token out to start it again, or `weft reset` to leave that mesh first"}
 	}
-	if d.opts.Bridge != p.bridge {
-		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("this host's bridge is %s, not %s", p.bridge, d.opts.Bridge),
+	if was := d.keptBridge; d.opts.Bridge != was {
+		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("this host's bridge is %s, not %s", was, d.opts.Bridge),
 			Fix: "leave --bridge as it was, or `weft reset` first"}
 	}
 	kept, err := d.keep.Get(bucketPeer, keyMachine)
@@ -272,7 +292,7 @@ func (d *Daemon) checkSameHost(p peerState) error {
 	if err := p.settings.agrees(d.opts); err != nil {
 		return err
 	}
-	return d.checkRange(p.settings.Range)
+	return d.checkSettings(p.settings)
 }
 
 // machineID tells this machine from a clone of its disk, where the system

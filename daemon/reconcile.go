@@ -136,7 +136,7 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.driver.MTU(),
 		Range: d.settings.Range, Gateway: d.gateway, Exposed: d.exposed(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), Tunnels: []string{d.opts.tunnelDevice()},
-		Masquerade: !d.opts.NoMasquerade,
+		Masquerade: *d.opts.Masquerade,
 	}
 	for _, a := range d.listAttached() {
 		cfg.Ports = append(cfg.Ports, d.port(a))

@@ -150,9 +150,7 @@ func Reset(ctx context.Context, o Options, log *slog.Logger, force bool) (api.Re
 	if err != nil && !force {
 		return api.ResetReport{}, errors.Join(err, s.Close())
 	}
-	if p.bridge != "" {
-		o.Bridge = p.bridge
-	}
+	o.HostOptions = p.host.or(defaultHost())
 	b, err := bridge.New(k, log)
 	if err != nil {
 		return api.ResetReport{}, errors.Join(err, s.Close())

@@ -35,15 +35,17 @@ for _ in 1 2 3; do
 	mesh_up
 done
 
-# The same hosts, a container each, and plain routes: what the machine can do
-# without an overlay.
+# The same hosts, a container on a bridge each, and plain routes: what differs
+# is the tunnel alone.
 for n in 1 2; do
 	plain=$(container $n plain)
 	ip netns add "$plain"
-	ip link add plain netns "$(host $n)" type veth peer name eth0 netns "$plain"
+	ip -n "$(host $n)" link add plain type bridge
 	ip -n "$(host $n)" address add "198.51.100.$((n * 4 + 1))/30" dev plain
 	ip -n "$(host $n)" link set plain up
 	ip -n "$(host $n)" route add "198.51.100.$(((3 - n) * 4))/30" via "192.0.2.$((3 - n))"
+	ip link add port netns "$(host $n)" type veth peer name eth0 netns "$plain"
+	ip -n "$(host $n)" link set port master plain up
 	ip -n "$plain" address add "198.51.100.$((n * 4 + 2))/30" dev eth0
 	ip -n "$plain" link set eth0 up
 	ip -n "$plain" route add default via "198.51.100.$((n * 4 + 1))"

@@ -172,6 +172,8 @@ func TestFailedLaunchLeavesNothingBehind(t *testing.T) {
 	h.Run("ip", "route", "add", "10.40.1.0/24", "via", "192.0.2.99")
 	h.Run("bash", "-c", "mkdir /run/nonft; for p in ip bash sleep; do ln -s $(command -v $p) /run/nonft/; done")
 	h.Run("ip", "link", "add", "mine", "type", "bridge")
+	h.Run("ip", "link", "add", "theirs", "type", "vxlan", "id", "1", "dstport", "7002", "local", h.Addr.String())
+	h.Run("ip", "link", "set", "theirs", "up")
 	netlab.Eventually(t, "port 7001 is taken", func() bool { return strings.Contains(h.Run("cat", "/proc/net/tcp", "/proc/net/tcp6"), "1B59") })
 	was := h.Snapshot()
 	weft := strings.TrimSpace(h.Run("bash", "-c", "command -v weft"))
@@ -184,6 +186,7 @@ func TestFailedLaunchLeavesNothingBehind(t *testing.T) {
 		"range overlaps a route":            {1, "overlaps the host's route to 10.40.1.0/24 on eth0", []string{"weft", "launch"}},
 		"mesh's range overlaps a route":     {1, "overlaps the host's route to 10.40.1.0/24", join},
 		"port taken":                        {1, "TCP port 7001 is taken", append([]string{"weft", "launch", "--port", "7001"}, free...)},
+		"VXLAN port taken":                  {1, "UDP port 7002, which the mesh uses for VXLAN, is taken", append([]string{"weft", "launch", "--vxlan-port", "7002"}, free...)},
 		"no nft":                            {1, "apt-get install nftables", append([]string{"env", "PATH=/run/nonft", weft, "launch"}, free...)},
 		"bridge's name is another device's": {1, "named mine already", append([]string{"weft", "launch", "--bridge", "mine"}, free...)},
 		"foreign mesh":                      {1, "belongs to mesh", []string{"weft", "launch", "--join", "192.0.2.1", "--token", otherToken}},
@@ -247,6 +250,37 @@ func TestOfTwoLaunchesAtOnceOneIsRefused(t *testing.T) {
 	}
 	refuses(t, h, 1, "in use by another weft daemon (pid ", "weft", "launch")
 	h.Run("weft", "status")
+}
+
+func TestLaunchAgainIsAsTheHostWasTold(t *testing.T) {
+	lab := netlab.New(t)
+	h1, h2 := lab.Host("h1"), lab.Host("h2")
+	h1.Run("ip", "address", "add", "192.0.2.101/24", "dev", "eth0")
+	join := strings.Fields(h1.Run("weft", "launch", "--name", "first", "--port", "7000", "--advertise", "192.0.2.101", "--bridge", "wb", "--mtu", "1400", "--masquerade=false"))
+	h2.Run(join...)
+	look := func() string {
+		s := status(t, h1)
+		return fmt.Sprint(s.Self.Name, s.Self.Gossip, s.Bridge, strings.Contains(h1.Run("nft", "list", "ruleset"), "masquerade"))
+	}
+	was := look()
+	for _, want := range []string{"first", "192.0.2.101:7000", "wb", "1400", "false"} {
+		if !strings.Contains(was, want) {
+			t.Errorf("%q is not in %s", want, was)
+		}
+	}
+	h1.Run("weft", "stop")
+	h1.Run("weft", "launch")
+	if is := look(); is != was {
+		t.Errorf("after stop and launch: %s\nwas: %s", is, was)
+	}
+	h1.Run("weft", "stop")
+	refuses(t, h1, 1, "bridge is wb", "weft", "launch", "--bridge", "other")
+	h1.Run("weft", "launch", "--masquerade")
+	if !strings.Contains(h1.Run("nft", "list", "ruleset"), "masquerade") {
+		t.Error("what is given anew does not count")
+	}
+	h2.Run("weft", "stop")
+	h2.Run(join...) // the line that it joined by starts it again, too
 }
 
 func TestRebootKeepsTheAddressSpace(t *testing.T) {
