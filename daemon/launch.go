@@ -6,15 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/encap"
-	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/internal/store"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
@@ -152,65 +149,6 @@ func (d *Daemon) openState() (*peerState, error) {
 	return &p, nil
 }
 
-// newPeer makes this host's identity, and either a mesh of its own or, after
-// both sides have proved that they hold the same token, its place in another.
-func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
-	id, err := mesh.NewIdentity()
-	if err != nil {
-		return nil, err
-	}
-	p := &peerState{identity: id, targets: d.opts.Join, host: d.given}
-	if len(d.opts.Join) == 0 {
-		if p.token, err = mesh.NewToken(); err != nil {
-			return nil, err
-		}
-		p.settings = foundingSettings(d.opts)
-		if err := ipam.Validate(p.settings.Range, p.settings.BlockBits); err != nil {
-			return nil, &api.Error{Code: api.CodeInvalid, Message: err.Error(), Fix: "choose another --range"}
-		}
-		return p, d.checkSettings(p.settings)
-	}
-	if d.opts.Token == "" {
-		return nil, &api.Error{Code: api.CodeInvalid, Message: "joining a mesh takes its token",
-			Fix: "run `weft token show` on a host of the mesh and use the line that it prints"}
-	}
-	if p.token, err = mesh.ParseToken(d.opts.Token); err != nil {
-		return nil, &api.Error{Code: api.CodeInvalid, Message: err.Error(), Fix: "copy the whole token that `weft token show` prints"}
-	}
-	welcome, err := d.greet(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	if p.settings, err = decodeSettings(welcome.Settings); err != nil {
-		return nil, err
-	}
-	if err := p.settings.agrees(d.opts); err != nil {
-		return nil, err
-	}
-	return p, d.checkSettings(p.settings)
-}
-
-// greet says hello to the peers to be joined until one lets us in.
-func (d *Daemon) greet(ctx context.Context, p *peerState) (mesh.Welcome, error) {
-	self := mesh.HelloSelf{ID: p.identity.ID, Name: d.opts.Name, Advertise: netip.AddrPortFrom(d.advertise, d.opts.Port)}
-	var errs []error
-	for _, target := range d.opts.Join {
-		w, err := mesh.Hello(ctx, withPort(target, d.opts.Port), p.token, self)
-		if err == nil {
-			return w, nil
-		}
-		errs = append(errs, err)
-	}
-	return mesh.Welcome{}, d.explain(errors.Join(errs...))
-}
-
-func withPort(target string, port uint16) string {
-	if _, _, err := net.SplitHostPort(target); err == nil {
-		return target
-	}
-	return net.JoinHostPort(target, strconv.Itoa(int(port)))
-}
-
 // adopt makes this daemon the peer of the state, which is kept first if it is new.
 func (d *Daemon) adopt(p peerState, fresh bool) error {
 	save := d.keep.saveGiven
@@ -332,9 +270,4 @@ func (d *Daemon) joinLine() string {
 		target = netip.AddrPortFrom(d.advertise, d.opts.Port).String()
 	}
 	return "weft launch --join " + target + " --token " + d.token.String()
-}
-
-func (d *Daemon) openConn() (err error) {
-	d.conn, err = nl.Open()
-	return err
 }

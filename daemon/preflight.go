@@ -19,7 +19,8 @@ func (d *Daemon) preflight(known *peerState) error {
 	if os.Geteuid() != 0 {
 		return &api.Error{Code: api.CodeForbidden, Message: "weft changes the host's network, which takes root", Fix: "run it as root: sudo weft launch"}
 	}
-	if err := d.openConn(); err != nil {
+	var err error
+	if d.conn, err = nl.Open(); err != nil {
 		return err
 	}
 	if err := checkNFT(); err != nil {
@@ -28,7 +29,6 @@ func (d *Daemon) preflight(known *peerState) error {
 	if err := checkKernel(); err != nil {
 		return err
 	}
-	var err error
 	if d.hostCookie, err = hostCookie(); err != nil {
 		return err
 	}

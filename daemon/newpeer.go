@@ -1,0 +1,72 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/ipam"
+	"github.com/weft-net/weft/mesh"
+)
+
+// newPeer makes this host's identity, and either a mesh of its own or, after
+// both sides have proved that they hold the same token, its place in another.
+func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
+	id, err := mesh.NewIdentity()
+	if err != nil {
+		return nil, err
+	}
+	p := &peerState{identity: id, targets: d.opts.Join, host: d.given}
+	if len(d.opts.Join) == 0 {
+		if p.token, err = mesh.NewToken(); err != nil {
+			return nil, err
+		}
+		p.settings = foundingSettings(d.opts)
+		if err := ipam.Validate(p.settings.Range, p.settings.BlockBits); err != nil {
+			return nil, &api.Error{Code: api.CodeInvalid, Message: err.Error(), Fix: "choose another --range"}
+		}
+		return p, d.checkSettings(p.settings)
+	}
+	if d.opts.Token == "" {
+		return nil, &api.Error{Code: api.CodeInvalid, Message: "joining a mesh takes its token",
+			Fix: "run `weft token show` on a host of the mesh and use the line that it prints"}
+	}
+	if p.token, err = mesh.ParseToken(d.opts.Token); err != nil {
+		return nil, &api.Error{Code: api.CodeInvalid, Message: err.Error(), Fix: "copy the whole token that `weft token show` prints"}
+	}
+	welcome, err := d.greet(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if p.settings, err = decodeSettings(welcome.Settings); err != nil {
+		return nil, err
+	}
+	if err := p.settings.agrees(d.opts); err != nil {
+		return nil, err
+	}
+	return p, d.checkSettings(p.settings)
+}
+
+// greet says hello to the peers to be joined until one lets us in.
+func (d *Daemon) greet(ctx context.Context, p *peerState) (mesh.Welcome, error) {
+	self := mesh.HelloSelf{ID: p.identity.ID, Name: d.opts.Name, Advertise: netip.AddrPortFrom(d.advertise, d.opts.Port)}
+	var errs []error
+	for _, target := range d.opts.Join {
+		w, err := mesh.Hello(ctx, withPort(target, d.opts.Port), p.token, self)
+		if err == nil {
+			return w, nil
+		}
+		errs = append(errs, err)
+	}
+	return mesh.Welcome{}, d.explain(errors.Join(errs...))
+}
+
+func withPort(target string, port uint16) string {
+	if _, _, err := net.SplitHostPort(target); err == nil {
+		return target
+	}
+	return net.JoinHostPort(target, strconv.Itoa(int(port)))
+}
