@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -65,6 +66,17 @@ func (r *replicate) Send(to uuid.UUID, msg []byte) {
 func (r *replicate) Broadcast(delta []byte) {
 	if m := r.mesh.Load(); m != nil {
 		m.Broadcast(r.Name(), delta)
+	}
+}
+
+// Moved says in the log which address space came and went. What was lost to a
+// conflict is a health warning, too, for as long as it is in use.
+func (r *replicate) Moved(granted, lost []netip.Prefix) {
+	if len(granted) > 0 {
+		r.d.log.Info("address space granted", "prefixes", granted)
+	}
+	if len(lost) > 0 {
+		r.d.log.Error("address space lost to another host's claim", "prefixes", lost)
 	}
 }
 

@@ -20,12 +20,15 @@ type Store interface {
 	Load() ([]Write, error)
 }
 
-// Network carries the plan's messages. Send and Broadcast do not wait and may
-// lose; Donors are the live peers with their free blocks.
+// Network carries the plan's messages, and hears what they have brought. Send
+// and Broadcast do not wait and may lose; Donors are the live peers with their
+// free blocks; Moved is told of blocks that became this peer's, and of those
+// that another's register took from it.
 type Network interface {
 	Send(to uuid.UUID, msg []byte)
 	Broadcast(delta []byte)
 	Donors() map[uuid.UUID]int
+	Moved(granted, lost []netip.Prefix)
 }
 
 // answerTime is how long one peer is waited for before the next is asked.
@@ -91,6 +94,9 @@ func (a *Allocator) do(op func(*Core) (Effects, error)) (Effects, error) {
 	}
 	if e.Gossip != nil {
 		a.net.Broadcast(e.Gossip)
+	}
+	if len(e.Granted)+len(e.Lost) > 0 {
+		a.net.Moved(e.Granted, e.Lost)
 	}
 	if len(e.Writes) > 0 {
 		select {

@@ -76,6 +76,8 @@ func (p port) Broadcast(delta []byte) {
 	}
 }
 
+func (p port) Moved(_, _ []netip.Prefix) {}
+
 func (p port) Donors() map[uuid.UUID]int {
 	p.hub.mu.Lock()
 	defer p.hub.mu.Unlock()

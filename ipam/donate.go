@@ -39,6 +39,7 @@ func (c *Core) HandOver(to uuid.UUID, nonce uint64) (Effects, error) {
 		}
 	}
 	e := c.change(ownedBy(rows, to, c))
+	e.Lost = nil // given, not lost
 	e.Send = c.message(to, wireMessage{Kind: kindHandOver, Nonce: nonce, State: c.state(rows)}).Send
 	return e, nil
 }

@@ -228,6 +228,31 @@ func flip(token string) string {
 	return "a"
 }
 
+func TestLaunchInTheForegroundEndsCleanlyOnSIGTERM(t *testing.T) {
+	h := netlab.New(t).Host("h")
+	r := h.Try("timeout", "--preserve-status", "-s", "TERM", "2", "weft", "launch", "--foreground")
+	if r.Code != 0 || !strings.Contains(r.Stdout, "weft launch --join") {
+		t.Errorf("exit code %d, stdout %q, stderr:\n%s", r.Code, r.Stdout, r.Stderr)
+	}
+	refuses(t, h, 3, "no weft daemon answers", "weft", "status")
+	h.Run("weft", "launch") // it is the same peer
+	if n := len(status(t, h).Peers); n != 1 {
+		t.Errorf("%d peers", n)
+	}
+}
+
+func TestInterruptedLaunchUndoesItself(t *testing.T) {
+	lab := netlab.New(t)
+	far, h := lab.Host("far"), lab.Host("h")
+	token := strings.Fields(far.Run("weft", "launch"))[5]
+	lab.Partition([]*netlab.Host{far}, []*netlab.Host{h})
+	was := h.Snapshot()
+	if r := h.Try("timeout", "--preserve-status", "-s", "INT", "1", "weft", "launch", "--join", far.Addr.String(), "--token", token); r.Code != 1 {
+		t.Errorf("exit code %d: %s", r.Code, r.Stderr)
+	}
+	netlab.Eventually(t, "nothing is left", func() bool { return netlab.Diff(was, h.Snapshot()) == "" })
+}
+
 func TestOfTwoLaunchesAtOnceOneIsRefused(t *testing.T) {
 	lab := netlab.New(t)
 	h := lab.Host("h")

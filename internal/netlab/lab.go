@@ -25,7 +25,7 @@ import (
 // programs that a lab calls, with their Debian packages.
 var programs = map[string]string{
 	"unshare": "util-linux", "nsenter": "util-linux", "mount": "mount", "ip": "iproute2", "bridge": "iproute2", "nft": "nftables",
-	"iptables-save": "iptables", "ping": "iputils-ping", "ps": "procps", "sysctl": "procps", "bash": "bash", "perl": "perl-base",
+	"iptables-save": "iptables", "ping": "iputils-ping", "arping": "iputils-arping", "tcpdump": "tcpdump", "ps": "procps", "sysctl": "procps", "bash": "bash", "perl": "perl-base",
 }
 
 // Lab is an underlay with hosts on it.
