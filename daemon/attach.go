@@ -65,6 +65,9 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 
 // takeAddress allocates an address for an owner, or claims the one wanted.
 func (d *Daemon) takeAddress(ctx context.Context, owner string, want netip.Addr) (netip.Addr, error) {
+	if d.leaving.Load() {
+		return netip.Addr{}, &api.Error{Code: api.CodeConflict, Message: "this host is leaving the mesh", Fix: "`weft launch` once the reset is done"}
+	}
 	if want.IsValid() {
 		if err := d.plan.Claim(owner, want); err != nil {
 			return netip.Addr{}, d.explain(err)

@@ -54,7 +54,8 @@ type Daemon struct {
 	health     health
 	remembered []byte // last snapshot written; only reconcile uses it
 
-	tunnel atomic.Pointer[tunnel]
+	tunnel  atomic.Pointer[tunnel]
+	leaving atomic.Bool // a reset hands the address space over: none is given out any more
 
 	// end is closed when a request over the socket asks the daemon to end, and
 	// erasing carries one that asks it to remove every trace first.

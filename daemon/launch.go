@@ -198,8 +198,9 @@ func (d *Daemon) readAttachments() error {
 	return nil
 }
 
-// startMesh listens and joins. A peer that was in the mesh before goes on
-// alone if it reaches nobody; the mesh keeps trying.
+// startMesh listens and joins. A peer that was in the mesh before puts the
+// kernel right by what it remembers first, so that its containers do not wait
+// for the others, and goes on alone if it reaches nobody; the mesh keeps trying.
 func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	m, err := mesh.New(mesh.Config{
 		Identity: d.identity, Name: d.opts.Name, Token: d.token, Settings: encode(d.settings),
@@ -218,7 +219,13 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	if kept := d.plan.Owned(ownerGateway); len(kept) > 0 {
 		d.gateway = kept[0]
 	}
+	if d.bridge, err = bridge.New(d.keep, d.log); err != nil {
+		return err
+	}
 	d.publish()
+	if d.gateway.IsValid() {
+		d.note("reconcile", d.reconcileKernel()) // startKernel fails the launch if it still does not work
+	}
 	if _, err := m.Join(ctx); err != nil && fresh && len(p.targets) > 0 {
 		return d.explain(err)
 	} else if err != nil {
@@ -238,10 +245,6 @@ func (d *Daemon) takeGateway(ctx context.Context) (netip.Addr, error) {
 // startKernel makes the first pass over the kernel, and puts back every
 // container's end that is missing.
 func (d *Daemon) startKernel() error {
-	var err error
-	if d.bridge, err = bridge.New(d.keep, d.log); err != nil {
-		return err
-	}
 	d.publish()
 	return errors.Join(d.reconcileKernel(), d.remember())
 }
@@ -257,6 +260,9 @@ func (d *Daemon) abandon(ctx context.Context, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resetTimeout)
 	defer cancel()
 	report, err := d.leave(ctx, true)
+	for _, left := range report.Left {
+		d.log.Error("the failed launch leaves something behind", "what", left)
+	}
 	if err == nil {
 		err = d.erase(report).err
 	}

@@ -103,9 +103,12 @@ func (d *Daemon) handOver(ctx context.Context) (string, error) {
 			Message: fmt.Sprintf("no peer answers that could take over this host's address space %v", d.plan.Prefixes(d.identity.ID)),
 			Fix:     "start one of them again, or `weft reset --force` to leave it without an owner"}
 	}
+	d.leaving.Store(true)
 	heir, err := d.giveAll(ctx, heirs)
 	if err != nil {
-		return "", d.explain(err)
+		// The host stays, and so does its bridge's address, if it is still ours.
+		d.leaving.Store(false)
+		return "", d.explain(errors.Join(err, d.plan.Claim(ownerGateway, d.gateway)))
 	}
 	return d.nameOf(heir), nil
 }
