@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"syscall"
 	"time"
 )
@@ -17,6 +18,9 @@ import (
 // answerMargin is how much earlier than the caller's own deadline the daemon is
 // asked to answer, so that it can say what it waited for.
 const answerMargin = 500 * time.Millisecond
+
+// otherVersion is what to do about an answer that makes no sense here.
+const otherVersion = "is it of another version? `weft version` tells"
 
 // maxAnswer bounds an answer, in bytes.
 const maxAnswer = 64 << 20
@@ -76,13 +80,15 @@ func (c *Client) Version(ctx context.Context) (Version, error) {
 	return call[Version](ctx, c, http.MethodGet, PathVersion, nil)
 }
 
-// Stop ends the daemon; the kernel goes on forwarding.
+// Stop ends the daemon and returns when its process is gone; the kernel goes on
+// forwarding.
 func (c *Client) Stop(ctx context.Context) error {
 	_, err := call[struct{}](ctx, c, http.MethodPost, PathStop, struct{}{})
 	return err
 }
 
-// Reset removes every trace of weft from the daemon's host and ends it.
+// Reset removes every trace of weft from the daemon's host, and returns when the
+// daemon's process is gone.
 func (c *Client) Reset(ctx context.Context, r ResetRequest) (ResetReport, error) {
 	return call[ResetReport](ctx, c, http.MethodPost, PathReset, r)
 }
@@ -92,13 +98,13 @@ func call[Out any](ctx context.Context, c *Client, method, path string, in any) 
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return out, fmt.Errorf("encode request: %w", err)
+			return out, &Error{Code: CodeFailed, Message: "encode request: " + err.Error()}
 		}
 		body = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://weft"+path, body)
 	if err != nil {
-		return out, fmt.Errorf("make request: %w", err)
+		return out, &Error{Code: CodeFailed, Message: "make request: " + err.Error()}
 	}
 	if end, ok := ctx.Deadline(); ok {
 		if left := time.Until(end) - answerMargin; left > 0 {
@@ -118,12 +124,12 @@ func call[Out any](ctx context.Context, c *Client, method, path string, in any) 
 		var e Error
 		if json.Unmarshal(b, &e) != nil || e.Code == "" {
 			e = Error{Code: CodeFailed, Message: fmt.Sprintf("the daemon answers %s to %s %s", resp.Status, method, path),
-				Fix: "is it of another version? `weft version` tells"}
+				Fix: otherVersion}
 		}
 		return out, &e
 	}
 	if err := json.Unmarshal(b, &out); err != nil {
-		return out, fmt.Errorf("read the daemon's answer: %w", err)
+		return out, &Error{Code: CodeFailed, Message: "the daemon's answer cannot be read: " + err.Error(), Fix: otherVersion}
 	}
 	return out, nil
 }
@@ -140,5 +146,10 @@ func (c *Client) explain(err error) error {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return &Error{Code: CodeUnavailable, Message: "no weft daemon answers at " + c.socket, Fix: "start one with `weft launch`"}
 	}
-	return &Error{Code: CodeUnavailable, Message: fmt.Sprintf("talk to the daemon at %s: %v", c.socket, err)}
+	var way *url.Error // names a URL, which means nothing to the user
+	if errors.As(err, &way) {
+		err = way.Err
+	}
+	return &Error{Code: CodeUnavailable, Message: fmt.Sprintf("talk to the daemon at %s: %v", c.socket, err),
+		Fix: "`weft status` shows whether it is there still"}
 }

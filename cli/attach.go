@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -36,20 +37,8 @@ this host's part of the range. The same again changes nothing.`,
 			}
 			ctx, cancel := a.request()
 			defer cancel()
-			bits := -1
-			if len(args) == 2 {
-				if req.Address, bits, err = addressArg(args[1]); err != nil {
-					return err
-				}
-			}
-			if bits >= 0 {
-				s, err := a.client().Status(ctx)
-				if err != nil {
-					return err
-				}
-				if s.IPAM.Range.Bits() != bits {
-					return usage("address %s has a prefix length of /%d, and the range %s has /%d", args[1], bits, s.IPAM.Range, s.IPAM.Range.Bits())
-				}
+			if req.Address, err = a.address(ctx, args[1:]); err != nil {
+				return err
 			}
 			got, err := a.client().Attach(ctx, req)
 			if err != nil {
@@ -80,13 +69,11 @@ func (a *app) detach() *cobra.Command {
 			if req.Container, err = containerArg(args[0]); err != nil {
 				return err
 			}
-			if len(args) == 2 {
-				if req.Address, _, err = addressArg(args[1]); err != nil {
-					return err
-				}
-			}
 			ctx, cancel := a.request()
 			defer cancel()
+			if req.Address, err = a.address(ctx, args[1:]); err != nil {
+				return err
+			}
 			gone, err := a.client().Detach(ctx, req)
 			if err != nil {
 				return err
@@ -116,6 +103,26 @@ func containerArg(s string) (string, error) {
 		return abs, nil
 	}
 	return s, nil
+}
+
+// address reads the address among the arguments, if there is one. A prefix
+// length that is given with it has to be the range's, which the daemon knows.
+func (a *app) address(ctx context.Context, args []string) (netip.Addr, error) {
+	if len(args) == 0 {
+		return netip.Addr{}, nil
+	}
+	addr, bits, err := addressArg(args[0])
+	if err != nil || bits < 0 {
+		return addr, err
+	}
+	s, err := a.client().Status(ctx)
+	if err != nil {
+		return addr, err
+	}
+	if s.IPAM.Range.Bits() != bits {
+		return addr, usage("address %s has a prefix length of /%d, and the range %s has /%d", args[0], bits, s.IPAM.Range, s.IPAM.Range.Bits())
+	}
+	return addr, nil
 }
 
 // addressArg reads an address, with or without a prefix length (-1: without).

@@ -1,10 +1,10 @@
 package cli
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -71,78 +71,120 @@ func (a *app) reporter() (func(event), error) {
 // background starts the daemon in a session of its own and waits until it is
 // ready or has failed.
 func (a *app) background(cmd *cobra.Command, l launchFlags) error {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return fmt.Errorf("make pipe: %w", err)
-	}
-	defer r.Close()
+	ctx, stop := a.interruptible()
+	defer stop()
 	logFile := l.logFile
 	argv := childArgs(cmd, l.opts.Join)
 	if logFile == "" {
 		logFile = filepath.Join(l.opts.StateDir, daemon.LogName)
 		argv = slices.Insert(argv, 2, "--log-file="+logFile)
 	}
+	old := fileSize(logFile)
+	r, w, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("make pipe: %w", err)
+	}
 	child := exec.Command("/proc/self/exe", argv...)
 	child.Args[0] = "weft"
 	child.Dir = "/"
-	child.Env = append(os.Environ(), envReport+"=3", "WEFT_TOKEN="+l.opts.Token)
+	child.Env = childEnv(os.Environ(), l.opts.Token)
 	child.ExtraFiles = []*os.File{w}
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = child.Start()
 	w.Close()
 	if err != nil {
+		r.Close()
 		return fmt.Errorf("start the daemon: %w", err)
 	}
 
-	events, failed := make(chan event), make(chan error, 1)
-	go func() { // ends when the child closes its end, at ready or by its own end
-		defer close(events)
-		lines := bufio.NewScanner(r)
-		for lines.Scan() {
-			var e event
-			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-				failed <- fmt.Errorf("read the daemon's report: %w", err)
-				return
-			}
-			events <- e
+	events := make(chan event)
+	go readEvents(r, events)
+	defer func() { // ends readEvents, and waits for it
+		r.Close()
+		for range events {
 		}
 	}()
-	interrupted := a.ctx.Done()
+	interrupt, interrupted := ctx.Done(), false
 	for {
 		select {
-		case <-interrupted:
-			// The daemon undoes what it did; its last word is awaited.
-			interrupted = nil
+		case <-interrupt:
+			// The daemon undoes what it did, and is awaited; a second
+			// interrupt ends this process at once.
+			stop()
+			interrupt, interrupted = nil, true
 			_ = child.Process.Signal(syscall.SIGTERM)
 		case e, ok := <-events:
 			switch {
-			case !ok:
-				select {
-				case err := <-failed:
-					return err
-				default:
-				}
-				return errors.Join(&api.Error{Code: api.CodeFailed, Message: "the daemon ended without a word" + lastWords(logFile)}, child.Wait())
 			case e.Step != nil:
 				a.printStep(*e.Step)
-			case e.Error != nil:
-				_ = child.Wait() // its exit code says no more than its error
-				return e.Error
-			case e.Ready != nil:
+				continue
+			case e.Ready != nil && !interrupted:
 				return errors.Join(a.printReady(*e.Ready), child.Process.Release())
+			case !ok:
+				// One that closes the pipe without a word may live on.
+				_ = child.Process.Signal(syscall.SIGTERM)
 			}
+			stop()           // from here on, an interrupt ends this process
+			_ = child.Wait() // ProcessState has what it says
+			switch {
+			case interrupted:
+				return &api.Error{Code: api.CodeFailed, Message: "interrupted", Fix: "`weft launch` starts again"}
+			case e.Error != nil:
+				return e.Error
+			}
+			return &api.Error{Code: api.CodeFailed,
+				Message: fmt.Sprintf("the daemon ended without a word (%s)%s", child.ProcessState, lastWords(logFile, old))}
 		}
 	}
 }
 
-// lastWords is the end of a log, for an error.
-func lastWords(path string) string {
+// readEvents reads a report until either end of it is closed, or a line is no
+// event.
+func readEvents(r io.Reader, events chan<- event) {
+	defer close(events)
+	lines := json.NewDecoder(r)
+	for {
+		var e event
+		if lines.Decode(&e) != nil {
+			return
+		}
+		events <- e
+	}
+}
+
+// childEnv is the environment for the daemon in the background. It gets its
+// flags as arguments, whatever way they were given here, and the token in the
+// environment, where other users do not see it.
+func childEnv(own []string, token string) []string {
+	env := slices.DeleteFunc(slices.Clone(own), func(v string) bool { return strings.HasPrefix(v, "WEFT_") })
+	return append(env, envReport+"=3", "WEFT_TOKEN="+token)
+}
+
+// lastWords is the end of a log, for an error: of what was written since it had
+// a size of old bytes, since what is before is an earlier daemon's.
+func lastWords(path string, old int64) string {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return ""
 	}
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	if old <= int64(len(b)) { // else the old log was set aside
+		b = b[old:]
+	}
+	text := strings.TrimSpace(string(b))
+	if text == "" {
+		return ""
+	}
+	lines := strings.Split(text, "\n")
 	return fmt.Sprintf("; the end of %s: %s", path, strings.Join(lines[max(0, len(lines)-3):], " "))
+}
+
+// fileSize is 0 for a file that is not there.
+func fileSize(path string) int64 {
+	st, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return st.Size()
 }
 
 // notifySystemd says that the daemon is ready (sd_notify(3)), where systemd asks.

@@ -35,7 +35,7 @@ func Process() World {
 // app is what the verbs share in one run.
 type app struct {
 	World
-	ctx     context.Context
+	ctx     context.Context // of the whole run; signals are added by interruptible
 	socket  string
 	output  string
 	timeout time.Duration
@@ -43,12 +43,10 @@ type app struct {
 
 // Main runs one command line and returns the exit code.
 func Main(args []string, w World) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	a := &app{World: w, ctx: ctx}
+	a := &app{World: w, ctx: context.Background()}
 	root := a.root()
 	root.SetArgs(args)
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := root.ExecuteC()
 	return a.finish(cmd, err)
 }
 
@@ -84,7 +82,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 no daemon answers, 4 degraded, 5 timeou
 		&cobra.Group{ID: groupLook, Title: "Look:"},
 	)
 	root.PersistentFlags().StringVar(&a.socket, "socket", api.DefaultSocket, "control `socket` of the daemon")
-	root.PersistentFlags().DurationVar(&a.timeout, "timeout", 0, "how long to wait at most (default 30s, launch 1m)")
+	root.PersistentFlags().Var(&wait{&a.timeout}, "timeout", "how long to wait at most (default 30s, launch 1m)")
 	for _, v := range []struct {
 		group string
 		cmds  []*cobra.Command
@@ -100,12 +98,39 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 no daemon answers, 4 degraded, 5 timeou
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%s", err) })
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		if err := fromEnvironment(cmd, a.Env); err != nil {
-			return err
-		}
-		return a.checkOutput(cmd)
+		return fromEnvironment(cmd, a.Env)
 	}
+	refuseUnknownTopics(root)
 	return root
+}
+
+// refuseUnknownTopics makes usage errors of what cobra's own verbs answer with
+// a help text and success.
+func refuseUnknownTopics(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Args = func(_ *cobra.Command, args []string) error {
+				if _, _, err := root.Find(args); err != nil {
+					return usage("%s", err)
+				}
+				return nil
+			}
+		case "completion":
+			c.RunE = func(*cobra.Command, []string) error {
+				return usage("say for which shell: weft completion bash, zsh, fish or powershell")
+			}
+		}
+	}
+}
+
+// interruptible is a context that SIGINT and SIGTERM end. Until a verb calls
+// it they end the process, so that nothing has to listen to them while the
+// user is asked something.
+func (a *app) interruptible() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(a.ctx, os.Interrupt, syscall.SIGTERM)
 }
 
 // request is the context of one request to the daemon.
@@ -114,7 +139,9 @@ func (a *app) request() (context.Context, context.CancelFunc) {
 	if t <= 0 {
 		t = 30 * time.Second
 	}
-	return context.WithTimeout(a.ctx, t)
+	ctx, stop := a.interruptible()
+	ctx, cancel := context.WithTimeout(ctx, t)
+	return ctx, func() { cancel(); stop() }
 }
 
 func (a *app) client() *api.Client { return api.NewClient(a.socket) }

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -36,3 +39,50 @@ func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
 		return nil
 	}
 }
+
+// wait is a flag's duration that has to be positive, once it is given.
+type wait struct{ d *time.Duration }
+
+func (w *wait) String() string {
+	if w.d == nil || *w.d == 0 {
+		return ""
+	}
+	return w.d.String()
+}
+
+func (w *wait) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return fmt.Errorf("%q is not a duration such as 30s", s)
+	}
+	if d <= 0 {
+		return fmt.Errorf("%s is not positive", d)
+	}
+	*w.d = d
+	return nil
+}
+
+func (w *wait) Type() string { return "duration" }
+
+// choice is a flag that has one of a few values.
+type choice struct {
+	value *string
+	of    []string
+}
+
+func (c *choice) String() string {
+	if c.value == nil {
+		return ""
+	}
+	return *c.value
+}
+
+func (c *choice) Set(s string) error {
+	if !slices.Contains(c.of, s) {
+		return fmt.Errorf("it is none of %s", strings.Join(c.of, ", "))
+	}
+	*c.value = s
+	return nil
+}
+
+func (c *choice) Type() string { return "string" }

@@ -33,13 +33,11 @@ func (a *app) exposure(cmd *cobra.Command, ask func(*api.Client, context.Context
 	cmd.Args = arguments(cobra.MaximumNArgs(1))
 	cmd.RunE = func(_ *cobra.Command, args []string) (err error) {
 		var req api.ExposeRequest
-		if len(args) == 1 {
-			if req.Address, _, err = addressArg(args[0]); err != nil {
-				return err
-			}
-		}
 		ctx, cancel := a.request()
 		defer cancel()
+		if req.Address, err = a.address(ctx, args); err != nil {
+			return err
+		}
 		got, err := ask(a.client(), ctx, req)
 		if err != nil {
 			return err

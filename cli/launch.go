@@ -47,11 +47,11 @@ given when it is founded, and joining hosts take them over.`,
   WEFT_TOKEN=weft1-… weft launch 192.168.1.1 192.168.1.2
   weft launch --foreground      # for systemd, or a container`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if l.foreground {
+				return a.foreground(cmd, &l, args)
+			}
 			if err := l.complete(a, cmd, args); err != nil {
 				return err
-			}
-			if l.foreground {
-				return a.foreground(l)
 			}
 			return a.background(cmd, l)
 		},
@@ -82,7 +82,6 @@ given when it is founded, and joining hosts take them over.`,
 func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err error) {
 	o := &l.opts
 	o.Join = append(o.Join, args...)
-	o.Socket = a.socket
 	if cmd.Flags().Changed("masquerade") {
 		o.Masquerade = &l.masquerade
 	}
@@ -116,14 +115,36 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 		}
 	}
 	o.Token = strings.TrimSpace(o.Token)
-	if o.StateDir, err = filepath.Abs(o.StateDir); err != nil {
-		return fmt.Errorf("make the state directory absolute: %w", err)
+	if err := l.completePaths(a); err != nil {
+		return err
 	}
 	if err := o.Validate(); err != nil {
 		return err
 	}
 	if os.Geteuid() != 0 {
 		return &api.Error{Code: api.CodeForbidden, Message: "weft changes the host's network, which takes root", Fix: "run it as root: sudo weft launch"}
+	}
+	return nil
+}
+
+// completePaths makes paths absolute, since the daemon in the background works
+// elsewhere. An empty one is left to Validate.
+func (l *launchFlags) completePaths(a *app) (err error) {
+	o := &l.opts
+	for _, path := range []*string{&o.StateDir, &a.socket, &l.logFile} {
+		if *path == "" {
+			continue
+		}
+		if *path, err = filepath.Abs(*path); err != nil {
+			return fmt.Errorf("make the path %s absolute: %w", *path, err)
+		}
+	}
+	o.Socket = a.socket
+	if l.logFile == "" || filepath.Dir(l.logFile) == o.StateDir {
+		return nil // the daemon makes the state directory
+	}
+	if st, err := os.Stat(filepath.Dir(l.logFile)); err != nil || !st.IsDir() {
+		return usage("the log file %s has no directory to be in: make it first", l.logFile)
 	}
 	return nil
 }
@@ -147,11 +168,17 @@ func readToken(stdin io.Reader, path string) (string, error) {
 
 // foreground is the daemon's whole life. A parent that waits for it is told of
 // each step over a pipe, else they are printed.
-func (a *app) foreground(l launchFlags) error {
+func (a *app) foreground(cmd *cobra.Command, l *launchFlags, args []string) error {
 	report, err := a.reporter()
 	if err != nil {
 		return err
 	}
+	if err := l.complete(a, cmd, args); err != nil {
+		report(event{Error: asError(err)})
+		return err
+	}
+	ctx, stop := a.interruptible()
+	defer stop()
 	level := slog.LevelInfo
 	if l.debug {
 		level = slog.LevelDebug
@@ -163,7 +190,7 @@ func (a *app) foreground(l launchFlags) error {
 		out = late
 	}
 	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
-	err = daemon.Run(a.ctx, l.opts, log,
+	err = daemon.Run(ctx, l.opts, log,
 		func(s daemon.Step) { report(event{Step: &s}) },
 		func(r daemon.Ready) { report(event{Ready: &r}); notifySystemd() })
 	if err != nil {
@@ -174,7 +201,11 @@ func (a *app) foreground(l launchFlags) error {
 
 // printStep shows a step and how long it took.
 func (a *app) printStep(s daemon.Step) {
-	a.say("  %-28s %8s  %s", s.Name, s.Took.Round(100*time.Microsecond), s.Detail)
+	mark := " "
+	if terminal(a.Stderr) {
+		mark = "✓"
+	}
+	a.say("%s %-28s %8s  %s", mark, s.Name, s.Took.Round(100*time.Microsecond), s.Detail)
 }
 
 // printReady shows what a launch has come to; the line for the next host is

@@ -3,11 +3,12 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
+	"os"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 // formats of --output that a verb can have.
@@ -16,22 +17,22 @@ var (
 	formatsOne  = []string{"table", "json"}
 )
 
-const annotationFormats = "formats"
-
 // withOutput gives a verb the --output flag with its formats.
 func (a *app) withOutput(cmd *cobra.Command, formats []string) *cobra.Command {
-	cmd.Flags().StringVarP(&a.output, "output", "o", formats[0], "`format`: "+strings.Join(formats, ", "))
-	cmd.Annotations = map[string]string{annotationFormats: strings.Join(formats, ",")}
+	a.output = formats[0]
+	cmd.Flags().VarP(&choice{&a.output, formats}, "output", "o", "`format`: "+strings.Join(formats, ", "))
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-func (a *app) checkOutput(cmd *cobra.Command) error {
-	formats, ok := cmd.Annotations[annotationFormats]
-	if ok && !slices.Contains(strings.Split(formats, ","), a.output) {
-		return usage("output format %q is not one of %s", a.output, strings.ReplaceAll(formats, ",", ", "))
+// terminal tells whether somebody sits at the other end of a stream.
+func terminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	if !ok {
+		return false
 	}
-	return nil
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 // json prints data for programs.

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/daemon"
@@ -37,10 +36,11 @@ sysctls back as they were. Other hosts go on without it.`,
 			report, err := a.client().Reset(ctx, api.ResetRequest{Force: force})
 			var e *api.Error
 			if errors.As(err, &e) && e.Code == api.CodeUnavailable {
+				if os.Geteuid() != 0 {
+					return &api.Error{Code: api.CodeForbidden, Message: e.Message + ", and removing weft without it takes root", Fix: "run it as root: sudo weft reset"}
+				}
 				opts.Socket = a.socket
 				report, err = daemon.Reset(ctx, opts, slog.New(slog.DiscardHandler), force)
-			} else if err == nil {
-				err = a.awaitEnd(ctx)
 			}
 			if err != nil {
 				return err
@@ -75,12 +75,7 @@ func (a *app) printReset(r api.ResetReport) error {
 
 // confirm asks on a terminal, and refuses where nobody can answer.
 func (a *app) confirm(question string) error {
-	f, ok := a.Stdin.(*os.File)
-	if ok {
-		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-		ok = err == nil
-	}
-	if !ok {
+	if !terminal(a.Stdin) {
 		return &api.Error{Code: api.CodeInvalid, Message: "this removes weft from the host, and there is nobody to ask", Fix: "say --yes if that is meant"}
 	}
 	a.say("%s [y/N] ", question)

@@ -22,6 +22,9 @@ var views = map[string]struct {
 	"targets": {func(s api.Status) any { return s.Targets }, targetRows},
 }
 
+// screenPeers is how many peers fit the screen together with the rest.
+const screenPeers = 10
+
 func (a *app) status() *cobra.Command {
 	names := []string{"peers", "ipam", "links", "targets"}
 	return a.withOutput(&cobra.Command{
@@ -69,10 +72,6 @@ func (a *app) printStatus(s api.Status) error {
 	if a.output == "json" {
 		return a.json(s)
 	}
-	encrypted := "gossip encrypted, traffic encrypted"
-	if !s.Mesh.TrafficEncrypted {
-		encrypted = "gossip encrypted, traffic NOT ENCRYPTED"
-	}
 	alive := 0
 	for _, p := range s.Peers {
 		if p.State == "alive" {
@@ -85,7 +84,7 @@ func (a *app) printStatus(s api.Status) error {
 	}
 	if err := a.table([][]string{
 		{"host", fmt.Sprintf("%s (%s), weft %s, up %s", s.Self.Name, s.Self.ID, s.Version.Software, time.Since(s.Started).Round(time.Second))},
-		{"mesh", fmt.Sprintf("%s, %s by %s", s.Mesh.ID, encrypted, s.Mesh.Encap)},
+		{"mesh", fmt.Sprintf("%s, gossip %s, traffic %s by %s", s.Mesh.ID, encrypted(s.Mesh.GossipEncrypted), encrypted(s.Mesh.TrafficEncrypted), s.Mesh.Encap)},
 		{"peers", fmt.Sprintf("%d known, %d alive", len(s.Peers), alive)},
 		{"addresses", fmt.Sprintf("range %s, this host has %s: %d used, %d free", s.IPAM.Range, join(s.Self.Prefixes), s.IPAM.Used, s.IPAM.Free)},
 		{"bridge", fmt.Sprintf("%s, gateway %s, MTU %d%s", s.Bridge.Name, s.Bridge.Gateway, s.Bridge.MTU, exposed)},
@@ -94,8 +93,13 @@ func (a *app) printStatus(s api.Status) error {
 		return err
 	}
 	fmt.Fprintln(a.Stdout)
-	if err := a.table(peerRows(s, a.output == "wide")); err != nil {
+	rows := peerRows(s, a.output == "wide")
+	more := max(0, len(rows)-1-screenPeers)
+	if err := a.table(rows[:len(rows)-more]); err != nil {
 		return err
+	}
+	if more > 0 {
+		fmt.Fprintf(a.Stdout, "and %d more: `weft status peers`\n", more)
 	}
 	if len(s.Health) == 0 {
 		fmt.Fprintln(a.Stdout, "\nhealth: all is well")
@@ -180,6 +184,13 @@ func targetRows(s api.Status, _ bool) [][]string {
 		rows = append(rows, []string{t.Address, state, next})
 	}
 	return rows
+}
+
+func encrypted(b bool) string {
+	if b {
+		return "encrypted"
+	}
+	return "NOT ENCRYPTED"
 }
 
 func yesNo(b bool) string {

@@ -1,13 +1,7 @@
 package cli
 
 import (
-	"context"
-	"errors"
-	"time"
-
 	"github.com/spf13/cobra"
-
-	"github.com/weft-net/weft/api"
 )
 
 func (a *app) stop() *cobra.Command {
@@ -25,26 +19,8 @@ To take this host out of the mesh, see 'weft reset'.`,
 			if err := a.client().Stop(ctx); err != nil {
 				return err
 			}
-			if err := a.awaitEnd(ctx); err != nil {
-				return err
-			}
 			a.say("weft is stopped; `weft launch` starts it again")
 			return nil
 		},
-	}
-}
-
-// awaitEnd returns once no daemon answers any more.
-func (a *app) awaitEnd(ctx context.Context) error {
-	for {
-		var e *api.Error
-		if _, err := a.client().Version(ctx); errors.As(err, &e) && e.Code == api.CodeUnavailable {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return &api.Error{Code: api.CodeTimeout, Message: "the daemon was told to end, and still answers", Fix: "look at its log, or end it with kill"}
-		case <-time.After(20 * time.Millisecond):
-		}
 	}
 }

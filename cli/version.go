@@ -26,24 +26,23 @@ func (a *app) version() *cobra.Command {
 			ctx, cancel := a.request()
 			defer cancel()
 			d, err := a.client().Version(ctx)
-			var e *api.Error
-			switch {
-			case err == nil:
+			if err == nil {
 				v.Daemon = &d
-			case !errors.As(err, &e) || e.Code != api.CodeUnavailable && e.Code != api.CodeForbidden:
-				return err
 			}
-			if v.Daemon != nil && v.Daemon.Software != v.Client.Software {
+			if c := api.CodeOf(err); c == api.CodeUnavailable || c == api.CodeForbidden {
+				err = nil // there is no daemon to tell the version of, or it is not for this user
+			}
+			if v.Daemon != nil && (v.Daemon.Software != v.Client.Software || v.Daemon.Protocol != v.Client.Protocol) {
 				a.say("weft: the daemon is of another version than this program: `weft stop && weft launch` upgrades it, and no container notices")
 			}
 			if a.output == "json" {
-				return a.json(v)
+				return errors.Join(a.json(v), err)
 			}
 			rows := [][]string{{"", "SOFTWARE", "PROTOCOL"}, {"client", v.Client.Software, strconv.Itoa(v.Client.Protocol)}}
 			if v.Daemon != nil {
 				rows = append(rows, []string{"daemon", v.Daemon.Software, strconv.Itoa(v.Daemon.Protocol)})
 			}
-			return a.table(rows)
+			return errors.Join(a.table(rows), err)
 		},
 	}, formatsOne)
 }

@@ -57,6 +57,8 @@ type Daemon struct {
 	tunnel  atomic.Pointer[tunnel]
 	leaving atomic.Bool // a reset hands the address space over: none is given out any more
 
+	lastConns sync.Map // connections of those that wait for the daemon's end
+
 	// end is closed when a request over the socket asks the daemon to end, and
 	// erasing carries one that asks it to remove every trace first.
 	end     chan struct{}

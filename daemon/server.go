@@ -132,13 +132,37 @@ func (d *Daemon) routes() http.Handler {
 	mux.HandleFunc("POST "+api.PathDetach, answer(d, d.Detach))
 	mux.HandleFunc("POST "+api.PathExpose, answer(d, d.Expose))
 	mux.HandleFunc("POST "+api.PathHide, answer(d, func(_ context.Context, r api.ExposeRequest) (api.Exposure, error) { return d.Hide(r) }))
-	mux.HandleFunc("POST "+api.PathStop, answer(d, func(context.Context, struct{}) (struct{}, error) { d.quit(); return struct{}{}, nil }))
-	mux.HandleFunc("POST "+api.PathReset, answer(d, d.Reset))
+	mux.HandleFunc("POST "+api.PathStop, answerLast(d, func(context.Context, struct{}) (struct{}, error) { d.quit(); return struct{}{}, nil }))
+	mux.HandleFunc("POST "+api.PathReset, answerLast(d, d.Reset))
 	return mux
 }
 
 // answer turns a function of the daemon into a request's handler.
 func answer[In, Out any](d *Daemon, fn func(context.Context, In) (Out, error)) http.HandlerFunc {
+	return handler(d, fn, func(w http.ResponseWriter, out any) { reply(w, http.StatusOK, out) })
+}
+
+// answerLast is answer for a function that ends the daemon: the answer is
+// complete when the process is gone, and its ports and its lock are free.
+func answerLast[In, Out any](d *Daemon, fn func(context.Context, In) (Out, error)) http.HandlerFunc {
+	return handler(d, fn, d.lastWord)
+}
+
+// lastWord answers on a connection that only the end of the process closes.
+func (d *Daemon) lastWord(w http.ResponseWriter, out any) {
+	conn, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		reply(w, http.StatusOK, out)
+		return
+	}
+	d.lastConns.Store(conn, true) // or it would be closed once nothing refers to it
+	fmt.Fprint(buf, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n")
+	if json.NewEncoder(buf).Encode(out) != nil || buf.Flush() != nil {
+		conn.Close() // the caller hung up
+	}
+}
+
+func handler[In, Out any](d *Daemon, fn func(context.Context, In) (Out, error), finish func(http.ResponseWriter, any)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		cred, _ := r.Context().Value(callerKey{}).(*unix.Ucred)
 		if cred == nil {
@@ -165,7 +189,7 @@ func answer[In, Out any](d *Daemon, fn func(context.Context, In) (Out, error)) h
 			reply(w, httpStatus[e.Code], e)
 			return
 		}
-		reply(w, http.StatusOK, out)
+		finish(w, out)
 	}
 }
 

@@ -13,6 +13,7 @@ missing=()
 for need in "${needs[@]}"; do
 	PATH="$PATH:/usr/sbin:/sbin" command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
 done
+[ -e /usr/include/stdlib.h ] || missing+=(libc6-dev) # for the race detector
 
 if ! command -v "${GO:-go}" >/dev/null; then
 	echo "Go is not installed: go.mod names the version, see https://go.dev/dl/" >&2
