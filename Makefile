@@ -22,7 +22,7 @@ demo: deps build ## three hosts, six containers, one network; KEEP=1 leaves it u
 test: deps lint unit e2e ## everything that has to pass
 
 unit: ## unit, property and kernel tests, with the race detector
-	$(GO) test -race $$($(GO) list ./... | grep -v /e2e)
+	$(GO) test -count=1 -race $$($(GO) list ./... | grep -v /e2e)
 
 e2e: build ## the real daemon on hosts made of namespaces
 	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -v -timeout 15m ./internal/e2e/...
