@@ -12,8 +12,8 @@ import (
 )
 
 // firewallEvery is how often the firewall is compared with what it should be
-// while the config stays the same: each look costs a few processes, and the
-// kernel announces no change of it.
+// while the config stays the same and nobody says that it changed: each look
+// costs a few processes.
 const firewallEvery = time.Second
 
 // firewall keeps weft's own table and its accepting rules in place.
@@ -22,6 +22,9 @@ type firewall struct {
 	listed string // the kernel's own words for it
 	looked time.Time
 }
+
+// FirewallChanged makes the next Set look at the firewall, however soon.
+func (b *Bridge) FirewallChanged() { b.firewall.looked = time.Time{} }
 
 // tableName is the bridge's own name: two wefts on one host do not meet.
 func tableName(bridge string) string { return bridge }

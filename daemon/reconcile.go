@@ -17,6 +17,9 @@ import (
 const (
 	// settle gathers changes that come together: one pass for all of them.
 	settle = 50 * time.Millisecond
+	// settleFirewall is longer: others rewrite their rules often, and a look
+	// at them costs more.
+	settleFirewall = 300 * time.Millisecond
 	// period of the pass that finds what nothing announced.
 	period = 5 * time.Second
 )
@@ -27,10 +30,11 @@ func (d *Daemon) loop(ctx context.Context) {
 	defer tick.Stop()
 	watch := d.watchKernel()
 	for {
-		var kernel, lost <-chan struct{}
+		var kernel, firewall, lost <-chan struct{}
 		if watch != nil {
-			kernel, lost = watch.Changed, watch.Failed
+			kernel, firewall, lost = watch.Changed, watch.Firewall, watch.Failed
 		}
+		pause := settle
 		select {
 		case <-ctx.Done():
 			if watch != nil {
@@ -40,6 +44,11 @@ func (d *Daemon) loop(ctx context.Context) {
 		case <-d.mesh.Changed():
 		case <-d.plan.Changed():
 		case <-kernel:
+		case <-firewall:
+			pause = settleFirewall
+			d.kernel.Lock()
+			d.bridge.FirewallChanged()
+			d.kernel.Unlock()
 		case <-lost:
 			watch.Close()
 			watch = d.watchKernel()
@@ -51,7 +60,7 @@ func (d *Daemon) loop(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(settle):
+		case <-time.After(pause):
 			d.reconcile()
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink"
+	wire "github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 )
 
 // Watch announces on its channel that links, addresses, routes or permanent
@@ -13,6 +15,9 @@ import (
 // read stands for all that came after it.
 type Watch struct {
 	Changed <-chan struct{}
+	// Firewall announces changes of nftables, iptables-nft's among them. The
+	// older iptables announces nothing.
+	Firewall <-chan struct{}
 	// Failed is closed when the kernel's messages were lost or the socket broke:
 	// the watcher has to look at everything and watch anew.
 	Failed <-chan struct{}
@@ -23,8 +28,8 @@ type Watch struct {
 // WatchChanges subscribes to the kernel's announcements in the caller's namespace.
 func WatchChanges() (*Watch, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	changed, failed := make(chan struct{}, 1), make(chan struct{})
-	w := &Watch{Changed: changed, Failed: failed, cancel: cancel}
+	changed, firewall, failed := make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
+	w := &Watch{Changed: changed, Firewall: firewall, Failed: failed, cancel: cancel}
 	var once sync.Once
 	broken := func(error) { once.Do(func() { close(failed) }) }
 
@@ -42,6 +47,10 @@ func WatchChanges() (*Watch, error) {
 	if err == nil {
 		err = netlink.NeighSubscribeWithOptions(neighs, ctx.Done(), netlink.NeighSubscribeOptions{ErrorCallback: broken})
 	}
+	var rules *wire.NetlinkSocket
+	if err == nil {
+		rules, err = wire.Subscribe(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)
+	}
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("watch the kernel's network: %w", err)
@@ -51,7 +60,28 @@ func WatchChanges() (*Watch, error) {
 	follow(w, routes, changed, nil)
 	// Learned neighbours come and go all the time.
 	follow(w, neighs, changed, func(u netlink.NeighUpdate) bool { return u.State&netlink.NUD_PERMANENT == 0 })
+	w.wg.Go(func() {
+		<-ctx.Done()
+		rules.Close()
+	})
+	w.wg.Go(func() {
+		for {
+			if _, _, err := rules.Receive(); err != nil {
+				broken(err)
+				return
+			}
+			announce(firewall)
+		}
+	})
 	return w, nil
+}
+
+// announce leaves word, unless there is word already.
+func announce(ch chan<- struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
 }
 
 // follow reads a subscription until netlink closes it, so that its sender
@@ -63,10 +93,7 @@ func follow[T any](w *Watch, updates <-chan T, changed chan<- struct{}, skip fun
 			if skip != nil && skip(u) {
 				continue
 			}
-			select {
-			case changed <- struct{}{}:
-			default:
-			}
+			announce(changed)
 		}
 	})
 }
