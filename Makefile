@@ -25,7 +25,7 @@ unit: ## unit, property and kernel tests, with the race detector
 	$(GO) test -count=1 -race $$($(GO) list ./... | grep -v /e2e)
 
 e2e: build ## the real daemon on hosts made of namespaces
-	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -v -timeout 15m ./internal/e2e/...
+	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -v -timeout 15m ./internal/e2e/...
 
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	scripts/lint.sh $(TOOLS)
