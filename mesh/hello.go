@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -10,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 )
@@ -22,13 +22,19 @@ import (
 //	server: helloEnd: the mesh's settings, or a refusal
 //
 // Each proof is an HMAC over all that was said before, under a key that is
-// derived from the token, with the side's own label.
+// derived from the token, with the side's own label. Nothing is believed before
+// it, but for the refusals that by their nature nobody can prove: that the mesh
+// or the protocol version is another.
 
 // magic begins a hello. memberlist's streams begin with a message type below
 // 14 or with 244, so the first byte tells them apart.
 const magic = "WEFT"
 
+// helloTime bounds a hello, and each of memberlist's connections.
 const helloTime = 5 * time.Second
+
+// nonceLen is the length of the number that keeps proofs from being replayed.
+const nonceLen = 32
 
 // Codes of refusals.
 const (
@@ -107,7 +113,11 @@ type UnreachableError struct {
 }
 
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("no weft answers at %s (%v): is it running there, and do TCP and UDP pass to that port?", e.Addr, e.Err)
+	port := "that port"
+	if _, p, err := net.SplitHostPort(e.Addr); err == nil {
+		port = "port " + p
+	}
+	return fmt.Sprintf("no weft answers at %s (%v): is it running there, and do TCP and UDP pass to %s?", e.Addr, e.Err, port)
 }
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
@@ -123,88 +133,19 @@ func proof(t Token, label string, said ...[]byte) []byte {
 }
 
 func nonce() []byte {
-	b := make([]byte, 32)
+	b := make([]byte, nonceLen)
 	_, _ = rand.Read(b) // never fails (crypto/rand)
 	return b
 }
 
-// Hello asks the peer at host:port to be let in. It changes nothing on either
-// side. The error is a *RefusedError or an *UnreachableError.
-func Hello(ctx context.Context, addr string, t Token, self HelloSelf) (Welcome, error) {
-	ctx, cancel := context.WithTimeout(ctx, helloTime)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return Welcome{}, &UnreachableError{addr, err}
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	w, err := greet(conn, addr, t, self)
-	if err != nil && ctx.Err() != nil {
-		err = &UnreachableError{addr, ctx.Err()}
-	}
-	return w, err
-}
-
-func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error) {
-	fail := func(err error) (Welcome, error) { return Welcome{}, &UnreachableError{addr, err} }
-	refuse := func(code, reason string) (Welcome, error) { return Welcome{}, &RefusedError{addr, code, reason} }
-	if _, err := conn.Write([]byte(magic)); err != nil {
-		return fail(err)
-	}
-	open := helloOpen{Protocol: ProtocolVersion, Mesh: t.MeshID, ID: self.ID, Name: self.Name, Advertise: self.Advertise, Nonce: nonce()}
-	if self.Settings != nil {
-		sum := sha256.Sum256(self.Settings)
-		open.Settings = sum[:]
-	}
-	said1, err := writeFrame(conn, open)
-	if err != nil {
-		return fail(err)
-	}
-	var answer helloAnswer
-	if _, err := readFrame(conn, &answer); err != nil {
-		return fail(fmt.Errorf("what listens there is not weft: %w", err))
-	}
-	if answer.Verdict.Code != "" {
-		return refuse(answer.Verdict.Code, clip(answer.Verdict.Reason))
-	}
-	theirs := answer.Proof
-	answer.Proof = nil
-	said2 := encode(answer)
-	// The proof of a wrong token is sent as well, so that the peer can tell its
-	// user who knocked.
-	if _, err := writeFrame(conn, helloProof{proof(t, "client", said1, said2)}); err != nil {
-		return fail(err)
-	}
-	var end helloEnd
-	_, err = readFrame(conn, &end)
-	if !hmac.Equal(theirs, proof(t, "server", said1, said2)) {
-		return refuse(CodeBadToken, wrongSecret)
-	}
-	if err != nil {
-		return fail(err)
-	}
-	endProof := end.Proof
-	end.Proof = nil
-	if !hmac.Equal(endProof, proof(t, "end", said1, said2, encode(end))) {
-		return fail(fmt.Errorf("the end of the hello has no valid proof"))
-	}
-	if end.Verdict.Code != "" {
-		return refuse(end.Verdict.Code, clip(end.Verdict.Reason))
-	}
-	if answer.ID == self.ID {
-		return refuse(CodeSelf, "that address is this host's own")
-	}
-	return Welcome{ID: answer.ID, Name: clip(answer.Name), Settings: end.Settings}, nil
-}
-
 const wrongSecret = "the token's secret is not this mesh's: use the token that `weft token show` prints on a host of the mesh"
 
-// clip bounds what a stranger can put on our user's screen.
+// clip bounds what a stranger can put on our user's screen: its length, and no
+// control characters or marks that change the direction of writing.
 func clip(s string) string {
-	s = s[:min(len(s), 300)]
+	s = strings.ToValidUTF8(s[:min(len(s), 300)], "")
 	return strings.Map(func(r rune) rune {
-		if r < ' ' {
+		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r

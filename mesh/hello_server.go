@@ -6,20 +6,21 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net"
-	"slices"
-	"sync"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // doorman answers hellos.
 type doorman struct {
 	token    Token
 	self     HelloSelf
-	departed func(helloOpen) bool
+	departed func(uuid.UUID) bool // whether that peer has left for good
 	refused  func(addr, name string, v verdict)
 }
 
-// answer holds one hello; the connection is past the magic.
+// answer holds one hello; the connection is past the magic. The error says why
+// there was neither a welcome nor a refusal.
 func (d *doorman) answer(conn net.Conn) error {
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(helloTime)); err != nil {
@@ -29,6 +30,9 @@ func (d *doorman) answer(conn net.Conn) error {
 	said1, err := readFrame(conn, &open)
 	if err != nil {
 		return err
+	}
+	if len(open.Nonce) != nonceLen {
+		return fmt.Errorf("hello with a nonce of %d bytes", len(open.Nonce))
 	}
 	answer := helloAnswer{Verdict: d.judge(open), Protocol: ProtocolVersion, Mesh: d.token.MeshID}
 	if answer.Verdict.Code != "" {
@@ -50,7 +54,7 @@ func (d *doorman) answer(conn net.Conn) error {
 	switch {
 	case !hmac.Equal(theirs.Proof, proof(d.token, "client", said1, said2)):
 		end.Verdict = verdict{CodeBadToken, wrongSecret}
-	case open.ID != d.self.ID && d.departed(open):
+	case open.ID != d.self.ID && d.departed(open.ID):
 		end.Verdict = verdict{CodeDeparted, fmt.Sprintf("peer %s has left this mesh for good: run `weft reset` on that host and join anew", open.ID)}
 	case open.Settings != nil && !bytes.Equal(open.Settings, settingsHash(d.self.Settings)):
 		end.Verdict = verdict{CodeSettings, "the settings of the mesh (range, block size, encapsulation, ports) differ from that host's: run `weft reset` there and join anew"}
@@ -79,52 +83,4 @@ func (d *doorman) judge(open helloOpen) verdict {
 			d.token.MeshID, open.Mesh)}
 	}
 	return verdict{}
-}
-
-// Refusal is a host that this one did not let in.
-type Refusal struct {
-	Addr   string // host only: the port is new each time
-	Name   string // as it called itself
-	Code   string
-	Reason string
-	Last   time.Time
-	Count  int
-}
-
-// refusalsKept bounds the memory of refusals.
-const refusalsKept = 64
-
-// refusals remembers the latest ones, for status and so that a host which
-// keeps knocking is logged once a minute and not each time.
-type refusals struct {
-	mu   sync.Mutex
-	list []Refusal
-}
-
-// add counts a refusal, and tells whether it is worth a line in the log.
-func (r *refusals) add(addr, name string, v verdict, now time.Time) (news bool) {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		host = addr
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	i := slices.IndexFunc(r.list, func(o Refusal) bool { return o.Addr == host && o.Code == v.Code })
-	if i < 0 {
-		if len(r.list) == refusalsKept {
-			r.list = r.list[1:]
-		}
-		r.list = append(r.list, Refusal{Addr: host, Code: v.Code})
-		i, news = len(r.list)-1, true
-	}
-	o := &r.list[i]
-	news = news || now.Sub(o.Last) > time.Minute
-	o.Name, o.Reason, o.Last, o.Count = clip(name), v.Reason, now, o.Count+1
-	return news
-}
-
-func (r *refusals) all() []Refusal {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.list)
 }

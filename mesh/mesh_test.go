@@ -3,373 +3,326 @@ package mesh
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
-
-	"github.com/google/uuid"
 )
 
-// board is a Channel: a set of words that only grows.
-type board struct {
-	mu       sync.Mutex
-	words    map[string]bool
-	received []string
-}
-
-func (b *board) Name() string { return "board" }
-
-func (b *board) State() []byte {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var all []string
-	for w := range b.words {
-		all = append(all, w)
-	}
-	return []byte(strings.Join(all, "\n"))
-}
-
-func (b *board) Merge(state []byte) []byte {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var news []string
-	for w := range strings.SplitSeq(string(state), "\n") {
-		if w != "" && !b.words[w] {
-			b.words[w] = true
-			news = append(news, w)
-		}
-	}
-	if news == nil {
-		return nil
-	}
-	return []byte(strings.Join(news, "\n"))
-}
-
-func (b *board) Receive(from uuid.UUID, msg []byte) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.received = append(b.received, from.String()+" "+string(msg))
-}
-
-func (b *board) has(w string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.words[w]
-}
-
-type testPeer struct {
-	*Mesh
-	board *board
-	cfg   Config
-}
-
-func freePort(t testing.TB) netip.AddrPort {
-	t.Helper()
-	for range 50 {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := netip.MustParseAddrPort(l.Addr().String())
-		u, err := net.ListenPacket("udp4", addr.String())
-		l.Close()
-		if err == nil {
-			u.Close()
-			return addr
-		}
-	}
-	t.Fatal("no port is free for both TCP and UDP")
-	return netip.AddrPort{}
-}
-
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
-
-func start(t *testing.T, cfg Config) *testPeer {
-	t.Helper()
-	p := &testPeer{board: &board{words: map[string]bool{}}}
-	if cfg.Identity.Key == nil {
-		cfg.Identity = newIdentity(t)
-	}
-	if !cfg.Bind.IsValid() {
-		cfg.Bind = freePort(t)
-	}
-	cfg.Advertise, cfg.Channels, cfg.Logger = cfg.Bind, []Channel{p.board}, quiet()
-	m, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Mesh, p.cfg = m, cfg
-	t.Cleanup(func() { m.Close() })
-	if err := m.Publish(Body{Name: cfg.Name, Gossip: []netip.AddrPort{cfg.Bind}, Protocol: ProtocolVersion}); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-// eventually waits for what has to become true by itself.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if cond() {
-			return
-		}
-	}
-	t.Fatalf("never: %s", what)
-}
-
-func (p *testPeer) state(id uuid.UUID) State {
-	for _, o := range p.Peers() {
-		if o.ID == id {
-			return o.State
-		}
-	}
-	return ""
-}
-
-func meshOf(t *testing.T, n int) (Token, []*testPeer) {
-	t.Helper()
-	tok := newToken(t)
-	peers := []*testPeer{start(t, Config{Token: tok, Name: "p0"})}
-	for i := 1; i < n; i++ {
-		p := start(t, Config{Token: tok, Name: fmt.Sprintf("p%d", i), Targets: []string{peers[0].cfg.Bind.String()}})
-		if n, err := p.Join(t.Context()); n != 1 || err != nil {
-			t.Fatalf("Join = %d, %v", n, err)
-		}
-		peers = append(peers, p)
-	}
-	for _, p := range peers {
-		eventually(t, "every peer knows every other", func() bool {
-			alive := 0
-			for _, o := range p.Peers() {
-				if o.State == StateAlive && strings.HasPrefix(o.Record.Name, "p") {
-					alive++
-				}
-			}
-			return alive == n
-		})
-	}
-	return tok, peers
-}
+// The meshes of these tests live in virtual time: a minute takes a moment.
 
 func TestEveryPeerKnowsEveryOtherAndChannelsReachAll(t *testing.T) {
-	_, peers := meshOf(t, 5)
-	peers[3].board.Merge([]byte("news"))
-	peers[3].Broadcast("board", []byte("news"))
-	large := strings.Repeat("x", 5000)
-	peers[2].board.Merge([]byte(large))
-	peers[2].Broadcast("board", []byte(large))
-	for _, p := range peers {
-		eventually(t, "a broadcast reaches all, whatever its size", func() bool { return p.board.has("news") && p.board.has(large) })
-	}
-	peers[1].Send(peers[4].cfg.Identity.ID, "board", []byte("psst"))
-	eventually(t, "a message reaches its peer with its sender's id", func() bool {
-		b := peers[4].board
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return len(b.received) == 1 && b.received[0] == peers[1].cfg.Identity.ID.String()+" psst"
+	synctest.Test(t, func(t *testing.T) {
+		_, peers := meshOf(t, 20, 0)
+		large := strings.Repeat("x", 5000)
+		peers[3].say("news")
+		peers[2].say(large)
+		all(t, 10*time.Second, "a broadcast reaches all, whatever its size", peers, func(p *testPeer) bool {
+			return p.board.has("news") && p.board.has(large)
+		})
+		peers[1].Send(peers[4].id(), "board", []byte("psst"))
+		eventually(t, 10*time.Second, "a message reaches its peer with its sender's id", func() bool {
+			got := peers[4].board.messages()
+			return len(got) == 1 && got[0] == peers[1].id().String()+" psst"
+		})
+		for _, p := range peers {
+			if c := p.Counters(); c.Dropped != 0 || len(c.RecordsRefused) != 0 {
+				t.Errorf("%s: %+v", p.cfg.Name, c)
+			}
+		}
 	})
 }
 
 func TestRecordChangesReachAllAndTheSameAgainIsNone(t *testing.T) {
-	_, peers := meshOf(t, 3)
-	id := peers[1].cfg.Identity.ID
-	for range 2 {
-		if err := peers[1].Publish(Body{Name: "p1-renamed", Gossip: []netip.AddrPort{peers[1].cfg.Bind}}); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		_, peers := meshOf(t, 5, 0)
+		for range 2 {
+			peers[1].publish(t, "p1-renamed")
 		}
-	}
-	for _, p := range peers {
-		eventually(t, "all see version 2", func() bool {
-			for _, o := range p.Peers() {
-				if o.ID == id {
-					return o.Version == 2 && o.Record.Name == "p1-renamed"
-				}
-			}
-			return false
+		all(t, 10*time.Second, "sees version 2", peers, func(p *testPeer) bool {
+			s := p.see(peers[1].id())
+			return s.Version == 2 && s.Record.Name == "p1-renamed"
 		})
-	}
+	})
+}
+
+func TestMissedRecordIsAskedForBeforeTheNextExchange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, peers := meshOf(t, 2, 0)
+		a, b := peers[0], peers[1]
+		eventually(t, 2*time.Minute, "its metadata has arrived", func() bool {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return b.members[a.id()].claim.version == 1
+		})
+		b.mu.Lock()
+		delete(b.records, a.id()) // as if every packet with it had been lost
+		b.mu.Unlock()
+		eventually(t, lateAfter+5*time.Second, "the record is there again", func() bool { return b.see(a.id()).Record.Name == "p0" })
+	})
 }
 
 func TestKilledPeerIsKeptAsFailedAndComesBack(t *testing.T) {
-	_, peers := meshOf(t, 3)
-	gone := peers[2]
-	id := gone.cfg.Identity.ID
-	snap := gone.Snapshot()
-	gone.Close()
-	eventually(t, "the others see it fail and keep it", func() bool {
-		return peers[0].state(id) == StateFailed && peers[1].state(id) == StateFailed
+	synctest.Test(t, func(t *testing.T) {
+		_, peers := meshOf(t, 3, 0)
+		gone := peers[2]
+		gone.publish(t, "p2-second")
+		all(t, 10*time.Second, "sees version 2", peers, func(p *testPeer) bool { return p.see(gone.id()).Version == 2 })
+		gone.Close()
+		all(t, time.Minute, "sees it fail and keeps its record", peers[:2], func(p *testPeer) bool {
+			s := p.see(gone.id())
+			return s.State == StateFailed && s.Record.Name == "p2-second"
+		})
+		again := gone.restart(t, gone.at)
+		peers[2] = again
+		all(t, 10*time.Second, "all are alive again, the version goes on", peers, func(p *testPeer) bool {
+			return knowsAlive(peers)(p) && p.see(gone.id()).Version == 3
+		})
 	})
-	cfg := gone.cfg
-	cfg.Snapshot, cfg.Targets = snap, nil // it finds the others by what it remembers
-	again := start(t, cfg)
-	if _, err := again.Join(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "all see it alive", func() bool {
-		return peers[0].state(id) == StateAlive && peers[1].state(id) == StateAlive && again.state(peers[0].cfg.Identity.ID) == StateAlive
+}
+
+func TestPeerThatIsRestartedAtOnceIsNeverMissedForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, peers := meshOf(t, 3, 0)
+		peers[2] = peers[2].restart(t, peers[2].at)
+		peers[2].say("back")
+		all(t, 5*time.Second, "hears it", peers, func(p *testPeer) bool { return knowsAlive(peers)(p) && p.board.has("back") })
+		time.Sleep(time.Minute)
+		all(t, 0, "it stays alive", peers, knowsAlive(peers))
+	})
+}
+
+func TestPeerThatComesBackAtAnotherAddressIsAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, peers := meshOf(t, 3, 1)
+		peers[2].Close()
+		all(t, time.Minute, "sees it fail", peers[:2], func(p *testPeer) bool { return p.see(peers[2].id()).State == StateFailed })
+		time.Sleep(2 * reclaimAfter)
+		moved := peers[2].restart(t, w.hosts[3])
+		peers[2] = moved
+		all(t, 10*time.Second, "sees it at its new address", peers, func(p *testPeer) bool {
+			s := p.see(moved.id())
+			return knowsAlive(peers)(p) && s.Record.Gossip[0] == w.hosts[3].addr
+		})
+		peers[0].Send(moved.id(), "board", []byte("hello there"))
+		eventually(t, time.Minute, "a message finds it", func() bool { return len(moved.board.messages()) == 1 })
 	})
 }
 
 func TestLostMemoryDoesNotSilenceAPeer(t *testing.T) {
-	_, peers := meshOf(t, 2)
-	p := peers[1]
-	for i := range 5 {
-		if err := p.Publish(Body{Name: fmt.Sprintf("p1-%d", i), Gossip: []netip.AddrPort{p.cfg.Bind}}); err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		_, peers := meshOf(t, 2, 0)
+		p := peers[1]
+		for _, name := range []string{"p1-a", "p1-b", "p1-c"} {
+			p.publish(t, name)
+		}
+		eventually(t, time.Minute, "the other heard it", func() bool { return peers[0].see(p.id()).Version == 4 })
+		p.Close()
+		cfg := p.cfg
+		cfg.Name = "p1-new"
+		again := start(t, p.at, cfg) // without a snapshot it begins at version 1
+		if _, err := again.Join(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-	}
-	p.Close()
-	cfg := p.cfg
-	cfg.Name = "p1-new"
-	again := start(t, cfg) // without a snapshot it begins at version 1
-	if _, err := again.Join(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the other hears what it says now", func() bool {
-		for _, o := range peers[0].Peers() {
-			if o.ID == p.cfg.Identity.ID {
-				return o.Record.Name == "p1-new"
-			}
+		eventually(t, time.Minute, "the other hears what it says now", func() bool {
+			s := peers[0].see(p.id())
+			return s.Record.Name == "p1-new" && s.Version > 4
+		})
+	})
+}
+
+func TestPartitionHealsByItselfAndBothSidesLearnWhatTheyMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, peers := meshOf(t, 6, 0)
+		w.cut(3)
+		all(t, 2*time.Minute, "the other side has failed", peers[:3], func(p *testPeer) bool {
+			return p.see(peers[3].id()).State == StateFailed && p.see(peers[5].id()).State == StateFailed
+		})
+		time.Sleep(30 * time.Minute) // longer than memberlist remembers
+		peers[0].say("left")
+		peers[5].say("right")
+		peers[4].publish(t, "p4-renamed")
+		w.cut(0)
+		all(t, 2*lastWait, "one mesh again", peers, func(p *testPeer) bool {
+			return knowsAlive(peers)(p) && p.board.has("left") && p.board.has("right") && p.see(peers[4].id()).Record.Name == "p4-renamed"
+		})
+	})
+}
+
+func TestDepartedPeerIsKnownAsSuchAndNeverDialledAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, peers := meshOf(t, 4, 0)
+		gone, rest := peers[0], peers[1:] // the target of all the others
+		if err := gone.Depart(t.Context()); err != nil {
+			t.Fatal(err)
 		}
-		return false
-	})
-}
-
-func TestDepartedPeerIsKnownAsSuchAndNotLetInAgain(t *testing.T) {
-	tok, peers := meshOf(t, 3)
-	gone := peers[2]
-	id := gone.cfg.Identity.ID
-	if err := gone.Depart(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	gone.Close()
-	eventually(t, "the others know", func() bool {
-		return peers[0].state(id) == StateDeparted && peers[1].state(id) == StateDeparted
-	})
-	if got := peers[0].missing(time.Now(), true); len(got) != 0 {
-		t.Errorf("peers that are still dialled: %v", got)
-	}
-	_, err := Hello(t.Context(), peers[0].cfg.Bind.String(), tok, HelloSelf{ID: id, Name: "p2"})
-	var refused *RefusedError
-	if !errors.As(err, &refused) || refused.Code != CodeDeparted {
-		t.Errorf("hello of the departed: %v", err)
-	}
-}
-
-func TestTargetThatIsDownIsJoinedOnceItIsUp(t *testing.T) {
-	tok := newToken(t)
-	later := freePort(t)
-	p := start(t, Config{Token: tok, Name: "early", Targets: []string{later.String()}})
-	if _, err := p.Join(t.Context()); err == nil {
-		t.Fatal("joined nobody without an error")
-	}
-	if ts := p.Targets(); len(ts) != 1 || ts[0].Connected || ts[0].LastError == "" {
-		t.Errorf("targets: %+v", ts)
-	}
-	late := start(t, Config{Token: tok, Name: "late", Bind: later})
-	eventually(t, "they find each other", func() bool { return late.state(p.cfg.Identity.ID) == StateAlive && p.Targets()[0].Connected })
-}
-
-func TestHelloTellsBothSidesWhy(t *testing.T) {
-	tok := newToken(t)
-	p := start(t, Config{Token: tok, Name: "p", Settings: []byte("settings")})
-	badSecret := tok
-	badSecret.Secret[0]++
-	stranger := HelloSelf{ID: newIdentity(t).ID, Name: "stranger"}
-	differs := stranger
-	differs.Settings = []byte("other settings")
-	for _, tc := range []struct {
-		name, code string
-		token      Token
-		self       HelloSelf
-		server     bool // refused by the server, which then counts it
-	}{
-		{"foreign mesh", CodeForeignMesh, newToken(t), stranger, true},
-		{"wrong secret", CodeBadToken, badSecret, stranger, true},
-		{"other settings", CodeSettings, tok, differs, true},
-		{"itself", CodeSelf, tok, HelloSelf{ID: p.cfg.Identity.ID}, false},
-	} {
-		_, err := Hello(t.Context(), p.cfg.Bind.String(), tc.token, tc.self)
+		if last := gone.see(gone.id()).Version; last != 2 {
+			t.Errorf("the tombstone is version %d", last)
+		}
+		gone.publish(t, "p0 again")
+		if got := gone.see(gone.id()); got.Version != 2 || got.State != StateDeparted {
+			t.Errorf("after its farewell it says %+v", got)
+		}
+		gone.Close()
+		all(t, 10*time.Second, "knows", rest, func(p *testPeer) bool { return p.see(gone.id()).State == StateDeparted })
+		time.Sleep(2 * time.Second) // probes under way
+		before := w.dialsTo(gone.at)
+		time.Sleep(30 * time.Minute)
+		if n := w.dialsTo(gone.at) - before; n != 0 {
+			t.Errorf("it was dialled %d times", n)
+		}
+		if ts := rest[0].Targets(); ts[0].Connected || ts[0].LastError == "" || !ts[0].NextTry.IsZero() {
+			t.Errorf("target of a peer that has left: %+v", ts[0])
+		}
+		// A late newcomer hears of it as well.
+		if late := rest[2].restart(t, rest[2].at); late.see(gone.id()).State != StateDeparted {
+			t.Error("the tombstone is not remembered")
+		}
+		// Its old identity is refused, and nobody can make it speak again.
+		cfg := gone.cfg
+		cfg.Targets = []string{rest[0].at.addr.String()}
+		back := start(t, gone.at, cfg)
+		_, err := back.Join(t.Context())
 		var refused *RefusedError
-		if !errors.As(err, &refused) || refused.Code != tc.code || refused.Reason == "" {
-			t.Errorf("%s: %v; want code %s", tc.name, err, tc.code)
+		if !errors.As(err, &refused) || refused.Code != CodeDeparted {
+			t.Errorf("join of the departed: %v", err)
 		}
-		if tc.server {
-			eventually(t, "the server knows, too: "+tc.name, func() bool {
-				for _, r := range p.Refusals() {
-					if r.Code == tc.code && r.Name == "stranger" && r.Addr == "127.0.0.1" {
-						return true
-					}
-				}
-				return false
-			})
+		if err := rest[0].try(t.Context(), gone.at.addr.String()); !errors.As(err, &refused) || refused.Code != CodeDeparted {
+			t.Errorf("dialling the departed: %v", err)
 		}
-	}
-	w, err := Hello(t.Context(), p.cfg.Bind.String(), tok, stranger)
-	if err != nil || string(w.Settings) != "settings" || w.ID != p.cfg.Identity.ID || w.Name != "p" {
-		t.Errorf("a good hello: %+v, %v", w, err)
-	}
+	})
 }
 
-func TestHelloToWhatIsNotWeftSaysSo(t *testing.T) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n")
-			c.Close()
-		}
-	}()
-	addr := l.Addr().String()
-	for range 2 { // once with the wrong server, once with none
-		var unreachable *UnreachableError
-		if _, err := Hello(t.Context(), addr, newToken(t), HelloSelf{}); !errors.As(err, &unreachable) {
-			t.Errorf("hello: %v", err)
-		}
-		l.Close()
-	}
-}
-
-func TestGarbageOnThePortDoesNotDisturbTheMesh(t *testing.T) {
-	_, peers := meshOf(t, 2)
-	for _, junk := range []string{"WEFT", "WEFT\xff\xff", "WEFT\x00\x05hello", "GET / HTTP/1.1\r\n\r\n", strings.Repeat("\xf4", 3000), "x"} {
-		c, err := net.Dial("tcp", peers[0].cfg.Bind.String())
-		if err != nil {
+func TestHostThatWasResetIsFoundAgainAtItsOldAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, peers := meshOf(t, 2, 0)
+		old, other := peers[0], peers[1]
+		if err := old.Depart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		io.WriteString(c, junk)
-		c.Close()
-	}
-	peers[0].board.Merge([]byte("still here"))
-	peers[0].Broadcast("board", []byte("still here"))
-	eventually(t, "gossip goes on", func() bool { return peers[1].board.has("still here") })
+		old.Close()
+		anew := start(t, old.at, Config{Token: old.cfg.Token, Name: "p-anew", Targets: []string{other.at.addr.String()}})
+		if _, err := anew.Join(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, 10*time.Second, "its address counts as connected", func() bool { return other.Targets()[0].Connected })
+	})
 }
 
-func FuzzForeignMessage(f *testing.F) {
-	m := &Mesh{cfg: Config{Identity: newIdentity(f)}, log: quiet(), channels: map[string]Channel{}, records: records{}, heardFrom: map[uuid.UUID]netip.AddrPort{}, changed: make(chan struct{}, 1)}
-	m.channels["board"] = &board{words: map[string]bool{}}
-	f.Add(recordsMessage(nil))
-	f.Add(encode(channelMessage(kindDirect, "board", []byte("x"))))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var msg message
-		if decoder.Unmarshal(b, &msg) == nil && msg.Kind == kindDirect {
-			_ = m.receiveDirect(msg)
+func TestTargetThatIsDownIsJoinedOnceItIsUpAndLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 2)
+		tok := newToken(t)
+		_ = w.hosts[1].Shutdown()
+		var out bytes.Buffer
+		p := start(t, w.hosts[0], Config{Token: tok, Name: "p-early", Targets: []string{w.hosts[1].addr.String()},
+			Logger: slog.New(slog.NewTextHandler(&out, nil))})
+		if _, err := p.Join(t.Context()); err == nil {
+			t.Fatal("joined nobody without an error")
 		}
-		m.mergeRecords(msg.Records)
-		var open helloOpen
-		_, _ = readFrame(bytes.NewReader(b), &open)
-		_, _ = restore(meshA, b)
+		if ts := p.Targets(); len(ts) != 1 || ts[0].Connected || ts[0].LastError == "" || ts[0].NextTry.IsZero() {
+			t.Errorf("targets: %+v", ts)
+		}
+		time.Sleep(20 * time.Minute)
+		if n := strings.Count(out.String(), "cannot join"); n != 1 {
+			t.Errorf("%d lines about the same failure:\n%s", n, out.String())
+		}
+		if n := w.dialsTo(w.hosts[1]); n > 60 {
+			t.Errorf("%d attempts in 20 minutes: no back-off", n)
+		}
+		late := start(t, w.hosts[1], Config{Token: tok, Name: "p-late"})
+		eventually(t, 2*lastWait, "they find each other", func() bool {
+			return late.see(p.id()).State == StateAlive && p.Targets()[0].Connected
+		})
+	})
+}
+
+func TestLargeNewsIsSentToEachPeerOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 40 // more than are sent to at a time
+		w, peers := meshOf(t, n, 0)
+		time.Sleep(time.Minute)
+		count := func() (sum int) {
+			for _, h := range w.hosts {
+				sum += w.dialsTo(h)
+			}
+			return sum
+		}
+		large, before := strings.Repeat("x", 5000), count()
+		peers[7].say(large)
+		time.Sleep(time.Second)
+		for _, p := range peers {
+			if !p.board.has(large) {
+				t.Errorf("%s has not heard it", p.cfg.Name)
+			}
+		}
+		if got := count() - before; got > 2*n { // the rest is memberlist's own
+			t.Errorf("%d streams to tell %d peers", got, n)
+		}
+	})
+}
+
+func TestNewsSaidWhileSomebodyJoinsReachesTheNewcomerSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 2)
+		tok := newToken(t)
+		a := start(t, w.hosts[0], Config{Token: tok, Name: "pa"})
+		b := start(t, w.hosts[1], Config{Token: tok, Name: "pb"})
+		large := strings.Repeat("x", 5000)
+		a.Broadcast("board", []byte("small")) // and not merged: no exchange will bring it
+		a.Broadcast("board", []byte(large))
+		if _, err := b.list.Join([]string{a.at.addr.String()}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, recentTime, "it hears both", func() bool { return b.board.has("small") && b.board.has(large) })
+	})
+}
+
+func TestLonelyPeerKeepsNothingToSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 1)
+		p := start(t, w.hosts[0], Config{Token: newToken(t), Name: "p"})
+		empty := p.queue.NumQueued()
+		for range 1000 {
+			p.Broadcast("board", []byte("nobody hears it"))
+		}
+		if n := p.queue.NumQueued() - empty; n != 0 {
+			t.Errorf("%d messages wait for nobody", n)
+		}
+	})
+}
+
+func TestCloseDoesNotWaitForStrangersWithoutAWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 2)
+		p := start(t, w.hosts[0], Config{Token: newToken(t), Name: "p"})
+		for range maxPeeking {
+			c, err := w.hosts[1].DialTimeout(p.at.addr.String(), time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+		}
+		synctest.Wait()
+		begin := time.Now()
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begin); took >= peekTime {
+			t.Errorf("it waited %v", took)
+		}
+	})
+}
+
+func TestOwnRecordOverTheLimitsIsAnErrorHereAndNotSilenceThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 1)
+		p := start(t, w.hosts[0], Config{Token: newToken(t), Name: "p"})
+		err := p.Publish(Body{Name: "p", Prefixes: make([]netip.Prefix, maxPrefixes+1)})
+		if !errors.Is(err, errOversized) || p.see(p.id()).Version != 1 {
+			t.Errorf("Publish: %v", err)
+		}
 	})
 }

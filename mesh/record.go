@@ -1,11 +1,11 @@
 package mesh
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -66,30 +66,44 @@ var (
 	errForeign   = errors.New("of another mesh")
 )
 
-// sign makes this peer's record.
+// check holds a body to its limits, whoever wrote it.
+func (b Body) check() error {
+	if len(b.Name) > maxName || len(b.Software) > maxName || len(b.Prefixes) > maxPrefixes ||
+		len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList {
+		return errOversized
+	}
+	if slices.ContainsFunc(b.Prefixes, func(p netip.Prefix) bool { return !p.IsValid() }) ||
+		slices.ContainsFunc(b.Underlay, func(a netip.Addr) bool { return !a.IsValid() }) ||
+		slices.ContainsFunc(b.Gossip, func(a netip.AddrPort) bool { return !a.IsValid() }) {
+		return errMalformed
+	}
+	return nil
+}
+
+// sign makes this peer's record. It refuses what the others would refuse.
 func (i Identity) sign(meshID uuid.UUID, version uint64, body Body) (Record, error) {
 	p := encode(payload{meshID, i.Key.Public().(ed25519.PublicKey), version, body})
-	if len(p) > maxRecord {
-		return Record{}, fmt.Errorf("own record of %d bytes is %w", len(p), errOversized)
+	err := body.check()
+	if err == nil && len(p) > maxRecord {
+		err = errOversized
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("sign own record of %d bytes: %w", len(p), err)
 	}
 	s := signed{Payload: p, Signature: ed25519.Sign(i.Key, append([]byte(recordContext), p...))}
 	return Record{ID: i.ID, Version: version, Body: body, signed: s}, nil
 }
 
 // verify believes a record only if its bounds, its mesh and its signature hold.
+// Whose it is follows from the key in it, so a record cannot claim another id.
 func verify(meshID uuid.UUID, s signed) (Record, error) {
 	refuse := func(err error) (Record, error) { return Record{}, fmt.Errorf("record refused: %w", err) }
-	if len(s.Payload) > maxRecord || len(s.Signature) != ed25519.SignatureSize {
+	if len(s.Payload) > maxRecord || len(s.Signature) > ed25519.SignatureSize {
 		return refuse(errOversized)
 	}
 	var p payload
 	if err := decoder.Unmarshal(s.Payload, &p); err != nil || len(p.Key) != ed25519.PublicKeySize {
 		return refuse(errMalformed)
-	}
-	b := p.Body
-	if len(b.Name) > maxName || len(b.Software) > maxName || len(b.Prefixes) > maxPrefixes ||
-		len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList {
-		return refuse(errOversized)
 	}
 	if p.Mesh != meshID {
 		return refuse(errForeign)
@@ -97,29 +111,24 @@ func verify(meshID uuid.UUID, s signed) (Record, error) {
 	if !ed25519.Verify(p.Key, append([]byte(recordContext), s.Payload...), s.Signature) {
 		return refuse(errSignature)
 	}
-	p.Body.Name = clip(b.Name)
+	if err := p.Body.check(); err != nil {
+		return refuse(err)
+	}
+	p.Body.Name, p.Body.Software = clip(p.Body.Name), clip(p.Body.Software)
 	return Record{ID: IDOf(p.Key), Version: p.Version, Body: p.Body, signed: s}, nil
 }
 
-// newer tells whether r replaces o: by version, and among two of one version,
-// which only a peer that lost its memory makes, by their bytes, so that all
-// choose the same.
-func (r Record) newer(o Record) bool {
-	if r.Version != o.Version {
-		return r.Version > o.Version
-	}
-	return bytes.Compare(r.signed.Payload, o.signed.Payload) > 0
+// refusalReasons names the reasons for counting.
+var refusalReasons = map[error]string{
+	errOversized: "oversized", errMalformed: "malformed", errSignature: "bad-signature", errForeign: "foreign-mesh",
 }
 
-// records is the latest record of every peer ever known. Merging is
-// commutative, associative and idempotent.
-type records map[uuid.UUID]Record
-
-// merge takes a record in if it is news.
-func (t records) merge(r Record) (news bool) {
-	if have, ok := t[r.ID]; ok && !r.newer(have) {
-		return false
+// reason is the word under which a refused record is counted.
+func reason(err error) string {
+	for e, word := range refusalReasons {
+		if errors.Is(err, e) {
+			return word
+		}
 	}
-	t[r.ID] = r
-	return true
+	return "other"
 }

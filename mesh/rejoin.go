@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -15,45 +14,22 @@ import (
 	"github.com/google/uuid"
 )
 
-// Back-off of the attempts to reach a host that does not answer.
 const (
+	// Back-off of the attempts to reach a host that does not answer.
 	firstWait = time.Second
 	lastWait  = time.Minute
+	// tryingAtOnce bounds the attempts at one time.
+	tryingAtOnce = 64
 )
 
 // attempt is what is known of an address that is to be reached.
 type attempt struct {
 	target bool      // was told to this host; it is tried for ever
-	peer   uuid.UUID // who answered there last
+	peer   uuid.UUID // who answered there last, or says that it is there
 	err    string    // "" after success
+	cause  string    // kind of err, which is logged when it changes
 	wait   time.Duration
 	next   time.Time
-}
-
-// Target is a host that this one was told to join.
-type Target struct {
-	Addr      string
-	Connected bool
-	LastError string
-	NextTry   time.Time
-}
-
-// Targets are the hosts that this one was told to join, by address.
-func (m *Mesh) Targets() []Target {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var out []Target
-	for _, addr := range slices.Sorted(maps.Keys(m.targets)) {
-		if a := m.targets[addr]; a.target {
-			_, up := m.alive[a.peer]
-			t := Target{Addr: addr, Connected: up || a.peer == m.cfg.Identity.ID, LastError: a.err}
-			if !t.Connected {
-				t.NextTry = a.next
-			}
-			out = append(out, t)
-		}
-	}
-	return out
 }
 
 func withPort(target string, port uint16) string {
@@ -63,31 +39,41 @@ func withPort(target string, port uint16) string {
 	return net.JoinHostPort(target, strconv.Itoa(int(port)))
 }
 
+// located notes under which addresses the peers say that they are reached. A
+// host that was reset is another peer at the same address. mu is held.
+func (m *Mesh) located() {
+	for id, r := range m.records {
+		if r.Body.Departed || id == m.cfg.Identity.ID {
+			continue
+		}
+		_, up := m.members[id]
+		for _, ap := range r.Body.Gossip {
+			a := m.targets[ap.String()]
+			switch {
+			case a == nil && !up:
+				m.targets[ap.String()] = &attempt{peer: id}
+			case a != nil && (a.peer == uuid.Nil || m.records[a.peer].Body.Departed || up && m.members[a.peer] == nil):
+				a.peer = id
+			}
+		}
+	}
+}
+
 // missing are the addresses to try: targets and remembered peers that are not
 // members, but for those whose time has not come and peers that have left.
 func (m *Mesh) missing(now time.Time, all bool) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for id, r := range m.records {
-		_, up := m.alive[id]
-		if up || r.Body.Departed || id == m.cfg.Identity.ID {
-			continue
-		}
-		for _, ap := range r.Body.Gossip {
-			if a := m.targets[ap.String()]; a == nil {
-				m.targets[ap.String()] = &attempt{peer: id}
-			} else if a.peer == uuid.Nil {
-				a.peer = id
-			}
-		}
+	if m.records[m.cfg.Identity.ID].Body.Departed {
+		return nil // who has left joins nobody
 	}
+	m.located()
 	var out []string
 	for addr, a := range m.targets {
-		_, up := m.alive[a.peer]
 		switch {
-		case up || a.peer == m.cfg.Identity.ID:
-			a.wait, a.next = 0, time.Time{} // next time it is missed at once
-		case a.peer != uuid.Nil && m.records[a.peer].Body.Departed:
+		case m.members[a.peer] != nil || a.peer == m.cfg.Identity.ID:
+			a.wait, a.next, a.cause = 0, time.Time{}, "" // next time it is missed at once
+		case m.records[a.peer].Body.Departed:
 		case all || !now.Before(a.next):
 			out = append(out, addr)
 		}
@@ -96,62 +82,99 @@ func (m *Mesh) missing(now time.Time, all bool) []string {
 	return out
 }
 
-// Join tries every target and every remembered peer once, all at the same
+// Join tries every target and every remembered peer once, many at the same
 // time, and returns how many answered. It fails only if there were any and
 // none did.
 func (m *Mesh) Join(ctx context.Context) (int, error) {
 	addrs := m.missing(time.Now(), true)
-	errs := make([]error, len(addrs))
-	var wg sync.WaitGroup
-	for i, addr := range addrs {
-		wg.Go(func() { errs[i] = m.try(ctx, addr) })
-	}
-	wg.Wait()
-	n := 0
-	for _, err := range errs {
-		if err == nil {
-			n++
-		}
-	}
-	if n == 0 && len(addrs) > 0 {
+	errs := m.tryAll(ctx, addrs)
+	if len(errs) == len(addrs) && len(addrs) > 0 {
 		return 0, errors.Join(errs...)
 	}
 	m.settle(ctx) // what the peers said of themselves and the others is known now
-	return n, nil
+	return len(addrs) - len(errs), nil
+}
+
+// tryAll returns the errors of those that did not answer.
+func (m *Mesh) tryAll(ctx context.Context, addrs []string) []error {
+	errs := make([]error, len(addrs))
+	turn := make(chan struct{}, tryingAtOnce)
+	var wg sync.WaitGroup
+	for i, addr := range addrs {
+		turn <- struct{}{}
+		wg.Go(func() {
+			errs[i] = m.try(ctx, addr)
+			<-turn
+		})
+	}
+	wg.Wait()
+	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }
 
 // try greets one address and joins the mesh through it.
 func (m *Mesh) try(ctx context.Context, addr string) error {
-	w, err := Hello(ctx, addr, m.cfg.Token, HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Advertise: m.cfg.Advertise, Settings: m.cfg.Settings})
-	var refused *RefusedError
-	if errors.As(err, &refused) && refused.Code == CodeSelf {
-		w.ID, err = m.cfg.Identity.ID, nil
-	} else if err == nil {
-		if _, jerr := m.list.Join([]string{addr}); jerr != nil {
-			err = fmt.Errorf("join through %s: %w", addr, jerr)
-		}
-	}
+	id, err := m.greetAndJoin(ctx, addr)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	a := m.targets[addr]
-	if a == nil {
-		return err
-	}
 	if err == nil {
-		a.peer, a.err, a.wait = w.ID, "", 0
+		a.peer, a.err, a.cause, a.wait = id, "", "", 0
 		return nil
 	}
-	if a.err != err.Error() && a.target {
-		m.log.Warn("cannot join", "target", addr, "err", err)
+	if id != uuid.Nil {
+		a.peer = id
+	}
+	if ctx.Err() != nil {
+		return err // says nothing of the address
+	}
+	if c := cause(err); a.cause != c {
+		a.cause = c
+		m.log.Warn("cannot join", "addr", addr, "err", err)
 	}
 	a.err = err.Error()
 	a.wait = min(max(2*a.wait, firstWait), lastWait)
 	// Jitter keeps hosts that lost each other at the same moment apart.
-	a.next = time.Now().Add(a.wait/2 + rand.N(a.wait))
+	a.next = time.Now().Add(a.wait/2 + rand.N(a.wait/2))
 	return err
 }
 
-// rejoin heals partitions: it tries again, ever more rarely and for ever.
+// greetAndJoin returns who answered at an address, if anybody did.
+func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error) {
+	w, at, err := hello(ctx, m.dial, addr, m.cfg.Token,
+		HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Advertise: m.cfg.Advertise, Settings: m.cfg.Settings})
+	var refused *RefusedError
+	switch {
+	case errors.As(err, &refused) && refused.Code == CodeSelf:
+		return m.cfg.Identity.ID, nil
+	case err != nil:
+		return uuid.Nil, err
+	case m.hasDeparted(w.ID):
+		return w.ID, &RefusedError{addr, CodeDeparted,
+			fmt.Sprintf("peer %s (%s) there has left this mesh for good: run `weft reset` on that host and join anew", w.ID, w.Name)}
+	}
+	if _, err := m.list.Join([]string{w.ID.String() + "/" + at}); err != nil {
+		return w.ID, fmt.Errorf("join through %s: %w", addr, err)
+	}
+	return w.ID, nil
+}
+
+// cause is the kind of an error; its text may differ each time.
+func cause(err error) string {
+	var refused *RefusedError
+	var unreachable *UnreachableError
+	switch {
+	case errors.As(err, &refused):
+		return refused.Code
+	case errors.Is(err, errNotWeft):
+		return "not weft"
+	case errors.As(err, &unreachable):
+		return "unreachable"
+	}
+	return "join"
+}
+
+// rejoin heals partitions: it tries again, ever more rarely and for ever. It
+// also asks for the records that have been missed.
 func (m *Mesh) rejoin() {
 	tick := time.NewTicker(firstWait)
 	defer tick.Stop()
@@ -160,11 +183,10 @@ func (m *Mesh) rejoin() {
 		case <-m.ctx.Done():
 			return
 		case now := <-tick.C:
-			var wg sync.WaitGroup
-			for _, addr := range m.missing(now, false) {
-				wg.Go(func() { _ = m.try(m.ctx, addr) }) // kept in the attempt
+			for _, n := range m.late(now) {
+				m.post(n, wantMessage(m.cfg.Identity.ID))
 			}
-			wg.Wait()
+			m.tryAll(m.ctx, m.missing(now, false)) // each error is kept in its attempt
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 
@@ -15,15 +16,17 @@ import (
 )
 
 const (
-	tokenPrefix = "weft1-"
-	checksumLen = 4
-	tokenLen    = 16 + 32 + checksumLen
+	tokenWord    = "weft"
+	tokenVersion = "1"
+	tokenPrefix  = tokenWord + tokenVersion + "-"
+	checksumLen  = 4
+	tokenLen     = 16 + 32 + checksumLen
 )
 
 var tokenEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
 
 // Token lets a host into a mesh: which mesh it is, and the secret that all its
-// peers share.
+// peers share. Only String gives it away; formatting and logging do not.
 type Token struct {
 	MeshID uuid.UUID
 	Secret [32]byte
@@ -42,11 +45,16 @@ func NewToken() (Token, error) {
 	return t, nil
 }
 
-// ParseToken reads what String wrote, in upper or lower case.
+// ParseToken reads what String wrote, in upper or lower case. The error says
+// which mistake it is: no token at all, one of another version, one of another
+// length, or one that is mistyped.
 func ParseToken(s string) (Token, error) {
 	s = strings.ToLower(strings.TrimSpace(s))
 	rest, ok := strings.CutPrefix(s, tokenPrefix)
 	if !ok {
+		if v, isToken := otherVersion(s); isToken {
+			return Token{}, fmt.Errorf("the token is of version %s, this weft reads version %s: upgrade the older weft of the two", v, tokenVersion)
+		}
 		return Token{}, fmt.Errorf("the token does not begin with %s", tokenPrefix)
 	}
 	want := tokenEncoding.EncodedLen(tokenLen)
@@ -66,6 +74,17 @@ func ParseToken(s string) (Token, error) {
 	return t, nil
 }
 
+// otherVersion is the version of what looks like a token of another one.
+func otherVersion(s string) (version string, ok bool) {
+	rest, ok := strings.CutPrefix(s, tokenWord)
+	if !ok {
+		return "", false
+	}
+	version, _, ok = strings.Cut(rest, "-")
+	isNumber := version != "" && len(version) <= 4 && strings.Trim(version, "0123456789") == ""
+	return version, ok && isNumber
+}
+
 // String is the token itself: whoever reads it can join.
 func (t Token) String() string {
 	b := append(append([]byte{}, t.MeshID[:]...), t.Secret[:]...)
@@ -73,11 +92,17 @@ func (t Token) String() string {
 	return tokenPrefix + strings.ToLower(tokenEncoding.EncodeToString(append(b, sum[:checksumLen]...)))
 }
 
-// LogValue keeps the secret out of logs.
-func (t Token) LogValue() slog.Value { return slog.StringValue("token of mesh " + t.MeshID.String()) }
+func (t Token) redacted() string { return "token of mesh " + t.MeshID.String() }
 
-// GoString keeps the secret out of %#v.
-func (t Token) GoString() string { return "mesh.Token{" + t.MeshID.String() + "}" }
+// LogValue keeps the secret out of logs.
+func (t Token) LogValue() slog.Value { return slog.StringValue(t.redacted()) }
+
+// Format keeps the secret out of whatever prints a token, or a struct that has
+// one, with package fmt; %s too. Who wants the token itself calls String.
+func (t Token) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, t.redacted()) }
+
+// MarshalText keeps the secret out of JSON.
+func (t Token) MarshalText() ([]byte, error) { return []byte(t.redacted()), nil }
 
 // derive makes a key for one purpose (HKDF-SHA256, RFC 5869).
 func (t Token) derive(purpose string) []byte {

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"bufio"
+	"context"
 	"net"
 	"sync"
 	"time"
@@ -12,34 +13,98 @@ import (
 // peekTime is how long a connection may take to say what it is.
 const peekTime = 5 * time.Second
 
+// streamTime is how long a stream that this peer opened may take in all.
+const streamTime = 10 * time.Second
+
 // maxPeeking bounds the connections that have not said what they are: a
 // stranger who opens many without a word must not use up memory.
 const maxPeeking = 128
 
 // transport shares memberlist's port with the hello: it looks at the first
 // bytes of each stream and hands hellos to the doorman.
+//
+// It also keeps everything from memberlist until open. memberlist listens
+// before it has made itself known to itself; what it hears in between about an
+// earlier life of this peer makes it take itself for dead, for good.
 type transport struct {
 	memberlist.NodeAwareTransport
 	hello   func(net.Conn)
+	packets chan *memberlist.Packet
 	streams chan net.Conn
-	stop    chan struct{}
+	opened  chan struct{}
+	ctx     context.Context // ends when nothing new is to be looked at
+	cancel  context.CancelFunc
+	quiet   chan struct{} // closed when the inner transport brings nothing more
 	once    sync.Once
 	wg      sync.WaitGroup
 }
 
 func newTransport(inner memberlist.NodeAwareTransport, hello func(net.Conn)) *transport {
-	t := &transport{NodeAwareTransport: inner, hello: hello, streams: make(chan net.Conn), stop: make(chan struct{})}
+	t := &transport{
+		NodeAwareTransport: inner, hello: hello, packets: make(chan *memberlist.Packet), streams: make(chan net.Conn),
+		opened: make(chan struct{}), quiet: make(chan struct{}),
+	}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.wg.Go(t.run)
+	t.wg.Go(t.carry)
 	return t
+}
+
+// open lets memberlist have what comes; it is called once.
+func (t *transport) open() { close(t.opened) }
+
+// PacketCh carries the packets, all of which are memberlist's.
+func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
+
+// carry hands packets on. Until open they wait in the socket; after the end
+// they are taken and dropped, as run does with streams.
+func (t *transport) carry() {
+	select {
+	case <-t.opened:
+	case <-t.ctx.Done():
+	}
+	for {
+		select {
+		case <-t.quiet:
+			return
+		case p := <-t.NodeAwareTransport.PacketCh():
+			select {
+			case t.packets <- p:
+			case <-t.ctx.Done():
+			}
+		}
+	}
 }
 
 // StreamCh carries what is memberlist's.
 func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 
-// Shutdown ends the transport and all that it runs.
+// DialTimeout opens a stream; see DialAddressTimeout.
+func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+	return t.DialAddressTimeout(memberlist.Address{Addr: addr}, timeout)
+}
+
+// DialAddressTimeout opens a stream that does not outlive the transport, and
+// has a deadline: memberlist itself gives none to a message that it writes.
+func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	conn, err := t.NodeAwareTransport.DialAddressTimeout(a, timeout)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.SetDeadline(time.Now().Add(streamTime)); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return &dialled{Conn: conn, stop: context.AfterFunc(t.ctx, func() { conn.Close() })}, nil
+}
+
+// Shutdown ends the transport and all that it runs. What the inner transport
+// has accepted meanwhile is taken and closed: it waits for its accept loop,
+// which waits for somebody to take the stream.
 func (t *transport) Shutdown() error {
-	t.once.Do(func() { close(t.stop) })
+	t.cancel()
 	err := t.NodeAwareTransport.Shutdown()
+	t.once.Do(func() { close(t.quiet) })
 	t.wg.Wait()
 	return err
 }
@@ -48,9 +113,13 @@ func (t *transport) run() {
 	peeking := make(chan struct{}, maxPeeking)
 	for {
 		select {
-		case <-t.stop:
+		case <-t.quiet:
 			return
 		case conn := <-t.NodeAwareTransport.StreamCh():
+			if t.ctx.Err() != nil {
+				conn.Close()
+				continue
+			}
 			select {
 			case peeking <- struct{}{}:
 				t.wg.Go(func() {
@@ -64,7 +133,10 @@ func (t *transport) run() {
 	}
 }
 
+// sort finds out what a stream is; it owns the connection until it hands it on.
 func (t *transport) sort(conn net.Conn) {
+	stop := context.AfterFunc(t.ctx, func() { conn.Close() })
+	defer stop()
 	r := bufio.NewReader(conn)
 	if conn.SetReadDeadline(time.Now().Add(peekTime)) != nil {
 		conn.Close()
@@ -83,8 +155,12 @@ func (t *transport) sort(conn net.Conn) {
 		return
 	}
 	select {
+	case <-t.opened:
+	case <-t.ctx.Done():
+	}
+	select {
 	case t.streams <- c:
-	case <-t.stop:
+	case <-t.ctx.Done():
 		conn.Close()
 	}
 }
@@ -96,3 +172,14 @@ type peeked struct {
 }
 
 func (p *peeked) Read(b []byte) (int, error) { return p.r.Read(b) }
+
+// dialled is a connection that is closed when the transport ends.
+type dialled struct {
+	net.Conn
+	stop func() bool
+}
+
+func (d *dialled) Close() error {
+	d.stop()
+	return d.Conn.Close()
+}

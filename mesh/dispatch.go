@@ -1,0 +1,164 @@
+package mesh
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+// handle takes one message after the other.
+func (m *Mesh) handle() {
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case d := <-m.inbox:
+			if d.done != nil {
+				close(d.done)
+				continue
+			}
+			m.waiting.Add(-int64(len(d.msg)))
+			if err := m.receive(d.msg); err != nil {
+				m.log.Debug("message refused", "err", err)
+			}
+		}
+	}
+}
+
+// settle returns when everything that has arrived is handled.
+func (m *Mesh) settle(ctx context.Context) {
+	done := make(chan struct{})
+	select {
+	case m.inbox <- delivery{done: done}:
+	case <-ctx.Done():
+		return
+	case <-m.ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	case <-m.ctx.Done():
+	}
+}
+
+func (m *Mesh) receive(b []byte) error {
+	msg, err := decodeMessage(b)
+	if err != nil {
+		return err
+	}
+	switch msg.Kind {
+	case kindDirect:
+		return m.receiveDirect(msg)
+	case kindWant:
+		return m.receiveWant(msg)
+	}
+	// What was too large for a packet was sent to everybody by its writer. Only
+	// what an exchange brought may be new to others as well.
+	everybody := msg.Kind == kindState
+	for _, r := range m.mergeRecords(msg.Records) {
+		m.spread(recordsMessage([]signed{r.signed}), r.ID.String(), everybody || r.ID == m.cfg.Identity.ID)
+	}
+	for _, c := range msg.Channels {
+		ch, ok := m.channels[c.Name]
+		if !ok {
+			continue // a newer peer's channel
+		}
+		if n := ch.Merge(c.Data); n != nil {
+			m.spread(encode(channelMessage(kindDelta, c.Name, n)), "", everybody)
+		}
+	}
+	return nil
+}
+
+// mergeRecords takes records in and returns those that were news.
+func (m *Mesh) mergeRecords(list []signed) []Record {
+	var news []Record
+	for _, s := range list {
+		if r, ok := m.mergeRecord(s); ok {
+			news = append(news, r)
+		}
+	}
+	if len(news) > 0 {
+		m.poke()
+	}
+	return news
+}
+
+func (m *Mesh) mergeRecord(s signed) (Record, bool) {
+	m.mu.Lock()
+	stale := m.records.stale(s)
+	m.mu.Unlock()
+	if stale {
+		return Record{}, false
+	}
+	r, err := verify(m.cfg.Token.MeshID, s)
+	if err != nil {
+		m.counts.refuse(reason(err))
+		m.log.Debug("record refused", "err", err)
+		return Record{}, false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r.ID != m.cfg.Identity.ID {
+		news := m.records.merge(r)
+		if news && r.Body.Departed {
+			m.log.Info("peer has departed for good", "peer", r.ID, "name", r.Body.Name)
+		}
+		return r, news
+	}
+	news, err := m.records.hear(m.cfg.Identity, m.cfg.Token.MeshID, r)
+	if err != nil {
+		m.log.Warn("cannot answer an earlier life of this peer", "err", err)
+	}
+	own := m.records[r.ID]
+	if news && own.Body.Departed {
+		m.log.Error("this peer has left the mesh for good in an earlier life: run `weft reset` and join anew", "peer", r.ID)
+	}
+	if news {
+		m.remeta()
+	}
+	return own, news
+}
+
+func (m *Mesh) receiveDirect(msg message) error {
+	from, err := verifyDirect(m.cfg.Token.MeshID, m.cfg.Identity.ID, msg)
+	if err != nil {
+		return err
+	}
+	c := msg.Channels[0]
+	ch, ok := m.channels[c.Name]
+	if !ok {
+		return fmt.Errorf("direct message for unknown channel %q", clip(c.Name))
+	}
+	m.mu.Lock()
+	if len(m.heardFrom) >= heardFromKept {
+		clear(m.heardFrom) // it only bridges the moments until gossip brings the same
+	}
+	m.heardFrom[from] = msg.From
+	m.mu.Unlock()
+	ch.Receive(from, c.Data)
+	return nil
+}
+
+// heardFromKept bounds the memory of peers to be answered.
+const heardFromKept = 1024
+
+// receiveWant answers a peer that has missed this one's record.
+func (m *Mesh) receiveWant(msg message) error {
+	if msg.To == uuid.Nil {
+		return fmt.Errorf("wish of nobody: %w", errMalformed)
+	}
+	n := m.node(msg.To)
+	if n == nil {
+		return fmt.Errorf("wish of peer %s, which is no member", msg.To)
+	}
+	m.mu.Lock()
+	own := m.records[m.cfg.Identity.ID]
+	m.mu.Unlock()
+	if own.Version > 0 {
+		m.post(n, recordsMessage([]signed{own.signed}))
+	}
+	return nil
+}

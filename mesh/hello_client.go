@@ -1,0 +1,116 @@
+package mesh
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net"
+)
+
+// dialer opens a connection to host:port.
+type dialer func(ctx context.Context, addr string) (net.Conn, error)
+
+func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+}
+
+// Hello asks the peer at host:port to be let in. It changes nothing on either
+// side, and needs no Mesh. The error is a *RefusedError or an *UnreachableError.
+func Hello(ctx context.Context, addr string, t Token, self HelloSelf) (Welcome, error) {
+	w, _, err := hello(ctx, dialTCP, addr, t, self)
+	return w, err
+}
+
+// hello is Hello over any connection; it also returns the address that a name
+// led to, so that membership is asked of the very host that was greeted.
+func hello(ctx context.Context, dial dialer, addr string, t Token, self HelloSelf) (Welcome, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, helloTime)
+	defer cancel()
+	conn, err := dial(ctx, addr)
+	if err != nil {
+		return Welcome{}, "", &UnreachableError{addr, err}
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	at := addr
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		at = tcp.String()
+	}
+	w, err := greet(conn, addr, t, self)
+	var refused *RefusedError
+	if err != nil && !errors.As(err, &refused) && ctx.Err() != nil {
+		err = &UnreachableError{addr, fmt.Errorf("it takes connections but does not answer the hello: %w", ctx.Err())}
+	}
+	return w, at, err
+}
+
+// errNotWeft is what an answer means that is no hello.
+var errNotWeft = errors.New("what listens there is not weft")
+
+func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error) {
+	fail := func(err error) (Welcome, error) { return Welcome{}, &UnreachableError{addr, err} }
+	refuse := func(code, reason string) (Welcome, error) { return Welcome{}, &RefusedError{addr, code, reason} }
+	open := helloOpen{Protocol: ProtocolVersion, Mesh: t.MeshID, ID: self.ID, Name: self.Name, Advertise: self.Advertise, Nonce: nonce()}
+	if self.Settings != nil {
+		sum := sha256.Sum256(self.Settings)
+		open.Settings = sum[:]
+	}
+	var first bytes.Buffer
+	first.WriteString(magic)
+	said1, err := writeFrame(&first, open)
+	if err != nil {
+		return fail(err)
+	}
+	if _, err := conn.Write(first.Bytes()); err != nil {
+		return fail(fmt.Errorf("%w: %w", errNotWeft, err))
+	}
+	var answer helloAnswer
+	if _, err := readFrame(conn, &answer); err != nil {
+		return fail(fmt.Errorf("%w: %w", errNotWeft, err))
+	}
+	// These two cannot be proved, so their reason is told in our own words.
+	switch answer.Verdict.Code {
+	case "":
+	case CodeForeignMesh:
+		return refuse(CodeForeignMesh, fmt.Sprintf("it belongs to mesh %s, but this token is for mesh %s: use a token printed on a host of that mesh (`weft token show`)",
+			answer.Mesh, t.MeshID))
+	case CodeVersion:
+		return refuse(CodeVersion, fmt.Sprintf("it speaks protocol version %d, this host version %d: upgrade the older weft of the two", answer.Protocol, ProtocolVersion))
+	default:
+		return fail(fmt.Errorf("%w: refusal %q without a proof", errNotWeft, clip(answer.Verdict.Code)))
+	}
+	if len(answer.Nonce) != nonceLen {
+		return fail(fmt.Errorf("%w: answer without a nonce", errNotWeft))
+	}
+	theirs := answer.Proof
+	answer.Proof = nil
+	said2 := encode(answer)
+	// The proof of a wrong token is sent as well, so that the peer can tell its
+	// user who knocked.
+	if _, err := writeFrame(conn, helloProof{proof(t, "client", said1, said2)}); err != nil {
+		return fail(err)
+	}
+	var end helloEnd
+	_, err = readFrame(conn, &end)
+	if !hmac.Equal(theirs, proof(t, "server", said1, said2)) {
+		return refuse(CodeBadToken, wrongSecret)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	endProof := end.Proof
+	end.Proof = nil
+	if !hmac.Equal(endProof, proof(t, "end", said1, said2, encode(end))) {
+		return fail(errors.New("the end of the hello has no valid proof"))
+	}
+	if end.Verdict.Code != "" {
+		return refuse(end.Verdict.Code, clip(end.Verdict.Reason))
+	}
+	if answer.ID == self.ID {
+		return refuse(CodeSelf, "that address is this host's own")
+	}
+	return Welcome{ID: answer.ID, Name: clip(answer.Name), Settings: end.Settings}, nil
+}

@@ -1,0 +1,101 @@
+package mesh
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// reclaimAfter is when a peer that has failed may come back from another
+// address: it is the same peer, since its id follows from its key.
+const reclaimAfter = 5 * time.Second
+
+// listen opens the gossip port, for hellos and memberlist together.
+func (m *Mesh) listen() error {
+	logger := newMemberlog(m.log)
+	inner := m.cfg.Transport
+	if inner == nil {
+		t, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
+			BindAddrs: []string{m.cfg.Bind.Addr().String()}, BindPort: int(m.cfg.Bind.Port()), Logger: logger,
+		})
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", m.cfg.Bind, err)
+		}
+		m.cfg.Bind = netip.AddrPortFrom(m.cfg.Bind.Addr(), uint16(t.GetAutoBindPort()))
+		inner = t
+	} else {
+		m.dial = func(_ context.Context, addr string) (net.Conn, error) { return inner.DialTimeout(addr, helloTime) }
+	}
+	for _, t := range m.cfg.Targets {
+		m.targets[withPort(t, m.cfg.Bind.Port())] = &attempt{target: true}
+	}
+	door := &doorman{token: m.cfg.Token, departed: m.hasDeparted, refused: m.refuse,
+		self: HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Settings: m.cfg.Settings}}
+	tr := newTransport(inner, func(c net.Conn) {
+		if err := door.answer(c); err != nil {
+			m.log.Debug("hello broke off", "from", c.RemoteAddr(), "err", err)
+		}
+	})
+
+	c := memberlist.DefaultLANConfig()
+	c.Name = m.cfg.Identity.ID.String()
+	c.Transport = tr
+	c.BindAddr, c.BindPort = m.cfg.Bind.Addr().String(), int(m.cfg.Bind.Port())
+	if m.cfg.Advertise.IsValid() {
+		c.AdvertiseAddr, c.AdvertisePort = m.cfg.Advertise.Addr().String(), int(m.cfg.Advertise.Port())
+	}
+	c.SecretKey = m.cfg.Token.derive("gossip") // GossipVerifyIncoming and -Outgoing are on by default
+	c.Label = m.cfg.Token.MeshID.String()
+	c.TCPTimeout = helloTime
+	c.DeadNodeReclaimTime = reclaimAfter
+	c.EnableCompression = false // signatures do not compress, and tables are compact already
+	c.Delegate, c.Events = (*delegate)(m), (*delegate)(m)
+	c.Logger = logger
+	m.queue = newQueue(m.count, c.RetransmitMult)
+	list, err := memberlist.Create(c)
+	if err != nil {
+		_ = tr.Shutdown() // the first error is the one that counts
+		return fmt.Errorf("start membership: %w", err)
+	}
+	m.list = list
+	if self := list.LocalNode(); !m.cfg.Advertise.IsValid() {
+		addr, _ := netip.AddrFromSlice(self.Addr)
+		m.cfg.Advertise = netip.AddrPortFrom(addr.Unmap(), self.Port)
+	}
+	tr.open()
+	return nil
+}
+
+// Advertise is where the other peers reach this one.
+func (m *Mesh) Advertise() netip.AddrPort { return m.cfg.Advertise }
+
+// remeta has memberlist tell the others that this peer's record is newer.
+func (m *Mesh) remeta() {
+	select {
+	case m.newMeta <- struct{}{}:
+	default: // it is to be told already
+	}
+}
+
+// metaTime is how long one telling of metadata may take.
+const metaTime = time.Second
+
+func (m *Mesh) tellMeta() {
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-m.newMeta:
+			if m.hasDeparted(m.cfg.Identity.ID) {
+				continue // memberlist hears it as a leave
+			}
+			if err := m.list.UpdateNode(metaTime); err != nil {
+				m.log.Debug("metadata not told", "err", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,122 @@
+package mesh
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/memberlist"
+)
+
+// member is a peer that memberlist thinks is up.
+type member struct {
+	node  *memberlist.Node // our own copy
+	since time.Time
+	claim digest    // of the record that it says it has
+	late  time.Time // since when we have not that record; zero if we have it
+}
+
+// The mesh is asked for a record that its owner announces and that has not come
+// by itself for a while, as a lost packet would otherwise cost half a minute.
+const (
+	lateAfter = 2 * time.Second
+	askAgain  = 10 * time.Second
+)
+
+func (m *Mesh) memberUp(n *memberlist.Node) {
+	id, err := uuid.Parse(n.Name)
+	if err != nil || id == m.cfg.Identity.ID {
+		return
+	}
+	m.mu.Lock()
+	m.members[id] = &member{node: copyNode(n), since: time.Now(), claim: decodeDigest(n.Meta)}
+	delete(m.lostAt, id)
+	name := m.records[id].Body.Name
+	m.forget(time.Now())
+	for _, u := range m.recent {
+		m.post(m.members[id].node, u.msg)
+	}
+	m.mu.Unlock()
+	m.log.Info("peer is up", "peer", id, "name", name, "addr", n.Address())
+	m.poke()
+}
+
+func (m *Mesh) memberUpdated(n *memberlist.Node) {
+	id, err := uuid.Parse(n.Name)
+	if err != nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if have, ok := m.members[id]; ok {
+		have.node, have.claim = copyNode(n), decodeDigest(n.Meta)
+	}
+}
+
+func (m *Mesh) memberDown(n *memberlist.Node) {
+	id, err := uuid.Parse(n.Name)
+	if err != nil || id == m.cfg.Identity.ID {
+		return
+	}
+	m.mu.Lock()
+	delete(m.members, id)
+	m.lostAt[id] = time.Now()
+	body := m.records[id].Body
+	m.mu.Unlock()
+	if body.Departed {
+		m.log.Info("peer has left", "peer", id, "name", body.Name, "addr", n.Address())
+	} else {
+		m.log.Warn("peer does not answer", "peer", id, "name", body.Name, "addr", n.Address())
+	}
+	m.poke()
+}
+
+// others are the live members but this one.
+func (m *Mesh) others() []*memberlist.Node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]*memberlist.Node, 0, len(m.members))
+	for _, o := range m.members {
+		out = append(out, o.node)
+	}
+	return out
+}
+
+// count is the number of live members, this peer included.
+func (m *Mesh) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.members) + 1
+}
+
+// node is where a peer is reached: as a member, else as it said itself; nil
+// if neither is known.
+func (m *Mesh) node(id uuid.UUID) *memberlist.Node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if o, ok := m.members[id]; ok {
+		return o.node
+	}
+	if at, ok := m.heardFrom[id]; ok && at.IsValid() {
+		return &memberlist.Node{Name: id.String(), Addr: at.Addr().AsSlice(), Port: at.Port()}
+	}
+	return nil
+}
+
+// late are the members to be asked for their record now.
+func (m *Mesh) late(now time.Time) []*memberlist.Node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []*memberlist.Node
+	for id, o := range m.members {
+		switch {
+		case !o.claim.ahead(m.records[id]):
+			o.late = time.Time{}
+		case o.late.IsZero():
+			o.late = now
+		case now.Sub(o.late) >= lateAfter:
+			out = append(out, o.node)
+			o.late = now.Add(askAgain - lateAfter)
+		}
+	}
+	return out
+}

@@ -1,0 +1,164 @@
+package mesh
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/memberlist"
+)
+
+const (
+	// maxPacket is what surely fits a gossip packet with all of memberlist's
+	// headers; what is larger goes over TCP.
+	maxPacket = 1200
+	// maxSpreading bounds what waits to be gossiped.
+	maxSpreading = 4096
+	// headStart is to how many peers this one's own news goes straight away, so
+	// that a small mesh need not wait for the next rounds of gossip.
+	headStart = 8
+	// Bounds of the reliable sends that wait and that are under way.
+	outboxMessages = 4096
+	senders        = 16
+)
+
+// recordBroadcast is an entry of memberlist's queue that the next of the same
+// peer replaces.
+type recordBroadcast struct {
+	peer string
+	msg  []byte
+}
+
+func (b *recordBroadcast) Name() string                          { return b.peer }
+func (b *recordBroadcast) Message() []byte                       { return b.msg }
+func (b *recordBroadcast) Finished()                             {}
+func (b *recordBroadcast) Invalidates(memberlist.Broadcast) bool { return false } // by Name
+
+// deltaBroadcast is one that nothing replaces.
+type deltaBroadcast []byte
+
+func (b deltaBroadcast) UniqueBroadcast()                      {}
+func (b deltaBroadcast) Message() []byte                       { return b }
+func (b deltaBroadcast) Finished()                             {}
+func (b deltaBroadcast) Invalidates(memberlist.Broadcast) bool { return false }
+
+// newQueue makes a queue that never becomes empty: it holds an entry that is too
+// large for any packet. memberlist v0.7.0 numbers entries anew when its queue
+// runs empty, which a replacement can make it do while an entry with an old
+// number is on its way in; a later one of the same length and number then
+// silently overwrites it (hashicorp/memberlist#263).
+func newQueue(nodes func() int, retransmitMult int) *memberlist.TransmitLimitedQueue {
+	q := &memberlist.TransmitLimitedQueue{NumNodes: nodes, RetransmitMult: retransmitMult}
+	q.QueueBroadcast(deltaBroadcast(make([]byte, 1<<16)))
+	return q
+}
+
+// utterance is own news of late.
+type utterance struct {
+	at  time.Time
+	msg []byte
+}
+
+// Bounds of own news that is told again to who has just come: a newcomer has
+// fetched the state from one peer before the others count it as a member.
+const (
+	recentTime = 10 * time.Second
+	recentKept = 64
+)
+
+// remember keeps own news for newcomers; mu is held.
+func (m *Mesh) remember(msg []byte, now time.Time) {
+	m.recent = append(m.recent, utterance{now, msg})
+	m.recent = slices.Delete(m.recent, 0, max(0, len(m.recent)-recentKept))
+	m.forget(now)
+}
+
+func (m *Mesh) forget(now time.Time) {
+	m.recent = slices.DeleteFunc(m.recent, func(u utterance) bool { return now.Sub(u.at) > recentTime })
+}
+
+// announce tells everybody of this peer's own news.
+func (m *Mesh) announce(msg []byte, peer string) {
+	m.mu.Lock()
+	m.remember(msg, time.Now())
+	m.mu.Unlock()
+	if len(msg) <= maxPacket {
+		others := m.others()
+		rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+		for _, n := range others[:min(headStart, len(others))] {
+			m.post(n, msg)
+		}
+	}
+	m.spread(msg, peer, true)
+}
+
+// spread passes news on: by gossip, or, where it does not fit a packet and
+// everybody has to hear it from this peer, over TCP to each live one. Who is
+// alone keeps nothing for whoever comes: that one gets everything in an exchange.
+func (m *Mesh) spread(msg []byte, peer string, everybody bool) {
+	switch others := m.others(); {
+	case len(others) == 0:
+	case len(msg) > maxPacket && everybody:
+		for _, n := range others {
+			m.post(n, msg)
+		}
+	case len(msg) > maxPacket:
+	case peer != "":
+		m.queue.QueueBroadcast(&recordBroadcast{peer, msg})
+		m.queue.Prune(maxSpreading)
+	default:
+		m.queue.QueueBroadcast(deltaBroadcast(msg))
+		m.queue.Prune(maxSpreading)
+	}
+}
+
+// letter is a message on its way to one peer.
+type letter struct {
+	to  *memberlist.Node
+	msg []byte
+}
+
+// post sends reliably, without waiting. What is too much is dropped, since
+// every message is either repeated or repaired.
+func (m *Mesh) post(n *memberlist.Node, msg []byte) {
+	select {
+	case m.outbox <- letter{n, msg}:
+	default:
+		m.counts.dropped.Add(1)
+	}
+}
+
+// send carries letters away; several of it run at a time, so that a peer that
+// does not answer does not hold up the others.
+func (m *Mesh) send() {
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case l := <-m.outbox:
+			if err := m.list.SendReliable(l.to, l.msg); err != nil {
+				m.counts.unsent.Add(1)
+				m.log.Debug("message not sent", "to", l.to.Name, "err", err)
+			}
+		}
+	}
+}
+
+// Broadcast tells every peer's channel of a change that this peer made.
+func (m *Mesh) Broadcast(channel string, delta []byte) {
+	m.announce(encode(channelMessage(kindDelta, channel, delta)), "")
+}
+
+// Send gives a message to one peer's channel over TCP, signed by this peer and
+// valid for that one only. It does not wait, and tells nobody if it is lost:
+// whose message has to arrive repeats it until it is answered.
+func (m *Mesh) Send(to uuid.UUID, channel string, data []byte) {
+	n := m.node(to)
+	if n == nil {
+		m.counts.unsent.Add(1)
+		m.log.Debug("message not sent: no such member", "to", to)
+		return
+	}
+	m.post(n, directMessage(m.cfg.Token.MeshID, m.cfg.Identity, to, m.cfg.Advertise, channel, data))
+}

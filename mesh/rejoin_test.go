@@ -1,0 +1,65 @@
+package mesh
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/memberlist"
+)
+
+// bare is a Mesh that knows things but runs nothing.
+func bare(t *testing.T) *Mesh {
+	t.Helper()
+	return &Mesh{cfg: Config{Identity: newIdentity(t)}, log: quiet(), records: records{}, members: map[uuid.UUID]*member{}, targets: map[string]*attempt{}}
+}
+
+func TestWhichAddressesAreTried(t *testing.T) {
+	at := func(i byte) netip.AddrPort { return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, i}), 6783) }
+	now := time.Unix(1000, 0)
+	up, down, gone, successor := newIdentity(t), newIdentity(t), newIdentity(t), newIdentity(t)
+	m := bare(t)
+	for _, r := range []Record{
+		sign(t, m.cfg.Identity, 1, Body{Gossip: []netip.AddrPort{at(1)}}),
+		sign(t, up, 1, Body{Gossip: []netip.AddrPort{at(2)}}),
+		sign(t, down, 1, Body{Gossip: []netip.AddrPort{at(3), at(4)}}),
+		sign(t, gone, 1, Body{Gossip: []netip.AddrPort{at(5), at(6)}, Departed: true}),
+		sign(t, successor, 1, Body{Gossip: []netip.AddrPort{at(6)}}),
+	} {
+		m.records.merge(r)
+	}
+	m.members[up.ID] = &member{node: &memberlist.Node{}}
+	m.targets[at(5).String()] = &attempt{target: true, peer: gone.ID}
+	m.targets[at(6).String()] = &attempt{target: true, peer: gone.ID}
+	m.targets[at(7).String()] = &attempt{target: true}
+	m.targets[at(8).String()] = &attempt{target: true, next: now.Add(time.Second)}
+	want := func(list ...byte) (out []string) {
+		for _, i := range list {
+			out = append(out, at(i).String())
+		}
+		return out
+	}
+	if got := m.missing(now, false); !slices.Equal(got, want(3, 4, 6, 7)) {
+		t.Errorf("tried: %v", got)
+	}
+	if got := m.missing(now, true); !slices.Equal(got, want(3, 4, 6, 7, 8)) {
+		t.Errorf("tried by a join: %v", got)
+	}
+	m.records.merge(sign(t, m.cfg.Identity, 2, Body{Departed: true}))
+	if got := m.missing(now, true); len(got) != 0 {
+		t.Errorf("a peer that has left tries %v", got)
+	}
+}
+
+func TestDefaultPortIsAddedOnlyWhereNoneIsGiven(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.1": "192.0.2.1:6783", "192.0.2.1:1": "192.0.2.1:1", "host.example": "host.example:6783",
+		"2001:db8::1": "[2001:db8::1]:6783", "[2001:db8::1]:1": "[2001:db8::1]:1",
+	} {
+		if got := withPort(in, 6783); got != want {
+			t.Errorf("withPort(%q) = %q; want %q", in, got, want)
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package mesh
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/binary"
+
+	"github.com/google/uuid"
+)
+
+// newer tells whether r replaces o: by version, and among two of one version,
+// which only a peer that lost its memory makes, by their bytes, so that all
+// choose the same.
+func (r Record) newer(o Record) bool {
+	if r.Version != o.Version {
+		return r.Version > o.Version
+	}
+	return bytes.Compare(r.signed.Payload, o.signed.Payload) > 0
+}
+
+// records is the latest record of every peer ever known, tombstones included.
+// Merging is commutative, associative and idempotent.
+type records map[uuid.UUID]Record
+
+// merge takes a record in if it is news.
+func (t records) merge(r Record) (news bool) {
+	if have, ok := t[r.ID]; ok && !r.newer(have) {
+		return false
+	}
+	t[r.ID] = r
+	return true
+}
+
+// stale tells, without the cost of checking a signature, that a record is known
+// or older than what is known. A false version can only make us skip the record
+// that bears it.
+func (t records) stale(s signed) bool {
+	if len(s.Payload) > maxRecord {
+		return false // verify says why it is refused
+	}
+	var p struct {
+		Key     []byte `cbor:"2,keyasint"`
+		Version uint64 `cbor:"3,keyasint"`
+	}
+	if decoder.Unmarshal(s.Payload, &p) != nil || len(p.Key) != ed25519.PublicKeySize {
+		return false
+	}
+	have, ok := t[IDOf(p.Key)]
+	return ok && (p.Version < have.Version || bytes.Equal(s.Payload, have.signed.Payload))
+}
+
+// hear takes in a verified record about this peer itself, which only an earlier
+// life of it, or a copy, can have written. If it says other than what this peer
+// says now, and not less recently, it is answered with a newer record, which is
+// news. Two things are not contradicted: a tombstone, because who has left stays
+// away; and what is heard before this peer has said anything at all.
+func (t records) hear(self Identity, meshID uuid.UUID, r Record) (news bool, err error) {
+	own := t[self.ID]
+	switch {
+	case own.Body.Departed, r.Version < own.Version, bytes.Equal(r.signed.Payload, own.signed.Payload):
+		return false, nil
+	case r.Body.Departed, own.Version == 0:
+		t[self.ID] = r
+		return r.Body.Departed, nil
+	}
+	again, err := self.sign(meshID, r.Version+1, own.Body)
+	if err != nil {
+		return false, err
+	}
+	t[self.ID] = again
+	return true, nil
+}
+
+// digest stands for a record in memberlist's metadata, which is small.
+type digest struct {
+	version uint64
+	hash    [8]byte
+}
+
+func (r Record) digest() digest {
+	sum := sha256.Sum256(r.signed.Payload)
+	return digest{version: r.Version, hash: [8]byte(sum[:8])}
+}
+
+func (d digest) encode() []byte {
+	return append(binary.BigEndian.AppendUint64(nil, d.version), d.hash[:]...)
+}
+
+// decodeDigest reads what encode wrote; of anything else nothing is known.
+func decodeDigest(b []byte) digest {
+	if len(b) != 16 {
+		return digest{}
+	}
+	return digest{version: binary.BigEndian.Uint64(b), hash: [8]byte(b[8:])}
+}
+
+// ahead tells that a peer has said something that r does not have.
+func (d digest) ahead(r Record) bool {
+	return d.version > r.Version || d.version == r.Version && d != (digest{}) && d != r.digest()
+}
