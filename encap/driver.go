@@ -48,7 +48,7 @@ type Driver interface {
 	// changes only what differs.
 	Up(local Local) error
 	// Set makes the links be those to exactly these peers, and repairs whatever
-	// somebody else changed. Up comes first.
+	// somebody else changed, this host's end included. Up comes first.
 	Set(peers []Peer) error
 	// Links are the links as they were last set, in the order of the peers' ids.
 	Links() []Link

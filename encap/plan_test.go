@@ -3,6 +3,8 @@ package encap
 import (
 	"net/netip"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -50,7 +52,15 @@ func TestPeerWithoutALinkHasAReasonAndNoEntries(t *testing.T) {
 		"no underlay":                {uuid.UUID{2}, addr(""), addr("10.40.0.0"), prefixes("10.40.0.0/13")},
 		"underlay of another family": {uuid.UUID{2}, addr("2001:db8::2"), addr("10.40.0.0"), prefixes("10.40.0.0/13")},
 		"our own underlay":           {uuid.UUID{2}, addr("192.0.2.1"), addr("10.40.0.0"), prefixes("10.40.0.0/13")},
+		"underlay of nobody":         {uuid.UUID{2}, addr("0.0.0.0"), addr("10.40.0.0"), prefixes("10.40.0.0/13")},
+		"underlay of a group":        {uuid.UUID{2}, addr("224.0.0.5"), addr("10.40.0.0"), prefixes("10.40.0.0/13")},
+		"underlay of every host":     {uuid.UUID{2}, addr("127.0.0.1"), addr("10.40.0.0"), prefixes("10.40.0.0/13")},
+		"underlay in the network":    {uuid.UUID{2}, addr("10.40.0.1"), addr("10.40.0.0"), prefixes("10.40.0.0/13")},
 		"no VTEP":                    {uuid.UUID{2}, addr("192.0.2.2"), addr(""), prefixes("10.40.0.0/13")},
+		"VTEP of another":            {uuid.UUID{2}, addr("192.0.2.2"), addr("10.36.0.0"), prefixes("10.40.0.0/13")},
+		"host bits in a prefix":      {uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("10.40.0.1/13")},
+		"prefix of another family":   {uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("10.40.0.0/13", "2001:db8::/64")},
+		"everything":                 {uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("0.0.0.0/0")},
 		"route over our underlay":    {uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("192.0.2.0/24")},
 	} {
 		p := planVXLAN(self, []Peer{peer})
@@ -63,27 +73,145 @@ func TestPeerWithoutALinkHasAReasonAndNoEntries(t *testing.T) {
 	}
 }
 
+func TestOfTwoPeersInConflictTheSmallerIDHasTheLink(t *testing.T) {
+	first := Peer{uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.1"), prefixes("10.40.0.0/16")}
+	for name, second := range map[string]Peer{
+		"the same prefix": {uuid.UUID{3}, addr("192.0.2.3"), addr("10.40.0.1"), prefixes("10.40.0.0/16")},
+		"a wider one":     {uuid.UUID{3}, addr("192.0.2.3"), addr("10.41.0.1"), prefixes("10.40.0.0/13")},
+		"a narrower one":  {uuid.UUID{3}, addr("192.0.2.3"), addr("10.40.9.1"), prefixes("10.40.9.0/24")},
+		"the second of several": {uuid.UUID{3}, addr("192.0.2.3"), addr("10.50.0.1"),
+			prefixes("10.50.0.0/24", "10.40.9.0/24")},
+	} {
+		p := planVXLAN(self, []Peer{second, first})
+		if len(p.links) != 2 || p.links[0].Reason != "" || !strings.Contains(p.links[1].Reason, "overlaps") || len(p.routes) != 1 {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+	inside := Peer{uuid.UUID{1, 1}, addr("10.40.0.9"), addr("10.36.0.1"), prefixes("10.36.0.0/16")}
+	p := planVXLAN(self, []Peer{inside, first})
+	if len(p.links) != 2 || p.links[0].Reason == "" || p.links[1].Reason != "" {
+		t.Errorf("a peer took another's link away by its underlay address: %+v", p.links)
+	}
+}
+
+// anyPeers draws peers that often are in each other's way.
+func anyPeers(t *rapid.T) []Peer {
+	address := rapid.Custom(func(t *rapid.T) netip.Addr {
+		return rapid.OneOf(
+			rapid.Custom(func(t *rapid.T) netip.Addr {
+				return netip.AddrFrom4([4]byte{192, 0, 2, rapid.ByteRange(0, 20).Draw(t, "host")})
+			}),
+			rapid.Custom(func(t *rapid.T) netip.Addr {
+				return netip.AddrFrom4([4]byte{10, 32, rapid.ByteRange(0, 9).Draw(t, "third"), rapid.ByteRange(0, 3).Draw(t, "fourth")})
+			}),
+			rapid.SampledFrom([]netip.Addr{{}, addr("0.0.0.0"), addr("2001:db8::1"), addr("255.255.255.255")}),
+		).Draw(t, "address")
+	})
+	prefix := rapid.Custom(func(t *rapid.T) netip.Prefix {
+		third := rapid.ByteRange(0, 9).Draw(t, "prefix")
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 32, third, 0}), rapid.IntRange(21, 26).Draw(t, "bits"))
+		if rapid.IntRange(0, 9).Draw(t, "masked") > 0 {
+			p = p.Masked()
+		}
+		return p
+	})
+	peer := rapid.Custom(func(t *rapid.T) Peer {
+		p := Peer{ID: uuid.UUID{rapid.ByteRange(1, 20).Draw(t, "peer")}, Prefixes: rapid.SliceOfN(prefix, 0, 3).Draw(t, "prefixes")}
+		if len(p.Prefixes) > 0 {
+			p.VTEP = p.Prefixes[0].Addr().Next()
+		}
+		p.Underlay = netip.AddrFrom4([4]byte{192, 0, 2, p.ID[0]})
+		if rapid.IntRange(0, 3).Draw(t, "odd") == 0 {
+			p.Underlay, p.VTEP = address.Draw(t, "underlay"), address.Draw(t, "VTEP")
+		}
+		return p
+	})
+	return rapid.SliceOfNDistinct(peer, 0, 12, func(p Peer) uuid.UUID { return p.ID }).Draw(t, "peers")
+}
+
 func TestPlanDependsOnThePeersAndNotOnTheirOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		peers := rapid.SliceOfNDistinct(rapid.Custom(func(t *rapid.T) Peer {
-			n := rapid.ByteRange(1, 20).Draw(t, "peer")
-			third := rapid.ByteRange(0, 9).Draw(t, "prefix")
-			return Peer{uuid.UUID{n}, netip.AddrFrom4([4]byte{192, 0, 2, n}), netip.AddrFrom4([4]byte{10, 32, third, 1}),
-				[]netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 32, third, 0}), 24)}}
-		}), 0, 12, func(p Peer) uuid.UUID { return p.ID }).Draw(t, "peers")
+		peers := anyPeers(t)
 		p := planVXLAN(self, peers)
 		if q := planVXLAN(self, rapid.Permutation(peers).Draw(t, "order")); !reflect.DeepEqual(p, q) {
 			t.Fatalf("another order gives another plan:\n%+v\n%+v", p, q)
 		}
-		seen := map[netip.Prefix]bool{}
-		for _, r := range p.routes {
-			if seen[r.Dst] {
-				t.Fatalf("two routes to %s", r.Dst)
+	})
+}
+
+func TestPlanIsWhatTheKernelTakesAndLeadsNoTunnelIntoATunnel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		peers := anyPeers(t)
+		p := planVXLAN(self, peers)
+		others, usable := 0, map[netip.Addr]bool{}
+		for _, peer := range peers {
+			if peer.ID != self.ID {
+				others++
 			}
-			seen[r.Dst] = true
 		}
-		if len(p.fdb) != len(p.neighbours) || len(p.routes) != len(p.fdb) {
-			t.Fatalf("%d routes, %d neighbours, %d entries", len(p.routes), len(p.neighbours), len(p.fdb))
+		for _, l := range p.links {
+			if l.Reason == "" {
+				usable[l.Underlay] = true
+			}
+		}
+		if len(p.links) != others {
+			t.Fatalf("%d links to %d peers", len(p.links), others)
+		}
+		mac := map[netip.Addr]nl.MAC{}
+		for _, n := range p.neighbours {
+			if _, twice := mac[n.Addr]; twice {
+				t.Fatalf("two neighbours with address %s", n.Addr)
+			}
+			mac[n.Addr] = n.MAC
+		}
+		dst := map[nl.MAC]netip.Addr{}
+		for _, f := range p.fdb {
+			if _, twice := dst[f.MAC]; twice {
+				t.Fatalf("two destinations for %s", f.MAC)
+			}
+			dst[f.MAC] = f.Dst
+		}
+		if len(dst) != len(mac) {
+			t.Fatalf("%d neighbours, %d forwarding entries", len(mac), len(dst))
+		}
+		for i, r := range p.routes {
+			if to := dst[mac[r.Via]]; !usable[to] || r.Dst != r.Dst.Masked() {
+				t.Fatalf("route %+v leads to %v", r, to)
+			}
+			for under := range usable {
+				if r.Dst.Contains(under) || r.Dst.Contains(self.Underlay) {
+					t.Fatalf("route %+v covers the underlay", r)
+				}
+			}
+			for _, q := range p.routes[:i] {
+				if q.Dst.Overlaps(r.Dst) && q.Via != r.Via {
+					t.Fatalf("routes to two peers overlap: %+v, %+v", q, r)
+				}
+			}
+		}
+	})
+}
+
+func TestSpaceFindsWhatOverlaps(t *testing.T) {
+	prefix := rapid.Custom(func(t *rapid.T) netip.Prefix {
+		a := netip.AddrFrom4([4]byte{10, 32, 0, rapid.Byte().Draw(t, "last")})
+		return netip.PrefixFrom(a, rapid.IntRange(22, 32).Draw(t, "bits")).Masked()
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		s := newSpace()
+		held := rapid.SliceOf(prefix).Draw(t, "held")
+		for _, p := range held {
+			s.add(p)
+		}
+		p := prefix.Draw(t, "asked")
+		q, ok := s.overlapping(p)
+		if want := slices.ContainsFunc(held, p.Overlaps); ok != want || ok && (!q.Overlaps(p) || !slices.Contains(held, q)) {
+			t.Fatalf("overlapping(%s) = %s, %v", p, q, ok)
+		}
+		q, ok = s.covering(p)
+		covers := func(h netip.Prefix) bool { return h.Bits() <= p.Bits() && h.Overlaps(p) }
+		if ok != slices.ContainsFunc(held, covers) || ok && !covers(q) {
+			t.Fatalf("covering(%s) = %s, %v", p, q, ok)
 		}
 	})
 }

@@ -20,7 +20,8 @@ type VXLAN struct {
 	log   *slog.Logger
 	conn  *nl.Conn
 	local Local
-	mtu   int
+	mtu   int // of the device
+	fits  int // what the underlay allows, as it was last seen
 	plan  plan
 }
 
@@ -60,7 +61,11 @@ func (v *VXLAN) Up(local Local) error {
 	if err != nil {
 		return err
 	}
-	if err := v.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MAC: VTEPMAC(local.ID).HardwareAddr(), MTU: mtu, Up: true}); err != nil {
+	err = v.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MAC: VTEPMAC(local.ID).HardwareAddr(), MTU: mtu, Up: true})
+	if errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("UDP port %d, which the tunnels of this network use, is taken by another program (ss -lnup shows which): %w", local.Port, err)
+	}
+	if err != nil {
 		return err
 	}
 	for key, value := range map[string]string{
@@ -99,37 +104,35 @@ func (v *VXLAN) device() (nl.Link, error) {
 }
 
 // fittingMTU is the MTU of the device that carries the underlay address, less
-// what VXLAN adds.
+// what VXLAN adds, unless another is asked for.
 func (v *VXLAN) fittingMTU(local Local) (int, error) {
-	most := 0
-	links, err := v.conn.Links()
+	dev, err := v.conn.LinkWithAddr(local.Underlay)
+	if errors.Is(err, nl.ErrNotFound) {
+		return 0, fmt.Errorf("the underlay address %s is on no interface any more", local.Underlay)
+	}
 	if err != nil {
 		return 0, err
 	}
-	for _, l := range links {
-		addrs, err := v.conn.Addrs(l)
-		if err != nil {
-			return 0, err
-		}
-		for _, a := range addrs {
-			if a.Addr() == local.Underlay {
-				most = l.MTU - vxlanOverhead(local.Underlay)
-			}
-		}
+	fits := dev.MTU - vxlanOverhead(local.Underlay)
+	if changed := fits != v.fits || local.MTU != v.local.MTU; changed && local.MTU > fits {
+		v.log.Warn("the MTU asked for is larger than the underlay's: large packets travel in fragments",
+			"mtu", local.MTU, "fits", fits, "device", dev.Name)
 	}
+	v.fits = fits
 	switch {
-	case most == 0:
-		return 0, fmt.Errorf("the underlay address %s is on no interface any more", local.Underlay)
-	case most < minMTU && local.MTU == 0:
-		return 0, fmt.Errorf("the underlay leaves an MTU of %d, and %d are needed: raise it on the device of %s, or say --mtu", most, minMTU, local.Underlay)
 	case local.MTU != 0:
 		return local.MTU, nil
+	case fits < minMTU:
+		return 0, fmt.Errorf("the underlay leaves an MTU of %d, and %d are needed: raise it on the device of %s, or say --mtu", fits, minMTU, local.Underlay)
 	}
-	return most, nil
+	return fits, nil
 }
 
 // Set programs the entries for these peers and removes all others.
 func (v *VXLAN) Set(peers []Peer) error {
+	if err := v.Up(v.local); err != nil {
+		return err
+	}
 	dev, err := v.conn.Link(v.local.Device)
 	if err != nil {
 		return err

@@ -1,10 +1,15 @@
 package encap
 
 import (
+	"bufio"
+	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -38,7 +43,8 @@ func inNamespace(t *testing.T, fn func(run func(string) string)) {
 	}
 }
 
-const entries = "{ ip -o route show proto 87; ip -o neigh show dev weft-vx nud permanent; bridge fdb show dev weft-vx; ip -o -d link show weft-vx | grep -o 'vxlan id.*nolearning\\|mtu [0-9]*\\|alias .*'; } | sort"
+const entries = "{ ip -o route show proto 87; ip -o neigh show dev weft-vx nud permanent; bridge fdb show dev weft-vx; ip -o -d link show weft-vx | grep -o 'vxlan id.*nolearning\\|mtu [0-9]*\\|alias .*'; " +
+	"sysctl net.ipv4.conf.weft-vx.forwarding net.ipv4.conf.weft-vx.send_redirects; } | sort"
 
 func local() Local {
 	l := self
@@ -82,12 +88,17 @@ func TestSetProgramsRepairsAndRemoves(t *testing.T) {
 			"the MTU":           "ip link set weft-vx mtu 1300",
 			"the state":         "ip link set weft-vx down",
 			"the network's id":  "ip link delete weft-vx; ip link add weft-vx type vxlan id 99 dstport 6784 local 192.0.2.1; ip link set weft-vx alias weft:test",
+			"learning":          "ip link delete weft-vx; ip link add weft-vx type vxlan id 7 dstport 6784 local 192.0.2.1; ip link set weft-vx alias weft:test",
+			"redirects":         "sysctl -q -w net.ipv4.conf.weft-vx.send_redirects=1",
 			"a foreign route":   "ip route add 10.44.0.0/24 dev weft-vx proto 87",
 			"a foreign entry":   "bridge fdb add 02:00:00:00:00:09 dev weft-vx dst 192.0.2.9",
 			"a neighbour's MAC": "ip neigh replace 10.40.0.0 lladdr 02:00:00:00:00:09 dev weft-vx nud permanent",
 		} {
 			run(damage)
-			if got := set(peers); got != want {
+			if err := v.Set(peers); err != nil {
+				t.Errorf("after damage to %s: %v", what, err)
+			}
+			if got := run(entries); got != want {
 				t.Errorf("after damage to %s:\n%s\nwant:\n%s", what, got, want)
 			}
 		}
@@ -97,7 +108,7 @@ func TestSetProgramsRepairsAndRemoves(t *testing.T) {
 		if got := set(moved); !strings.Contains(got, "10.40.0.0 lladdr "+VTEPMAC(uuid.UUID{3}).String()) {
 			t.Errorf("after the prefixes changed hands:\n%s", got)
 		}
-		if got := set(nil); strings.Contains(got, "via") || strings.Contains(got, " dst ") {
+		if got := set(nil); strings.Contains(got, "via") || strings.Contains(got, " dst ") || strings.Contains(got, "lladdr") {
 			t.Errorf("without peers there is still:\n%s", got)
 		}
 		if removed, err := v.Remove("weft-vx"); err != nil || len(removed) != 1 {
@@ -116,26 +127,71 @@ func TestNoOpSetDisturbsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer v.Close()
-		peers := []Peer{{uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("10.40.0.0/13")}}
-		set := func() error {
+		peers := []Peer{
+			{uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("10.40.0.0/13")},
+			{uuid.UUID{3}, addr("192.0.2.3"), addr("10.36.0.0"), prefixes("10.36.0.0/16", "10.37.0.0/16")},
+		}
+		set := func() {
+			t.Helper()
 			if err := v.Up(local()); err != nil {
-				return err
+				t.Error(err)
 			}
-			return v.Set(peers)
+			if err := v.Set(peers); err != nil {
+				t.Error(err)
+			}
 		}
-		if err := set(); err != nil {
-			t.Fatal(err)
+		set()
+		// What is heard between two marks of our own is the driver's doing. The
+		// first is repeated until the monitor listens.
+		lines := monitor(t)
+		mark := func(n int) { run(fmt.Sprintf("ip route replace unreachable 198.51.100.%d", n)) }
+		for listens := false; !listens; {
+			mark(1)
+			select {
+			case _, listens = <-lines:
+			case <-time.After(50 * time.Millisecond):
+			}
 		}
-		heard := run("timeout 1 ip monitor link address route neigh > /tmp/weft-monitor-$$ & echo $$; sleep 0.2")
-		if err := set(); err != nil {
-			t.Fatal(err)
+		set()
+		set()
+		mark(2)
+		for line := range lines {
+			if strings.Contains(line, "198.51.100.2") {
+				return
+			}
+			if !strings.Contains(line, "198.51.100.1") {
+				t.Errorf("a Set without need changed: %s", line)
+			}
 		}
-		run("sleep 1")
-		file := "/tmp/weft-monitor-" + strings.TrimSpace(heard)
-		if got := run("cat " + file + "; rm " + file); got != "" {
-			t.Errorf("the second Set changed something:\n%s", got)
-		}
+		t.Error("the monitor ended too early")
 	})
+}
+
+// monitor announces what changes in the caller's namespace until the test ends.
+func monitor(t *testing.T) <-chan string {
+	t.Helper()
+	cmd := exec.Command("ip", "-o", "monitor", "link", "address", "route", "neigh")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			lines <- s.Text()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		for range lines { // until it has ended
+		}
+		_ = cmd.Wait() // killed
+	})
+	return lines
 }
 
 func TestForeignDeviceIsLeftAlone(t *testing.T) {
@@ -171,6 +227,78 @@ func TestUnderlayThatIsTooSmallIsRefused(t *testing.T) {
 		l.Underlay = addr("192.0.2.9")
 		if err := v.Up(l); err == nil || !strings.Contains(err.Error(), "on no interface") {
 			t.Errorf("Up without the address = %v", err)
+		}
+	})
+}
+
+func TestIPv6UnderlayCostsTwentyBytesMore(t *testing.T) {
+	inNamespace(t, func(run func(string) string) {
+		run("ip address add 2001:db8::1/64 dev u0 nodad")
+		v, err := NewVXLAN(slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		l := local()
+		l.Underlay = addr("2001:db8::1")
+		if err := v.Up(l); err != nil || v.MTU() != 1430 {
+			t.Errorf("Up = %v, MTU %d", err, v.MTU())
+		}
+		peer := Peer{uuid.UUID{2}, addr("2001:db8::2"), addr("10.40.0.0"), prefixes("10.40.0.0/13")}
+		for range 2 {
+			if err := v.Set([]Peer{peer}); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := run(entries); !strings.Contains(got, "dst 2001:db8::2") || !strings.Contains(got, "mtu 1430") {
+			t.Errorf("entries:\n%s", got)
+		}
+	})
+}
+
+func TestMTUAskedForIsWhatTheDeviceGetsAndWarnsOnceWhereItIsTooLarge(t *testing.T) {
+	inNamespace(t, func(run func(string) string) {
+		var logged strings.Builder
+		v, err := NewVXLAN(slog.New(slog.NewTextHandler(&logged, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		l := local()
+		for _, mtu := range []int{1400, 1500} {
+			l.MTU = mtu
+			for range 2 {
+				if err := v.Up(l); err != nil || v.MTU() != mtu {
+					t.Errorf("Up = %v, MTU %d; want %d", err, v.MTU(), mtu)
+				}
+			}
+			if got := run(entries); !strings.Contains(got, fmt.Sprintf("mtu %d", mtu)) {
+				t.Errorf("with MTU %d:\n%s", mtu, got)
+			}
+		}
+		if got := strings.Count(logged.String(), "fragments"); got != 1 {
+			t.Errorf("warned %d times:\n%s", got, logged.String())
+		}
+	})
+}
+
+func TestPortOfAnotherProgramIsNamedAndTakenWhenItIsFree(t *testing.T) {
+	inNamespace(t, func(run func(string) string) {
+		other, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.IPv4Unspecified(), self.Port)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := NewVXLAN(slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		if err := v.Up(local()); err == nil || !strings.Contains(err.Error(), "UDP port 6784") || !strings.Contains(err.Error(), "taken by another program") {
+			t.Errorf("Up = %v", err)
+		}
+		other.Close()
+		if err := v.Up(local()); err != nil {
+			t.Errorf("Up when the port is free = %v", err)
 		}
 	})
 }

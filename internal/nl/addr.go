@@ -40,6 +40,30 @@ func (c *Conn) Addrs(l Link) ([]netip.Prefix, error) {
 	return out, nil
 }
 
+// LinkWithAddr returns the link that carries an address of either family, or
+// an error that wraps ErrNotFound.
+func (c *Conn) LinkWithAddr(addr netip.Addr) (Link, error) {
+	family := netlink.FAMILY_V4
+	if addr.Is6() {
+		family = netlink.FAMILY_V6
+	}
+	list, err := dump(func() ([]netlink.Addr, error) { return c.h.AddrList(nil, family) })
+	if err != nil {
+		return Link{}, fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range list {
+		if p, ok := fromIPNet(a.IPNet); !ok || p.Addr() != addr {
+			continue
+		}
+		l, err := c.h.LinkByIndex(a.LinkIndex)
+		if err != nil {
+			return Link{}, fmt.Errorf("look up the link of address %s: %w", addr, err)
+		}
+		return fromKernel(l), nil
+	}
+	return Link{}, fmt.Errorf("link with address %s: %w", addr, ErrNotFound)
+}
+
 // SyncAddrs makes the IPv4 addresses of a link that are ours be exactly those
 // wanted, and leaves the others alone. The kernel makes no route for them
 // that their prefix length does not imply.

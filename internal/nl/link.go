@@ -31,7 +31,9 @@ type Link struct {
 	// Up is the administrative state; Running also needs a carrier.
 	Up, Running bool
 	Master      int // index of the bridge that it is a port of, or 0
-	VXLAN       *VXLAN
+	// Peer is, of a veth, the index that the other end has in its own namespace.
+	Peer  int
+	VXLAN *VXLAN
 
 	raw netlink.Link
 }
@@ -43,6 +45,9 @@ func fromKernel(l netlink.Link) Link {
 		Up:      a.Flags&net.FlagUp != 0,
 		Running: a.OperState == netlink.OperUp,
 		Master:  a.MasterIndex, raw: l,
+	}
+	if out.Kind == KindVeth {
+		out.Peer = a.ParentIndex
 	}
 	if v, ok := l.(*netlink.Vxlan); ok {
 		out.VXLAN = vxlanFromKernel(v)

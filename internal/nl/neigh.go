@@ -69,6 +69,16 @@ func (c *Conn) SyncNeighbours(l Link, want []Neighbour) error {
 	return nil
 }
 
+// DeleteNeighbour forgets what is known of an address on a link, learned or
+// permanent; nothing known is no error.
+func (c *Conn) DeleteNeighbour(l Link, addr netip.Addr) error {
+	n := &netlink.Neigh{LinkIndex: l.Index, Family: netlink.FAMILY_V4, IP: addr.AsSlice()}
+	if err := c.h.NeighDel(n); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove neighbour %s from %s: %w", addr, l.Name, err)
+	}
+	return nil
+}
+
 // SyncFDB makes the forwarding entries of a VXLAN device, which is weft's
 // own, be exactly those wanted, one destination a MAC.
 func (c *Conn) SyncFDB(l Link, want []FDB) error {

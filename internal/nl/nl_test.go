@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 // inside runs a test in a namespace of its own that has a device a0.
@@ -90,6 +92,32 @@ func TestSyncRoutesReplacesInPlaceAndRemovesTheRest(t *testing.T) {
 	})
 }
 
+func TestDeletedNeighbourIsForgottenWhetherOrNotItWasKnown(t *testing.T) {
+	inside(t, func(c *Conn, dev Link) {
+		addr := netip.MustParseAddr("10.32.0.9")
+		if err := c.SyncNeighbours(dev, []Neighbour{{Addr: addr, MAC: MAC{2, 0, 0, 0, 0, 9}}}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := c.DeleteNeighbour(dev, addr); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if list, err := c.h.NeighList(dev.Index, netlink.FAMILY_V4); err != nil || len(list) != 0 {
+			t.Errorf("neighbours: %v, %v; want none", list, err)
+		}
+	})
+}
+
+func TestEndsOfAVethKnowEachOther(t *testing.T) {
+	inside(t, func(c *Conn, a0 Link) {
+		a1, err := c.Link("a1")
+		if err != nil || a0.Peer != a1.Index || a1.Peer != a0.Index {
+			t.Errorf("a0 is %d with peer %d, a1 is %d with peer %d: %v", a0.Index, a0.Peer, a1.Index, a1.Peer, err)
+		}
+	})
+}
+
 func TestMissingThingsAreErrNotFound(t *testing.T) {
 	inside(t, func(c *Conn, _ Link) {
 		if _, err := c.Link("none"); !errors.Is(err, ErrNotFound) {
@@ -163,5 +191,23 @@ func TestWatchAnnouncesAChangeAndEnds(t *testing.T) {
 			t.Error("a new address is not announced")
 		}
 		w.Close()
+	})
+}
+
+func TestLinkIsFoundByItsAddress(t *testing.T) {
+	inside(t, func(c *Conn, dev Link) {
+		addr := netip.MustParseAddr("192.0.2.1")
+		if _, err := c.LinkWithAddr(addr); !errors.Is(err, ErrNotFound) {
+			t.Errorf("before it is there: %v", err)
+		}
+		if err := c.SyncAddrs(dev, []netip.Prefix{netip.PrefixFrom(addr, 24)}, any4); err != nil {
+			t.Fatal(err)
+		}
+		if l, err := c.LinkWithAddr(addr); err != nil || l.Name != dev.Name || l.MTU != 1400 {
+			t.Errorf("LinkWithAddr = %+v, %v", l, err)
+		}
+		if l, err := c.LinkWithAddr(netip.IPv6LinkLocalAllNodes()); !errors.Is(err, ErrNotFound) {
+			t.Errorf("an address of nobody: %+v, %v", l, err)
+		}
 	})
 }
