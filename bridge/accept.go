@@ -21,116 +21,125 @@ const (
 	filterTable  = "filter"
 	forwardChain = "FORWARD"
 	dockerChain  = "DOCKER-USER" // where Docker lets others speak first
-	iptablesNFT  = "iptables-nft"
 )
 
-// acceptRules let weft's devices forward, and answers come back to the bridge
-// from the outside.
-func acceptRules(bridge string, devices []string) [][]string {
-	mark := []string{"-m", "comment", "--comment", "weft " + bridge}
-	var out [][]string
-	for _, d := range devices {
-		out = append(out, slices.Concat([]string{"-i", d}, mark, []string{"-j", "ACCEPT"}))
-	}
-	return append(out, slices.Concat([]string{"-o", bridge, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"}, mark, []string{"-j", "ACCEPT"}))
-}
+// iptablesTimeout bounds the wait for the older iptables' lock, in seconds.
+const iptablesTimeout = 5
 
-func setAccepts(bridge string, devices []string) error {
-	var errs []error
-	for _, ipt := range backends() {
-		errs = append(errs, acceptIn(ipt, bridge, devices))
-	}
-	return errors.Join(append(errs, setNativeAccepts(bridge, devices))...)
-}
-
-// acceptIn puts the rules into Docker's chain or, without Docker, into FORWARD.
-func acceptIn(ipt *iptables.IPTables, bridge string, devices []string) error {
-	forward, err := ipt.List(filterTable, forwardChain)
+// syncAccepts makes the rules of a mark be those wanted, wherever something
+// drops, and takes them away everywhere else. It goes on past errors, and says
+// where it took some away.
+func syncAccepts(mark string, want []accept) (cleared []string, err error) {
+	listing, err := nft("", "-j", "list", "ruleset")
 	if err != nil {
-		return fmt.Errorf("list %s: %w", forwardChain, err)
+		return nil, err
 	}
-	chains, err := ipt.ListChains(filterTable)
+	rs, err := parseRuleset([]byte(listing))
 	if err != nil {
-		return fmt.Errorf("list chains: %w", err)
+		return nil, err
 	}
-	want := ""
-	switch {
-	case slices.Contains(chains, dockerChain):
-		want = dockerChain
-	case couldDrop(forward, bridge):
-		want = forwardChain
-	}
-	for _, chain := range []string{dockerChain, forwardChain} {
-		if !slices.Contains(chains, chain) {
+	newer := newerIptables(rs)
+	for _, ipt := range []*iptables.IPTables{newer, olderIptables()} {
+		if ipt == nil {
 			continue
 		}
-		for _, rule := range acceptRules(bridge, devices) {
-			if chain == want {
-				err = ipt.InsertUnique(filterTable, chain, 1, rule...)
-			} else {
-				err = ipt.DeleteIfExists(filterTable, chain, rule...)
-			}
-			if err != nil {
-				return fmt.Errorf("rule in %s: %w", chain, err)
-			}
+		chains, e := syncIptables(ipt, mark, want)
+		for _, c := range chains {
+			cleared = append(cleared, "iptables rules in "+c)
+		}
+		err = errors.Join(err, e)
+	}
+	script, places := rs.nativeChanges(mark, want, newer != nil)
+	if script == "" {
+		return cleared, err
+	}
+	if _, e := nft(script, "-f", "-"); e != nil {
+		return cleared, errors.Join(err, e)
+	}
+	for _, p := range places {
+		cleared = append(cleared, "nft rules in "+p)
+	}
+	return cleared, err
+}
+
+// newerIptables is the iptables that speaks to nftables, and olderIptables the
+// one with tables of its own; nil where it is not in use: asking one that is
+// not would make its tables.
+func newerIptables(rs ruleset) *iptables.IPTables {
+	if !rs.hasIptables() {
+		return nil
+	}
+	return findIptables(true, "iptables-nft", "iptables")
+}
+
+func olderIptables() *iptables.IPTables {
+	// Of the calling thread: it may be in another namespace than the process.
+	b, err := os.ReadFile("/proc/thread-self/net/ip_tables_names")
+	if err != nil || !slices.Contains(strings.Fields(string(b)), filterTable) {
+		return nil
+	}
+	return findIptables(false, "iptables-legacy", "iptables")
+}
+
+// findIptables looks for a program that says of itself that it is the newer,
+// or is not: what is called just iptables may be either.
+func findIptables(newer bool, names ...string) *iptables.IPTables {
+	for _, name := range names {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			continue
+		}
+		version, err := exec.Command(path, "--version").Output()
+		if err != nil || strings.Contains(string(version), "nf_tables") != newer {
+			continue
+		}
+		if ipt, err := iptables.New(iptables.Path(path), iptables.Timeout(iptablesTimeout)); err == nil {
+			return ipt
 		}
 	}
 	return nil
 }
 
-// couldDrop tells whether FORWARD does anything but accept, our own rules apart.
-func couldDrop(forward []string, bridge string) bool {
-	return slices.ContainsFunc(forward, func(line string) bool {
-		return line != "-P "+forwardChain+" ACCEPT" && !strings.Contains(line, `"weft `+bridge+`"`)
-	})
-}
-
-// backends are the iptables whose FORWARD chain exists already: asking one
-// that is not in use would make its table.
-func backends() []*iptables.IPTables {
-	var out []*iptables.IPTables
-	add := func(names ...string) {
-		for _, name := range names {
-			path, err := exec.LookPath(name)
-			if err != nil {
-				continue
-			}
-			if ipt, err := iptables.New(iptables.Path(path), iptables.Timeout(5)); err == nil {
-				out = append(out, ipt)
-				return
-			}
+// syncIptables is syncAccepts in one iptables. It fills the right chain before
+// it clears the other, so that nothing is dropped in between.
+func syncIptables(ipt *iptables.IPTables, mark string, want []accept) (cleared []string, err error) {
+	chains, err := ipt.ListChains(filterTable)
+	if err != nil {
+		return nil, fmt.Errorf("list chains: %w", err)
+	}
+	listing := map[string][]string{}
+	for _, chain := range []string{forwardChain, dockerChain} {
+		if !slices.Contains(chains, chain) {
+			continue
+		}
+		if listing[chain], err = ipt.List(filterTable, chain); err != nil {
+			return nil, fmt.Errorf("list %s: %w", chain, err)
 		}
 	}
-	if _, err := nft("list", "chain", "ip", filterTable, forwardChain); err == nil {
-		add(iptablesNFT)
+	target := acceptingChain(listing, mark)
+	order := []string{forwardChain, dockerChain}
+	if target == dockerChain {
+		slices.Reverse(order)
 	}
-	// Of the calling thread: it may be in another namespace than the process.
-	if b, err := os.ReadFile("/proc/thread-self/net/ip_tables_names"); err == nil && slices.Contains(strings.Fields(string(b)), filterTable) {
-		add("iptables-legacy", "iptables")
-	}
-	return out
-}
-
-// removeAccepts takes back all rules, wherever they are.
-func removeAccepts(bridge string, devices []string) (removed []string, err error) {
-	for _, ipt := range backends() {
-		for _, chain := range []string{dockerChain, forwardChain} {
-			if ok, e := ipt.ChainExists(filterTable, chain); e != nil || !ok {
-				continue
-			}
-			for _, rule := range acceptRules(bridge, devices) {
-				there, e := ipt.Exists(filterTable, chain, rule...)
-				if e == nil && there {
-					if e = ipt.Delete(filterTable, chain, rule...); e == nil {
-						removed = append(removed, "iptables rules in "+chain)
-					}
-				}
-				if e != nil {
-					err = errors.Join(err, fmt.Errorf("remove rule from %s: %w", chain, e))
-				}
+	for _, chain := range order {
+		here := want
+		if chain != target {
+			here = nil
+		}
+		missing, extra := chainChanges(listing[chain], mark, here)
+		for _, rule := range missing {
+			if err := ipt.Insert(filterTable, chain, 1, rule...); err != nil {
+				return cleared, fmt.Errorf("insert rule into %s: %w", chain, err)
 			}
 		}
+		for _, rule := range extra {
+			if err := ipt.Delete(filterTable, chain, rule...); err != nil {
+				return cleared, fmt.Errorf("remove rule from %s: %w", chain, err)
+			}
+		}
+		if len(extra) > 0 {
+			cleared = append(cleared, chain)
+		}
 	}
-	more, e := removeNativeAccepts(bridge)
-	return append(removed, more...), errors.Join(err, e)
+	return cleared, nil
 }

@@ -26,20 +26,14 @@ type firewall struct {
 // FirewallChanged makes the next Set look at the firewall, however soon.
 func (b *Bridge) FirewallChanged() { b.firewall.looked = time.Time{} }
 
-// tableName is the bridge's own name: two wefts on one host do not meet.
-func tableName(bridge string) string { return bridge }
-
 func (f *firewall) set(cfg Config) error {
-	want := fmt.Sprintf("%v %v", rules(cfg), cfg.devices())
+	want := fmt.Sprintf("%v %v", masquerade(cfg), cfg.devices())
 	if want == f.wrote && time.Since(f.looked) < firewallEvery {
 		return nil
 	}
 	f.looked = time.Now()
-	err := f.setTable(cfg, want)
-	if err == nil {
-		err = setAccepts(cfg.Name, cfg.devices())
-	}
-	if err != nil {
+	_, err := syncAccepts(mark(cfg.Name), accepts(cfg))
+	if err := errors.Join(f.setTable(cfg, want), err); err != nil {
 		f.wrote = ""
 		return fmt.Errorf("set up the firewall: %w", err)
 	}
@@ -50,7 +44,7 @@ func (f *firewall) set(cfg Config) error {
 func (f *firewall) setTable(cfg Config, want string) error {
 	if want == f.wrote {
 		// Stateless: without counters, which change by themselves.
-		if now, err := nft("-s", "list", "table", "inet", tableName(cfg.Name)); err == nil && now == f.listed {
+		if now, err := nft("", "-s", "list", "table", "inet", tableName(cfg.Name)); err == nil && now == f.listed {
 			return nil
 		}
 	}
@@ -64,42 +58,30 @@ func (f *firewall) setTable(cfg Config, want string) error {
 	tx.Add(&knftables.Table{})
 	tx.Add(&knftables.Chain{Name: "postrouting", Type: knftables.PtrTo(knftables.NATType),
 		Hook: knftables.PtrTo(knftables.PostroutingHook), Priority: knftables.PtrTo(knftables.SNATPriority)})
-	for _, r := range rules(cfg) {
+	for _, r := range masquerade(cfg) {
 		tx.Add(&knftables.Rule{Chain: "postrouting", Rule: r})
 	}
 	if err := table.Run(context.Background(), tx); err != nil {
 		return err
 	}
-	f.listed, err = nft("-s", "list", "table", "inet", tableName(cfg.Name))
+	f.listed, err = nft("", "-s", "list", "table", "inet", tableName(cfg.Name))
 	return err
-}
-
-// rules are those of the postrouting chain. Traffic inside of the range keeps
-// its addresses, whatever way it takes; so does multicast, which has no way back.
-func rules(cfg Config) []string {
-	if !cfg.Masquerade {
-		return nil
-	}
-	var quoted []string
-	for _, d := range cfg.devices() {
-		quoted = append(quoted, `"`+d+`"`)
-	}
-	return []string{fmt.Sprintf("ip saddr %s ip daddr != { %s, 224.0.0.0/4, 255.255.255.255 } oifname != { %s } masquerade",
-		cfg.Range, cfg.Range, strings.Join(quoted, ", "))}
 }
 
 // removeTable removes weft's table; removed is false if there was none.
 func removeTable(bridge string) (removed bool, err error) {
-	if _, err := nft("list", "table", "inet", tableName(bridge)); err != nil {
+	if _, err := nft("", "list", "table", "inet", tableName(bridge)); err != nil {
 		return false, nil
 	}
-	_, err = nft("delete", "table", "inet", tableName(bridge))
+	_, err = nft("", "delete", "table", "inet", tableName(bridge))
 	return err == nil, err
 }
 
 // nft runs the program in the caller's network namespace.
-func nft(args ...string) (string, error) {
-	out, err := exec.Command("nft", args...).Output()
+func nft(stdin string, args ...string) (string, error) {
+	cmd := exec.Command("nft", args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.Output()
 	var failed *exec.ExitError
 	if errors.As(err, &failed) {
 		line, _, _ := strings.Cut(strings.TrimSpace(string(failed.Stderr)), "\n")

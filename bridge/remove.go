@@ -12,7 +12,7 @@ import (
 func (b *Bridge) Remove(name string, tunnels []string, sysctls map[string]string) (removed []string, err error) {
 	did := func(what ...string) { removed = append(removed, what...) }
 
-	rules, e := removeAccepts(name, append([]string{name}, tunnels...))
+	rules, e := syncAccepts(mark(name), nil)
 	did(rules...)
 	err = errors.Join(err, e)
 	if gone, e := removeTable(name); e != nil {

@@ -1,0 +1,115 @@
+package bridge
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// ruleset is what weft has to know of all that nftables holds.
+type ruleset struct {
+	chains []nftChain
+	rules  []nftRule
+}
+
+// nftChain is a chain. Those with a hook see packets by themselves.
+type nftChain struct {
+	Family, Table, Name, Hook, Policy string
+	Prio                              json.RawMessage
+}
+
+// nftRule is a rule. Handle is its number in its table.
+type nftRule struct {
+	Family, Table, Chain, Comment string
+	Handle                        int
+}
+
+func (c nftChain) place() string { return strings.Join([]string{c.Family, c.Table, c.Name}, " ") }
+func (r nftRule) place() string  { return strings.Join([]string{r.Family, r.Table, r.Chain}, " ") }
+
+// parseRuleset reads the answer to `nft -j list ruleset` (libnftables-json(5)).
+func parseRuleset(listing []byte) (ruleset, error) {
+	var doc struct {
+		Nftables []struct {
+			Chain *nftChain
+			Rule  *nftRule
+		}
+	}
+	if err := json.Unmarshal(listing, &doc); err != nil {
+		return ruleset{}, fmt.Errorf("read nft's listing: %w", err)
+	}
+	var rs ruleset
+	for _, o := range doc.Nftables {
+		if o.Chain != nil {
+			rs.chains = append(rs.chains, *o.Chain)
+		}
+		if o.Rule != nil {
+			rs.rules = append(rs.rules, *o.Rule)
+		}
+	}
+	return rs, nil
+}
+
+// hasIptables tells whether iptables-nft has a FORWARD chain and can work with
+// it: next to a chain with a hook that it did not make, it does not list rules.
+func (rs ruleset) hasIptables() bool {
+	found := false
+	for _, c := range rs.chains {
+		if c.Family != "ip" || c.Table != filterTable || c.Hook == "" {
+			continue
+		}
+		if c.Name != strings.ToUpper(c.Hook) || string(c.Prio) != "0" {
+			return false
+		}
+		found = found || c.Name == forwardChain
+	}
+	return found
+}
+
+// nativeChanges compares weft's rules in the chains that drop what is
+// forwarded by policy with those wanted: the transaction that makes them so,
+// "" if they are, and the places where it deletes. iptables tells that the
+// chains of iptables-nft are left to that program.
+func (rs ruleset) nativeChanges(mark string, want []accept, iptables bool) (script string, cleared []string) {
+	others := func(place string) bool {
+		filter := "ip " + filterTable + " "
+		return iptables && (place == filter+forwardChain || place == filter+dockerChain)
+	}
+	dropping, wanted := map[string]bool{}, map[string]bool{}
+	for _, c := range rs.chains {
+		if c.Hook == "forward" && c.Policy == "drop" && (c.Family == "ip" || c.Family == "inet") && !others(c.place()) {
+			dropping[c.place()] = true
+		}
+	}
+	for _, a := range want {
+		_, comment := a.nft(mark)
+		wanted[comment] = true
+	}
+	var lines []string
+	have := map[string]bool{} // by place and comment
+	for _, r := range rs.rules {
+		// The bare mark is on the rules that iptables wrote.
+		if !strings.HasPrefix(r.Comment, mark+" ") && (r.Comment != mark || others(r.place())) {
+			continue
+		}
+		key := r.place() + r.Comment
+		if dropping[r.place()] && wanted[r.Comment] && !have[key] {
+			have[key] = true
+			continue
+		}
+		lines = append(lines, fmt.Sprintf("delete rule %s handle %d", r.place(), r.Handle))
+		cleared = append(cleared, r.place())
+	}
+	for _, c := range rs.chains {
+		if !dropping[c.place()] {
+			continue
+		}
+		for _, a := range want {
+			if rule, comment := a.nft(mark); !have[c.place()+comment] {
+				lines = append(lines, fmt.Sprintf("insert rule %s %s", c.place(), rule))
+			}
+		}
+	}
+	return strings.Join(lines, "\n"), slices.Compact(cleared)
+}
