@@ -22,9 +22,8 @@ func (c *Core) Allocate(owner string) (netip.Addr, Effects, error) {
 // hasFree tells whether this peer's own blocks have a free address; c.low is
 // then the lowest.
 func (c *Core) hasFree() bool {
-	for _, sp := range c.table.owned(c.self) {
-		first, end := sp.first*c.blockSize(), (sp.first+sp.count)*c.blockSize()
-		for o := max(first, c.low); o < end; o++ {
+	for _, sp := range c.own {
+		for o := max(sp.first*c.blockSize(), c.low); o < sp.end()*c.blockSize(); o++ {
 			if _, taken := c.addrs[c.addr(o)]; !taken && !c.reserved(o) {
 				c.low = o
 				return true
@@ -35,9 +34,13 @@ func (c *Core) hasFree() bool {
 }
 
 func (c *Core) take(owner string, a netip.Addr) Effects {
+	c.hold(owner, a)
+	return Effects{Writes: []Write{addrWrite(a, owner)}}
+}
+
+func (c *Core) hold(owner string, a netip.Addr) {
 	c.addrs[a] = owner
 	c.used[c.blockOf(a)]++
-	return Effects{Writes: []Write{{bucketAddrs, a.AsSlice(), []byte(owner)}}}
 }
 
 // Claim gives the owner a certain address. For the owner that has it already
@@ -57,7 +60,7 @@ func (c *Core) Claim(owner string, a netip.Addr) (Effects, error) {
 		if holder == owner {
 			return Effects{}, nil
 		}
-		return Effects{}, fmt.Errorf("address %s is %w", a, ErrTaken)
+		return Effects{}, fmt.Errorf("address %s is %w by %s", a, ErrTaken, holder)
 	}
 	switch reg := c.table.at(c.blockOf(a)); {
 	case reg.Epoch == 0:

@@ -18,6 +18,7 @@ type memory struct {
 	mu   sync.Mutex
 	data map[string]Write
 	fail error
+	lost error // what Load fails with
 }
 
 func (m *memory) Commit(ws []Write) error {
@@ -37,6 +38,9 @@ func (m *memory) Commit(ws []Write) error {
 func (m *memory) Load() ([]Write, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.lost != nil {
+		return nil, m.lost
+	}
 	var out []Write
 	for _, w := range m.data {
 		out = append(out, w)
@@ -104,6 +108,12 @@ func (h *hub) add(t *testing.T, n byte, rng string) (*Allocator, *memory) {
 	return a, m
 }
 
+func (h *hub) deafen(id uuid.UUID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.deaf[id] = true
+}
+
 func newHub(t *testing.T) *hub {
 	h := &hub{peers: map[uuid.UUID]*Allocator{}, deaf: map[uuid.UUID]bool{}}
 	t.Cleanup(h.wg.Wait)
@@ -144,7 +154,7 @@ func TestDeadlineNamesWhoDoesNotAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, _ := h.add(t, 2, "10.0.0.0/26")
-	h.deaf[peer(1)] = true
+	h.deafen(peer(1))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := b.Allocate(ctx, "c")
@@ -170,6 +180,86 @@ func TestFailedCommitChangesNothing(t *testing.T) {
 	}
 	if addr, err := a.Allocate(t.Context(), "c"); err != nil || addr.String() != "10.0.0.1" {
 		t.Errorf("next: %v, %v; want the first address", addr, err)
+	}
+}
+
+func TestNothingIsDoneUntilWhatWasCommittedCanBeReadAgain(t *testing.T) {
+	h := newHub(t)
+	a, m := h.add(t, 1, "10.0.0.0/26")
+	if err := a.Found(); err != nil {
+		t.Fatal(err)
+	}
+	m.fail, m.lost = errors.New("disk full"), errors.New("disk gone")
+	if _, err := a.Allocate(t.Context(), "c"); !errors.Is(err, m.fail) || !errors.Is(err, m.lost) {
+		t.Fatalf("allocation without a store: %v", err)
+	}
+	m.fail = nil
+	if _, err := a.Allocate(t.Context(), "c"); !errors.Is(err, m.lost) {
+		t.Errorf("allocation on what may not be durable: %v", err)
+	}
+	if a.State() != nil {
+		t.Error("a state that may not be durable is shown to others")
+	}
+	m.lost = nil
+	if addr, err := a.Allocate(t.Context(), "c"); err != nil || addr.String() != "10.0.0.1" {
+		t.Errorf("when the disk is back: %v, %v", addr, err)
+	}
+}
+
+func TestFirstContainersOfANewcomerAllAtOnceGetOneShare(t *testing.T) {
+	h := newHub(t)
+	a, _ := h.add(t, 1, "10.0.0.0/16")
+	if err := a.Found(); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := h.add(t, 2, "10.0.0.0/16")
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			if _, err := b.Allocate(t.Context(), "c"+strconv.Itoa(i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if p := a.Prefixes(peer(1)); len(p) != 1 || p[0].String() != "10.0.0.0/17" {
+		t.Errorf("the founder keeps %v; want half of the range", p)
+	}
+}
+
+func TestAnswersThatNobodyAskedForAreNotKept(t *testing.T) {
+	h := newHub(t)
+	a, _ := h.add(t, 1, "10.0.0.0/26")
+	evil := newCore(t, peer(2), "10.0.0.0/26", a.cfg.BlockBits)
+	for nonce := range uint64(100) {
+		if err := a.Receive(peer(2), evil.refuse(peer(1), nonce, "no").Send[0].Body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(a.questions) != 0 {
+		t.Errorf("%d answers are kept", len(a.questions))
+	}
+}
+
+func TestHandOverPassesASilentHeirBy(t *testing.T) {
+	h := newHub(t)
+	a, _ := h.add(t, 1, "10.0.0.0/26")
+	if err := a.Found(); err != nil {
+		t.Fatal(err)
+	}
+	h.add(t, 2, "10.0.0.0/26")
+	c, _ := h.add(t, 3, "10.0.0.0/26")
+	h.deafen(peer(2))
+	heir, err := a.HandOver(t.Context(), []uuid.UUID{peer(2), peer(3)})
+	if err != nil || heir != peer(3) || len(c.Prefixes(peer(3))) != 1 {
+		t.Errorf("HandOver = %v, %v; peer 3 has %v", heir, err, c.Prefixes(peer(3)))
+	}
+	h.deafen(peer(1))
+	if _, err := c.HandOver(t.Context(), []uuid.UUID{peer(1), peer(2)}); err == nil {
+		t.Error("silent heirs took something")
+	}
+	if p := c.Prefixes(peer(3)); len(p) != 1 {
+		t.Errorf("after a hand-over that nobody took, %v is left", p)
 	}
 }
 

@@ -1,8 +1,12 @@
 package ipam
 
 import (
+	"bytes"
 	"errors"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -158,6 +162,91 @@ func TestRepeatedRequestIsGrantedOnce(t *testing.T) {
 	}
 }
 
+func TestRequestRepeatedAfterTheDonorsRestartIsGrantedOnce(t *testing.T) {
+	c := founder(t, "10.32.0.0/12", 26)
+	saved := map[string]Write{}
+	keep := func(e Effects) {
+		for _, w := range e.Writes {
+			saved[w.Bucket] = w
+		}
+	}
+	keep(Effects{Writes: []Write{c.tableWrite()}})
+	ask := newCore(t, peer(2), "10.32.0.0/12", 26).Request(c.self, 0, 7)
+	first, err := c.Receive(peer(2), ask.Send[0].Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keep(first)
+	again, err := New(Config{c.self, c.rng, c.blockBits}, slices.Collect(maps.Values(saved)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := again.Receive(peer(2), ask.Send[0].Body)
+	if err != nil || !bytes.Equal(second.Send[0].Body, first.Send[0].Body) || len(second.Writes) != 0 {
+		t.Errorf("after the restart: %+v, %v; want the same grant and no new one", second, err)
+	}
+}
+
+func TestBlocksAtTheStartOfTheRangeAreNeverGivenForAnothers(t *testing.T) {
+	c := newCore(t, peer(1), "10.0.0.0/26", 30)
+	// One block at 0 and three elsewhere: no aligned pair fits before block 1.
+	c.merge([]Row{{0, 1, Register{1, 1, peer(1), uuid.Nil}}, {1, 4, Register{1, 1, peer(2), uuid.Nil}},
+		{5, 3, Register{1, 1, peer(1), uuid.Nil}}})
+	for _, a := range []string{"10.0.0.21", "10.0.0.25"} { // leaves only block 0 and 7
+		if _, err := c.Claim("c", netip.MustParseAddr(a)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if sp, ok := c.spare(0); !ok || sp != (span{7, 1}) {
+		t.Errorf("spare = %+v, %v; want block 7", sp, ok)
+	}
+}
+
+func TestReasonOfARefusalIsMadePrintable(t *testing.T) {
+	c := founder(t, "10.32.0.0/12", 26)
+	evil := newCore(t, peer(2), "10.32.0.0/12", 26)
+	e := evil.refuse(c.self, 1, "\x1b[2Jno\nspace"+strings.Repeat("!", 500))
+	got, err := c.Receive(peer(2), e.Send[0].Body)
+	if err != nil || got.Answer == nil || !strings.HasPrefix(got.Answer.Reason, "[2Jnospace!") || len(got.Answer.Reason) != mostReason {
+		t.Errorf("%+v, %v", got.Answer, err)
+	}
+}
+
+func TestOwnTableIsReadAgainHoweverManyRowsItHas(t *testing.T) {
+	c := founder(t, "10.0.0.0/8", 26)
+	var rows []Row
+	for b := 0; b < c.blocks(); b += 2 {
+		rows = append(rows, Row{b, 1, Register{1, 2, peer(2), peer(1)}})
+	}
+	c.merge(rows)
+	if len(c.table) != c.blocks() {
+		t.Fatalf("%d rows of %d blocks", len(c.table), c.blocks())
+	}
+	again, err := New(Config{c.self, c.rng, c.blockBits}, []Write{c.tableWrite()})
+	if err != nil || !slices.Equal(again.table, c.table) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestPeerThatLeavesIsNobodysHeir(t *testing.T) {
+	a, b := founder(t, "10.32.0.0/12", 26), newCore(t, peer(2), "10.32.0.0/12", 26)
+	offer := a.Offer(b.self, 1)
+	b.Offer(a.self, 1)
+	e, err := b.Receive(a.self, offer.Send[0].Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := a.Receive(b.self, e.Send[0].Body)
+	if err != nil || !got.Answer.Refused {
+		t.Errorf("%+v, %v; want a refusal", got.Answer, err)
+	}
+	b.Stay()
+	e, _ = b.Receive(a.self, offer.Send[0].Body)
+	if got, _ := a.Receive(b.self, e.Send[0].Body); got.Answer.Refused {
+		t.Error("refused by a peer that stays")
+	}
+}
+
 func TestBlocksInUseAreNotGiven(t *testing.T) {
 	c := founder(t, "10.32.0.0/28", 30) // four blocks of four addresses
 	for _, a := range []string{"10.32.0.1", "10.32.0.5", "10.32.0.9", "10.32.0.13"} {
@@ -165,7 +254,7 @@ func TestBlocksInUseAreNotGiven(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := request(t, c, peer(2), 0); got.Refused == nil {
+	if got := request(t, c, peer(2), 0); got.Answer == nil || !got.Answer.Refused {
 		t.Errorf("with every block in use: %+v; want a refusal", got)
 	}
 	c.Release("c", netip.MustParseAddr("10.32.0.9"))
@@ -192,7 +281,7 @@ func TestHandOverGivesEverythingAndIsRepeatable(t *testing.T) {
 			t.Fatal(err)
 		}
 		back, err := c.Receive(peer(2), answer.Send[0].Body)
-		if err != nil || !back.Accepted || back.Nonce != nonce+1 {
+		if err != nil || back.Answer == nil || back.Answer.Refused || back.Answer.Nonce != nonce+1 {
 			t.Fatalf("answer to hand-over %d: %+v, %v", nonce+1, back, err)
 		}
 	}
@@ -266,7 +355,7 @@ func TestLostBlocksAreReportedAndNothingElseIsTouched(t *testing.T) {
 	c := founder(t, "10.32.0.0/12", 26)
 	a, _, _ := c.Allocate("c")
 	rival := newCore(t, peer(9), "10.32.0.0/12", 26)
-	rival.change([]Row{{0, 1, Register{Epoch: 2, Version: 1, Owner: peer(9)}}})
+	rival.merge([]Row{{0, 1, Register{Epoch: 2, Version: 1, Owner: peer(9)}}})
 	e, err := c.Merge(rival.State())
 	if err != nil {
 		t.Fatal(err)

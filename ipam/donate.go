@@ -12,127 +12,59 @@ import (
 // Request asks a peer for blocks; 0 asks for a newcomer's share. The nonce is
 // new for each request, and the same when one is repeated.
 func (c *Core) Request(to uuid.UUID, blocks int, nonce uint64) Effects {
-	return c.message(to, wireMessage{Kind: kindRequest, Nonce: nonce, Blocks: uint32(blocks)})
+	return Effects{Send: c.message(to, wireMessage{Kind: kindRequest, Nonce: nonce, Blocks: uint32(blocks)}, nil)}
 }
-
-func (c *Core) message(to uuid.UUID, m wireMessage) Effects {
-	m.Version = wireVersion
-	if m.State.Version == 0 {
-		m.State = c.state(nil)
-	}
-	return Effects{Send: []Message{{to, encode(m)}}}
-}
-
-// HandOver gives everything that this peer owns to another, which answers when
-// it is durable there. It fails with ErrInUse while any address is in use.
-func (c *Core) HandOver(to uuid.UUID, nonce uint64) (Effects, error) {
-	if len(c.addrs) > 0 {
-		return Effects{}, fmt.Errorf("hand over: %d %w", len(c.addrs), ErrInUse)
-	}
-	var rows []Row
-	for _, r := range c.table.rows {
-		switch {
-		case r.Owner == c.self:
-			rows = append(rows, r.given(to))
-		case r.Owner == to && r.From == c.self:
-			rows = append(rows, r) // a repetition: the first message may be lost
-		}
-	}
-	e := c.change(ownedBy(rows, to, c))
-	e.Lost = nil // given, not lost
-	e.Send = c.message(to, wireMessage{Kind: kindHandOver, Nonce: nonce, State: c.state(rows)}).Send
-	return e, nil
-}
-
-// ownedBy keeps the rows that the table does not have yet.
-func ownedBy(rows []Row, to uuid.UUID, c *Core) []Row {
-	return slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return c.table.at(r.First).Owner == to })
-}
-
-// given is the row after its owner gave it away.
-func (r Row) given(to uuid.UUID) Row {
-	r.Version++
-	r.From, r.Owner = r.Owner, to
-	return r
-}
-
-// Receive takes in a message of another peer's plan.
-func (c *Core) Receive(from uuid.UUID, msg []byte) (Effects, error) {
-	m, err := decodeMessage(msg)
-	if err != nil {
-		return Effects{}, err
-	}
-	rows, err := c.fromWire(m.State)
-	if err != nil {
-		return Effects{}, err
-	}
-	switch m.Kind {
-	case kindRequest:
-		return c.donate(from, int(m.Blocks), m.Nonce), nil
-	case kindGrant:
-		e := c.merge(rows)
-		e.Nonce = m.Nonce
-		return e, nil
-	case kindRefusal:
-		return Effects{Refused: &Refusal{from, clip(m.Reason)}, Nonce: m.Nonce}, nil
-	case kindHandOver:
-		e := c.merge(rows)
-		e.Send = c.message(from, wireMessage{Kind: kindAccepted, Nonce: m.Nonce}).Send
-		return e, nil
-	case kindAccepted:
-		return Effects{Accepted: true, Nonce: m.Nonce}, nil
-	}
-	return Effects{}, fmt.Errorf("message of unknown kind %d", m.Kind)
-}
-
-// clip bounds what a peer can put on our user's screen.
-func clip(s string) string { return s[:min(len(s), 200)] }
 
 // donate answers a request.
 func (c *Core) donate(to uuid.UUID, blocks int, nonce uint64) Effects {
+	answer := wireMessage{Kind: kindGrant, Nonce: nonce}
 	for _, g := range c.grants {
 		if g.peer == to && g.nonce == nonce {
-			return c.message(to, wireMessage{Kind: kindGrant, Nonce: nonce, State: c.state(g.rows)})
+			return Effects{Send: c.message(to, answer, g.rows)}
 		}
 	}
 	sp, ok := c.spare(blocks)
-	if !ok || to == c.self {
-		reason := fmt.Sprintf("none of its %d blocks is to spare", count(c.table.owned(c.self)))
-		return c.message(to, wireMessage{Kind: kindRefusal, Nonce: nonce, Reason: reason})
+	if !ok {
+		return c.refuse(to, nonce, fmt.Sprintf("none of its %d blocks is to spare", count(c.own)))
 	}
 	var rows []Row
-	for i := c.table.find(sp.first); i < len(c.table.rows) && c.table.rows[i].First < sp.first+sp.count; i++ {
-		r := c.table.rows[i]
-		first := max(r.First, sp.first)
-		part := Row{first, min(r.First+r.Count, sp.first+sp.count) - first, r.Register}
-		rows = append(rows, part.given(to))
+	for _, r := range c.table.part(sp) {
+		rows = appendRow(rows, r.given(to))
 	}
-	e := c.change(rows)
-	e.Send = c.message(to, wireMessage{Kind: kindGrant, Nonce: nonce, State: c.state(rows)}).Send
-	e.Lost = nil // given, not lost
-	if c.grants = append(c.grants, granted{to, nonce, rows}); len(c.grants) > grantsKept {
+	if c.grants = append(c.grants, grant{to, nonce, rows}); len(c.grants) > grantsKept {
 		c.grants = c.grants[1:]
 	}
+	e := c.give(rows)
+	e.Writes = append(e.Writes, c.grantsWrite())
+	e.Send = c.message(to, answer, rows)
 	return e
+}
+
+func (c *Core) refuse(to uuid.UUID, nonce uint64, reason string) Effects {
+	return Effects{Send: c.message(to, wireMessage{Kind: kindRefusal, Nonce: nonce, Reason: reason}, nil)}
 }
 
 // spare chooses what to give: the largest aligned run of wholly free blocks
 // that is at most half of all that this peer owns and, unless a newcomer's
 // share is asked for, not more than is wanted; of those the highest, since
 // allocation packs low. What stays is then as aligned as what goes, which
-// keeps a peer at about one CIDR prefix.
+// keeps a peer at about one CIDR prefix. A peer's last block is never given.
 func (c *Core) spare(want int) (span, bool) {
-	own := c.table.owned(c.self)
-	size := floorPow2(count(own) / 2)
+	size := floorPow2(count(c.own) / 2)
 	if want > 0 {
 		for size/2 >= want {
 			size /= 2
 		}
 	}
 	for ; size > 0; size /= 2 {
-		for _, sp := range slices.Backward(own) {
-			for first := (sp.first + sp.count - size) / size * size; first >= sp.first; first -= size {
-				if c.unused(first, size) {
+		for _, sp := range slices.Backward(c.own) {
+			// The division must not see a span that is too short: it rounds a
+			// negative start up to 0, into the blocks of others.
+			if sp.count < size {
+				continue
+			}
+			for first := (sp.end() - size) / size * size; first >= sp.first; first -= size {
+				if c.unused(span{first, size}) {
 					return span{first, size}, true
 				}
 			}
@@ -143,9 +75,9 @@ func (c *Core) spare(want int) (span, bool) {
 
 // unused tells whether no address of these blocks is in use. It looks at the
 // shorter of both lists.
-func (c *Core) unused(first, n int) bool {
-	if n < len(c.used) {
-		for b := first; b < first+n; b++ {
+func (c *Core) unused(sp span) bool {
+	if sp.count < len(c.used) {
+		for b := sp.first; b < sp.end(); b++ {
 			if c.used[b] > 0 {
 				return false
 			}
@@ -153,7 +85,7 @@ func (c *Core) unused(first, n int) bool {
 		return true
 	}
 	for b := range c.used {
-		if b >= first && b < first+n {
+		if b >= sp.first && b < sp.end() {
 			return false
 		}
 	}

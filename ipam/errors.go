@@ -20,6 +20,13 @@ var (
 	ErrInUse     = errors.New("addresses are in use")
 )
 
+// Errors of what was stored or received, to be found by errors.Is.
+var (
+	ErrForeign = errors.New("an address plan for another range or block size")
+	ErrNewer   = errors.New("written by a newer version")
+	ErrCorrupt = errors.New("damaged")
+)
+
 // ElsewhereError says that an address is in a block of another peer.
 type ElsewhereError struct {
 	Addr netip.Addr
@@ -30,7 +37,7 @@ func (e *ElsewhereError) Error() string {
 	return fmt.Sprintf("address %s belongs to peer %s", e.Addr, e.Peer)
 }
 
-// Refusal is what a peer said that was asked for space, or that it said nothing.
+// Refusal is what a peer said that was asked for something, or that it said nothing.
 type Refusal struct {
 	By     uuid.UUID
 	Reason string
@@ -49,14 +56,21 @@ func (e *SpaceError) Error() string { return e.Describe(uuid.UUID.String) }
 // Describe is the message with the peers' names.
 func (e *SpaceError) Describe(name func(uuid.UUID) string) string {
 	what := fmt.Sprintf("no free address in this host's part of %s", e.Range)
-	if len(e.Asked) == 0 {
+	switch {
+	case len(e.Asked) > 0:
+		return what + "; asked for more: " + describe(e.Asked, name)
+	case errors.Is(e.Err, ErrExhausted):
 		return what + ", and no other host to ask for more"
 	}
-	var parts []string
-	for _, r := range e.Asked {
-		parts = append(parts, name(r.By)+": "+r.Reason)
-	}
-	return what + "; asked for more: " + strings.Join(parts, ", ")
+	return fmt.Sprintf("%s, and no time to ask for more: %v", what, e.Err)
 }
 
 func (e *SpaceError) Unwrap() error { return e.Err }
+
+func describe(asked []Refusal, name func(uuid.UUID) string) string {
+	var parts []string
+	for _, r := range asked {
+		parts = append(parts, name(r.By)+": "+r.Reason)
+	}
+	return strings.Join(parts, ", ")
+}

@@ -29,8 +29,10 @@ func merged(t *rapid.T, lists ...[]Row) []byte {
 		t.Fatal(err)
 	}
 	for _, rows := range lists {
-		c.merge(rows)
-		checkTable(t, c)
+		for _, r := range rows {
+			c.merge([]Row{r})
+			checkTable(t, c)
+		}
 	}
 	return c.State()
 }
@@ -38,11 +40,11 @@ func merged(t *rapid.T, lists ...[]Row) []byte {
 // checkTable states the invariants of a table.
 func checkTable(t *rapid.T, c *Core) {
 	next := 0
-	for i, r := range c.table.rows {
+	for i, r := range c.table {
 		if r.First != next || r.Count <= 0 {
-			t.Fatalf("row %d starts at %d with %d blocks, want start %d: %v", i, r.First, r.Count, next, c.table.rows)
+			t.Fatalf("row %d starts at %d with %d blocks, want start %d: %v", i, r.First, r.Count, next, c.table)
 		}
-		if i > 0 && c.table.rows[i-1].Register == r.Register {
+		if i > 0 && c.table[i-1].Register == r.Register {
 			t.Fatalf("rows %d and %d are the same register", i-1, i)
 		}
 		next = r.First + r.Count
@@ -200,6 +202,9 @@ func TestNoAddressIsGivenTwiceInAnyStorm(t *testing.T) {
 			"request": func(t *rapid.T) {
 				n, donor := s.nodes[some.Draw(t, "peer")], s.nodes[some.Draw(t, "donor")]
 				s.nonce++
+				if n == donor {
+					return
+				}
 				s.apply(n, n.core.Request(donor.core.self, rapid.IntRange(0, 3).Draw(t, "blocks"), s.nonce))
 			},
 			"hand over": func(t *rapid.T) {
@@ -279,7 +284,9 @@ func TestPrefixesCoverExactlyWhatIsOwned(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.merge(anyRows(t))
+		for _, r := range anyRows(t) {
+			c.merge([]Row{r})
+		}
 		covered := map[int]int{}
 		for _, p := range c.Prefixes(peer(1)) {
 			if p != p.Masked() {
@@ -303,6 +310,57 @@ func TestPrefixesCoverExactlyWhatIsOwned(t *testing.T) {
 	})
 }
 
+func TestOnlyOwnUnusedBlocksAreSpared(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c, err := New(Config{peer(1), small, 30}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range anyRows(t) {
+			c.merge([]Row{r})
+		}
+		for _, o := range rapid.SliceOf(rapid.IntRange(0, c.blocks()*c.blockSize()-1)).Draw(t, "taken") {
+			_, _ = c.Claim("c", c.addr(o))
+		}
+		sp, ok := c.spare(rapid.IntRange(0, 20).Draw(t, "want"))
+		if !ok {
+			return
+		}
+		if sp.count < 1 || sp.count > count(c.own)/2 || sp.first%sp.count != 0 {
+			t.Fatalf("spared %+v of %d blocks", sp, count(c.own))
+		}
+		for b := sp.first; b < sp.end(); b++ {
+			if c.table.at(b).Owner != c.self || c.used[b] > 0 {
+				t.Fatalf("spared %+v, where block %d is another's or in use", sp, b)
+			}
+		}
+	})
+}
+
+func TestMinusIsWhatOnlyTheFirstHas(t *testing.T) {
+	spans := rapid.Custom(func(t *rapid.T) []span {
+		var out []span
+		for b := range 16 {
+			if rapid.Bool().Draw(t, "in") {
+				out = appendSpan(out, span{b, 1})
+			}
+		}
+		return out
+	})
+	has := func(spans []span, b int) bool {
+		return slices.ContainsFunc(spans, func(s span) bool { return s.first <= b && b < s.end() })
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := spans.Draw(t, "a"), spans.Draw(t, "b")
+		got := minus(a, b)
+		for i := range 16 {
+			if has(got, i) != (has(a, i) && !has(b, i)) {
+				t.Fatalf("%v minus %v = %v", a, b, got)
+			}
+		}
+	})
+}
+
 func FuzzForeignBytesAreRefusedOrMerged(f *testing.F) {
 	c := newCore(f, peer(1), "10.0.0.0/26", 30)
 	found, _ := c.Found()
@@ -312,9 +370,9 @@ func FuzzForeignBytesAreRefusedOrMerged(f *testing.F) {
 		c := founder(t, "10.0.0.0/26", 30)
 		if _, err := c.Merge(b); err == nil {
 			next := 0
-			for _, r := range c.table.rows {
+			for _, r := range c.table {
 				if r.First != next {
-					t.Fatalf("rows with a gap: %v", c.table.rows)
+					t.Fatalf("rows with a gap: %v", c.table)
 				}
 				next += r.Count
 			}

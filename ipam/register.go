@@ -29,105 +29,101 @@ func (r Register) compare(o Register) int {
 	)
 }
 
+// valid: a block has an owner from its first epoch on, and nothing before.
+func (r Register) valid() bool {
+	if r.Owner == uuid.Nil {
+		return r == Register{}
+	}
+	return r.Epoch > 0
+}
+
 // Row is a run of neighbouring blocks with the same register.
 type Row struct {
 	First, Count int // blocks
 	Register
 }
 
-type span struct{ first, count int } // blocks
+func (r Row) end() int { return r.First + r.Count }
 
-// table holds the register of every block as rows: sorted, without gaps or
-// overlaps, and no two neighbours the same, so that equal tables are equal slices.
-type table struct{ rows []Row }
+// given is the row after its owner gave it away.
+func (r Row) given(to uuid.UUID) Row {
+	r.Version++
+	r.From, r.Owner = r.Owner, to
+	return r
+}
 
-func newTable(blocks int) table { return table{rows: []Row{{Count: blocks}}} }
+// appendRow adds a row that begins at or after the end of the last, and joins
+// equal neighbours: what it builds is canonical.
+func appendRow(rows []Row, r Row) []Row {
+	if n := len(rows); n > 0 && rows[n-1].end() == r.First && rows[n-1].Register == r.Register {
+		rows[n-1].Count += r.Count
+		return rows
+	}
+	return append(rows, r)
+}
 
-// find is the index of the row that holds a block.
-func (t *table) find(block int) int {
-	i, found := slices.BinarySearchFunc(t.rows, block, func(r Row, b int) int { return cmp.Compare(r.First, b) })
+// table holds the register of every block as canonical rows without gaps, so
+// that equal tables are equal slices. It is never changed, only replaced.
+type table []Row
+
+func newTable(blocks int) table { return table{{Count: blocks}} }
+
+// at is the register of a block.
+func (t table) at(block int) Register {
+	i, found := slices.BinarySearchFunc(t, block, func(r Row, b int) int { return cmp.Compare(r.First, b) })
 	if !found {
 		i--
 	}
-	return i
+	return t[i].Register
 }
 
-func (t *table) at(block int) Register { return t.rows[t.find(block)].Register }
-
-// set gives all blocks of a row its register.
-func (t *table) set(row Row) {
-	end := row.First + row.Count
-	i, j := t.find(row.First), t.find(end-1)
-	var middle []Row
-	if head := t.rows[i]; head.First < row.First {
-		middle = append(middle, Row{head.First, row.First - head.First, head.Register})
-	}
-	middle = append(middle, row)
-	if tail := t.rows[j]; tail.First+tail.Count > end {
-		middle = append(middle, Row{end, tail.First + tail.Count - end, tail.Register})
-	}
-	// The neighbours outside take part in the joining of equal runs.
-	if i > 0 {
-		i--
-		middle = slices.Insert(middle, 0, t.rows[i])
-	}
-	if j+1 < len(t.rows) {
-		j++
-		middle = append(middle, t.rows[j])
-	}
-	t.rows = slices.Replace(t.rows, i, j+1, coalesce(middle)...)
-}
-
-func coalesce(rows []Row) []Row {
-	out := rows[:1]
-	for _, r := range rows[1:] {
-		if last := &out[len(out)-1]; last.Register == r.Register && last.First+last.Count == r.First {
-			last.Count += r.Count
-			continue
+// part is what the table says of some blocks.
+func (t table) part(sp span) []Row {
+	var out []Row
+	for _, r := range t {
+		first, end := max(r.First, sp.first), min(r.end(), sp.end())
+		if first < end {
+			out = append(out, Row{first, end - first, r.Register})
 		}
-		out = append(out, r)
 	}
 	return out
 }
 
-// newer returns the parts of a row that would change the table.
-func (t *table) newer(row Row) []Row {
-	var out []Row
-	end := row.First + row.Count
-	for i := t.find(row.First); i < len(t.rows) && t.rows[i].First < end; i++ {
-		have := t.rows[i]
-		if row.Register.compare(have.Register) <= 0 {
-			continue
+// merge returns the table with the larger register of each block, and what of
+// the rows was news. The rows are canonical; they may leave blocks out.
+func (t table) merge(rows []Row) (merged table, news []Row) {
+	merged = make(table, 0, len(t)+2*len(rows))
+	for _, have := range t {
+		for at := have.First; at < have.end(); {
+			for len(rows) > 0 && rows[0].end() <= at {
+				rows = rows[1:]
+			}
+			reg, end := have.Register, have.end()
+			switch {
+			case len(rows) == 0:
+			case rows[0].First > at:
+				end = min(end, rows[0].First)
+			default:
+				end = min(end, rows[0].end())
+				if rows[0].compare(reg) > 0 {
+					reg = rows[0].Register
+					news = appendRow(news, Row{at, end - at, reg})
+				}
+			}
+			merged = appendRow(merged, Row{at, end - at, reg})
+			at = end
 		}
-		first := max(have.First, row.First)
-		out = append(out, Row{first, min(have.First+have.Count, end) - first, row.Register})
 	}
-	if len(out) == 0 {
-		return nil
-	}
-	return coalesce(out)
+	return merged, news
 }
 
 // owned returns the runs of blocks that a peer owns.
-func (t *table) owned(peer uuid.UUID) []span {
+func (t table) owned(peer uuid.UUID) []span {
 	var out []span
-	for _, r := range t.rows {
-		if r.Owner != peer {
-			continue
+	for _, r := range t {
+		if r.Owner == peer {
+			out = appendSpan(out, span{r.First, r.Count})
 		}
-		if n := len(out); n > 0 && out[n-1].first+out[n-1].count == r.First {
-			out[n-1].count += r.Count
-			continue
-		}
-		out = append(out, span{r.First, r.Count})
 	}
 	return out
-}
-
-func count(spans []span) int {
-	n := 0
-	for _, s := range spans {
-		n += s.count
-	}
-	return n
 }

@@ -85,15 +85,6 @@ func (s space) prefix(first, n int) netip.Prefix {
 	return netip.PrefixFrom(s.addr(first*s.blockSize()), bits)
 }
 
-// floorPow2 is the largest power of two that is at most n; 0 for none.
-func floorPow2(n int) int {
-	p := 1
-	for p <= n {
-		p *= 2
-	}
-	return p / 2
-}
-
 func toUint(a netip.Addr) uint32 {
 	b := a.As4()
 	return binary.BigEndian.Uint32(b[:])

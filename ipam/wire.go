@@ -8,28 +8,57 @@ import (
 	"github.com/google/uuid"
 )
 
-// wireVersion of messages, states and stored values.
+// wireVersion of messages, states and stored values. Whatever the version, all
+// are in an envelope, so that a peer can tell what it is too old for.
 //
-//	1  registers, requests, grants, hand-overs
+//	1  registers; requests, grants, refusals, offers, hand-overs
 const wireVersion = 1
-
-// maxRows bounds a state or a message that is taken in: far more than any mesh
-// needs, since neighbouring blocks of one owner are one row.
-const maxRows = 1 << 16
 
 var (
 	encoder = must(cbor.CoreDetEncOptions().EncMode())
-	decoder = must(cbor.DecOptions{MaxNestedLevels: 6, MaxArrayElements: maxRows, MaxMapPairs: 64}.DecMode())
+	decoder = must(cbor.DecOptions{
+		DupMapKey:   cbor.DupMapKeyEnforcedAPF,
+		IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
+		// A state has at most a row for each block of the largest range. Nothing
+		// is allocated ahead of the bytes that are really there.
+		MaxNestedLevels: 6, MaxArrayElements: maxBlocks, MaxMapPairs: 16,
+	}.DecMode())
 )
 
 func must[T any](v T, err error) T {
 	if err != nil {
-		panic(err) // the options are constants
+		panic(err) // the options are constants, and our own types always encode
 	}
 	return v
 }
 
-func encode(v any) []byte { return must(encoder.Marshal(v)) } // our own types always encode
+type envelope struct {
+	_       struct{} `cbor:",toarray"`
+	Version uint64
+	Body    cbor.RawMessage
+}
+
+func encode(v any) []byte {
+	return must(encoder.Marshal(envelope{Version: wireVersion, Body: must(encoder.Marshal(v))}))
+}
+
+// decode fails with ErrNewer or ErrCorrupt.
+func decode(b []byte, into any) error {
+	var e envelope
+	if err := decoder.Unmarshal(b, &e); err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	switch {
+	case e.Version > wireVersion:
+		return fmt.Errorf("%w: its format is %d, this one reads up to %d", ErrNewer, e.Version, wireVersion)
+	case e.Version < wireVersion:
+		return fmt.Errorf("%w: there is no format %d", ErrCorrupt, e.Version)
+	}
+	if err := decoder.Unmarshal(e.Body, into); err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return nil
+}
 
 type wireRow struct {
 	_              struct{} `cbor:",toarray"`
@@ -41,7 +70,6 @@ type wireRow struct {
 // wireState is a whole table or a part of one.
 type wireState struct {
 	_         struct{} `cbor:",toarray"`
-	Version   int
 	Range     netip.Prefix
 	BlockBits int
 	Rows      []wireRow
@@ -55,14 +83,14 @@ const (
 	kindGrant    kind = 2 // here they are
 	kindRefusal  kind = 3 // I cannot
 	kindHandOver kind = 4 // take everything that I have
-	kindAccepted kind = 5 // the hand-over is durable here
+	kindAccepted kind = 5 // I will, to an offer; it is durable here, to a hand-over
+	kindOffer    kind = 6 // would you take everything that I have?
 )
 
 type wireMessage struct {
-	_       struct{} `cbor:",toarray"`
-	Version int
-	Kind    kind
-	// Nonce ties an answer to its request; it is unique for its sender.
+	_    struct{} `cbor:",toarray"`
+	Kind kind
+	// Nonce ties an answer to its question; it is unique for its sender.
 	Nonce  uint64
 	Blocks uint32 // wanted; 0 for a newcomer's share
 	Reason string
@@ -77,47 +105,50 @@ func toWire(rows []Row) []wireRow {
 	return out
 }
 
-// fromWire checks rows against the space before anything believes them.
-func (s space) fromWire(in wireState) ([]Row, error) {
-	switch {
-	case in.Version != wireVersion:
-		return nil, fmt.Errorf("address plan of version %d, this peer knows %d", in.Version, wireVersion)
-	case in.Range != s.rng || in.BlockBits != s.blockBits:
-		return nil, fmt.Errorf("address plan for %s in blocks of /%d, this peer's is %s in /%d", in.Range, in.BlockBits, s.rng, s.blockBits)
-	}
-	out := make([]Row, len(in.Rows))
-	n := uint64(s.blocks())
-	for i, r := range in.Rows {
-		if r.Count == 0 || uint64(r.First)+uint64(r.Count) > n {
-			return nil, fmt.Errorf("address plan with a row of blocks %d+%d outside of %d", r.First, r.Count, n)
+// fromWire checks that rows are canonical before anything believes them.
+func (s space) fromWire(in []wireRow) ([]Row, error) {
+	out := make([]Row, 0, len(in))
+	end := uint64(0)
+	for _, r := range in {
+		row := Row{int(r.First), int(r.Count), Register{r.Epoch, r.Version, r.Owner, r.From}}
+		switch {
+		case r.Count == 0 || uint64(r.First)+uint64(r.Count) > uint64(s.blocks()):
+			return nil, fmt.Errorf("%w: a row of blocks %d+%d outside of %d", ErrCorrupt, r.First, r.Count, s.blocks())
+		case uint64(r.First) < end:
+			return nil, fmt.Errorf("%w: rows out of order at block %d", ErrCorrupt, r.First)
+		case !row.valid():
+			return nil, fmt.Errorf("%w: block %d has an owner without an epoch, or the reverse", ErrCorrupt, r.First)
 		}
-		if (r.Owner == uuid.Nil) != (r.Epoch == 0) {
-			return nil, fmt.Errorf("address plan with a row of blocks %d+%d with an epoch but no owner", r.First, r.Count)
+		end = uint64(r.First) + uint64(r.Count)
+		if out = appendRow(out, row); out[len(out)-1].First != row.First {
+			return nil, fmt.Errorf("%w: equal rows side by side at block %d", ErrCorrupt, r.First)
 		}
-		out[i] = Row{int(r.First), int(r.Count), Register{r.Epoch, r.Version, r.Owner, r.From}}
 	}
 	return out, nil
 }
 
 func (s space) state(rows []Row) wireState {
-	return wireState{Version: wireVersion, Range: s.rng, BlockBits: s.blockBits, Rows: toWire(rows)}
+	return wireState{Range: s.rng, BlockBits: s.blockBits, Rows: toWire(rows)}
+}
+
+// rows of a state. Errors: ErrForeign, ErrCorrupt.
+func (s space) rows(in wireState) ([]Row, error) {
+	if in.Range != s.rng || in.BlockBits != s.blockBits {
+		return nil, fmt.Errorf("%w: %s in blocks of /%d, where this peer has %s in /%d", ErrForeign, in.Range, in.BlockBits, s.rng, s.blockBits)
+	}
+	return s.fromWire(in.Rows)
 }
 
 func (s space) decodeState(b []byte) ([]Row, error) {
 	var in wireState
-	if err := decoder.Unmarshal(b, &in); err != nil {
-		return nil, fmt.Errorf("read address plan: %w", err)
+	if err := decode(b, &in); err != nil {
+		return nil, err
 	}
-	return s.fromWire(in)
+	return s.rows(in)
 }
 
-func decodeMessage(b []byte) (wireMessage, error) {
-	var m wireMessage
-	if err := decoder.Unmarshal(b, &m); err != nil {
-		return m, fmt.Errorf("read message: %w", err)
-	}
-	if m.Version != wireVersion {
-		return m, fmt.Errorf("message of version %d, this peer knows %d", m.Version, wireVersion)
-	}
-	return m, nil
+// message to one peer, with the rows that belong to it.
+func (s space) message(to uuid.UUID, m wireMessage, rows []Row) []Message {
+	m.State = s.state(rows)
+	return []Message{{to, encode(m)}}
 }
