@@ -20,6 +20,7 @@ const module = "github.com/weft-net/weft"
 var mayImport = map[string][]string{
 	"":                {"cli"},
 	"cli":             {"api", "daemon"},
+	"ipam":            {"ipam/council"},
 	"daemon":          {"api", "mesh", "ipam", "bridge", "encap", "internal/nl", "internal/store"},
 	"bridge":          {"internal/nl"},
 	"encap":           {"internal/nl"},
@@ -34,6 +35,7 @@ var only = map[string]string{
 	"github.com/hashicorp/memberlist":        "mesh",
 	"go.etcd.io/bbolt":                       "internal/store",
 	"github.com/spf13/cobra":                 "cli",
+	"go.etcd.io/raft/v3":                     "ipam/council",
 	"sigs.k8s.io/knftables":                  "bridge",
 	"github.com/coreos/go-iptables/iptables": "bridge",
 }

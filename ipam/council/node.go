@@ -1,0 +1,262 @@
+package council
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// Times in ticks.
+const (
+	heartbeatTicks = 2
+	electionTicks  = 6 // at least; at most twice that
+	// keptEntries is how much of the log is kept for voters that lag.
+	keptEntries = 64
+)
+
+// ErrBroken is wrapped by errors of a node whose store contradicts what it said
+// earlier. It can be no voter any more.
+var ErrBroken = errors.New("the council's log contradicts itself")
+
+// Decision is a command that was decided, and the State that follows.
+type Decision struct {
+	Index   uint64
+	Command Command
+	State   State
+	Valid   bool // else the command was void, and State is the one before
+}
+
+// Output is what a Node asks of its caller: make Writes durable, then apply
+// Decisions in order and send Messages.
+type Output struct {
+	Writes    []Write
+	Messages  []Message
+	Decisions []Decision
+}
+
+// Message is for another voter's Step.
+type Message struct {
+	To   ID
+	Raft *pb.Message
+}
+
+// Node is one member's part in Raft. It has no clock and does no I/O. It is not
+// safe for concurrent use.
+//
+// Elections are timed here and not by raft, whose own timer draws from a
+// source of chance that cannot be seeded: a leader is ticked, others count.
+type Node struct {
+	self    ID
+	rn      *raft.RawNode
+	log     *storage
+	state   State // at applied
+	applied uint64
+	first   uint64 // of the entries on the disk
+	conf    *pb.ConfState
+	elapsed int
+	known   map[uint64]ID // whose numbers raft may use
+}
+
+// NewNode returns the node of a member with what it wrote before, or of a voter
+// to be that has written nothing, and waits to be told everything.
+func NewNode(self ID, d Disk) (n *Node, err error) {
+	defer catch(&err)
+	n = &Node{self: self, known: map[uint64]ID{}}
+	n.log = &storage{MemoryStorage: raft.NewMemoryStorage(), node: n}
+	if d.Snapshot != nil {
+		if err := n.log.ApplySnapshot(d.Snapshot); err != nil {
+			return nil, err
+		}
+		if n.state, err = DecodeState(d.Snapshot.GetData()); err != nil {
+			return nil, err
+		}
+		n.know(n.state)
+		n.applied = d.Snapshot.GetMetadata().GetIndex()
+		n.conf = d.Snapshot.GetMetadata().GetConfState()
+	}
+	if d.Hard != nil {
+		if err := n.log.SetHardState(d.Hard); err != nil {
+			return nil, err
+		}
+	}
+	entries := slices.DeleteFunc(slices.Clone(d.Entries), func(e *pb.Entry) bool { return e.GetIndex() <= n.applied })
+	if err := n.log.Append(entries); err != nil {
+		return nil, err
+	}
+	n.first = n.applied + 1
+	n.rn, err = raft.NewRawNode(&raft.Config{
+		ID: raftID(self), ElectionTick: 2 * electionTicks, HeartbeatTick: heartbeatTicks, Storage: n.log, Applied: n.applied,
+		MaxSizePerMsg: 1 << 20, MaxInflightMsgs: 64, PreVote: true, StepDownOnRemoval: true,
+		DisableProposalForwarding: true, Logger: silent{},
+	})
+	return n, err
+}
+
+// catch turns raft's panics, by which it says that its store is not what it
+// was, into errors.
+func catch(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%w: %v", ErrBroken, p)
+	}
+}
+
+// Begin is the disk of the only voter of a State.
+func Begin(s State) Disk {
+	index, term := s.Index, uint64(1)
+	return Disk{
+		Hard: &pb.HardState{Term: &term, Commit: &index},
+		Snapshot: &pb.Snapshot{Data: EncodeState(s), Metadata: &pb.SnapshotMetadata{
+			Index: &index, Term: &term, ConfState: &pb.ConfState{Voters: []uint64{raftID(s.Voters[0])}},
+		}},
+	}
+}
+
+// State is the node's own, which may be older than what is known of others.
+func (n *Node) State() State { return n.state }
+
+// IsVoter tells whether the node takes part in decisions, as far as it knows.
+func (n *Node) IsVoter() bool { return slices.Contains(n.state.Voters, n.self) }
+
+// IsLeader tells whether the node leads, as far as it knows.
+func (n *Node) IsLeader() bool { return n.rn.BasicStatus().RaftState == raft.StateLeader }
+
+// Leader is who leads as far as the node knows; zero for nobody.
+func (n *Node) Leader() ID {
+	return n.known[n.rn.BasicStatus().Lead]
+}
+
+// know learns the numbers of the voters.
+func (n *Node) know(s State) {
+	for _, v := range s.Voters {
+		n.known[raftID(v)] = v
+	}
+}
+
+// Tick is a unit of time. A voter that hears of no leader for long enough, and
+// at once if leaderGone, stands for election.
+func (n *Node) Tick(leaderGone bool) (err error) {
+	defer catch(&err)
+	if n.IsLeader() {
+		n.rn.Tick()
+		return nil
+	}
+	if !n.IsVoter() {
+		return nil
+	}
+	n.elapsed++
+	status := n.rn.BasicStatus()
+	// Different for each voter and term, so that they do not stand together.
+	patience := electionTicks + int((raftID(n.self)>>8+status.GetTerm()*2654435761)%electionTicks)
+	if len(n.state.Voters) == 1 || n.elapsed >= patience || leaderGone && n.elapsed >= patience-electionTicks {
+		n.elapsed = 0
+		return n.rn.Campaign()
+	}
+	return nil
+}
+
+// Step takes in another voter's message.
+func (n *Node) Step(from ID, m *pb.Message) (err error) {
+	defer catch(&err)
+	switch m.GetType() {
+	case pb.MsgHup, pb.MsgBeat, pb.MsgProp, pb.MsgUnreachable, pb.MsgSnapStatus, pb.MsgCheckQuorum, pb.MsgTransferLeader,
+		pb.MsgTimeoutNow, pb.MsgForgetLeader, pb.MsgStorageAppend, pb.MsgStorageApply, pb.MsgStorageAppendResp, pb.MsgStorageApplyResp:
+		return fmt.Errorf("%w: a raft message of type %s from another peer", ErrMalformed, m.GetType())
+	case pb.MsgApp, pb.MsgHeartbeat, pb.MsgSnap:
+		n.elapsed = 0
+	}
+	if m.GetTo() != raftID(n.self) || m.GetFrom() != raftID(from) || from == n.self {
+		return fmt.Errorf("%w: a raft message for another, or of another", ErrMalformed)
+	}
+	n.known[raftID(from)] = from
+	err = n.rn.Step(m)
+	if errors.Is(err, raft.ErrStepPeerNotFound) {
+		return nil // an answer of a voter that was removed
+	}
+	return err
+}
+
+// Propose puts a command before the council. Only a leader can; the command is
+// lost if it ceases to be one.
+func (n *Node) Propose(c Command) (err error) {
+	defer catch(&err)
+	data := Encode(c)
+	change := pb.ConfChangeAddNode
+	switch c.Kind {
+	case RemoveVoter:
+		change = pb.ConfChangeRemoveNode
+		fallthrough
+	case AddVoter:
+		id := raftID(c.ID)
+		err = n.rn.ProposeConfChange(&pb.ConfChange{Type: &change, NodeId: &id, Context: data})
+	default:
+		err = n.rn.Propose(data)
+	}
+	if errors.Is(err, raft.ErrProposalDropped) {
+		return nil // not the leader, or a change of voters is under way: it is put again
+	}
+	return err
+}
+
+// Ready is what there is to be done since the last call.
+func (n *Node) Ready() (out Output, err error) {
+	defer catch(&err)
+	for n.rn.HasReady() {
+		rd := n.rn.Ready()
+		if err := n.persist(rd, &out); err != nil {
+			return Output{}, err
+		}
+		for _, m := range rd.Messages {
+			if to, ok := n.known[m.GetTo()]; ok {
+				out.Messages = append(out.Messages, Message{to, m})
+			}
+		}
+		for _, e := range rd.CommittedEntries {
+			if err := n.decide(e, &out); err != nil {
+				return Output{}, err
+			}
+		}
+		n.rn.Advance(rd)
+	}
+	if n.applied >= n.first+2*keptEntries {
+		if err := n.compact(&out); err != nil {
+			return Output{}, err
+		}
+	}
+	return out, nil
+}
+
+// decide applies an entry of the log.
+func (n *Node) decide(e *pb.Entry, out *Output) error {
+	n.applied = e.GetIndex()
+	data := e.GetData()
+	var change pb.ConfChange
+	if e.GetType() == pb.EntryConfChange {
+		if err := unmarshal(data, &change); err != nil {
+			return err
+		}
+		data = change.GetContext()
+	}
+	if len(data) == 0 {
+		return nil // what a new leader begins with
+	}
+	c, err := DecodeCommand(data)
+	if err != nil {
+		return err
+	}
+	var valid bool
+	n.state, valid = n.state.Apply(e.GetIndex(), c)
+	n.know(n.state)
+	if e.GetType() == pb.EntryConfChange {
+		if !valid {
+			change.NodeId = new(uint64) // the voters stay
+		}
+		n.log.changing = true
+		n.conf = n.rn.ApplyConfChange(&change)
+		n.log.changing = false
+	}
+	out.Decisions = append(out.Decisions, Decision{e.GetIndex(), c, n.state, valid})
+	return nil
+}
