@@ -3,84 +3,133 @@ package ipam
 import (
 	"fmt"
 	"net/netip"
+
+	"github.com/google/uuid"
 )
 
-// Allocate gives the owner the lowest free address of this peer's blocks. It
-// asks nobody and sends nothing; ErrNoSpace says that blocks have to be asked for.
+// Allocate gives the owner the lowest free address of this peer's own blocks,
+// without asking anybody, or fails with ErrNoSpace.
 func (c *Core) Allocate(owner string) (netip.Addr, Effects, error) {
+	return c.AllocateIn(owner, c.rng)
+}
+
+// AllocateIn is Allocate within a part of the range. The first and the last
+// address of the part are not given.
+func (c *Core) AllocateIn(owner string, part netip.Prefix) (netip.Addr, Effects, error) {
 	if err := validOwner(owner); err != nil {
-		return netip.Addr{}, Effects{}, err
+		return netip.Addr{}, Effects{}, fmt.Errorf("allocate: %w", err)
 	}
-	if !c.hasFree() {
+	if err := c.checkPart(part); err != nil {
+		return netip.Addr{}, Effects{}, fmt.Errorf("allocate: %w", err)
+	}
+	a, ok := c.free(part)
+	if !ok {
 		return netip.Addr{}, Effects{}, ErrNoSpace
 	}
-	a := c.addr(c.low)
-	c.low++
-	return a, c.take(owner, a), nil
+	c.setHeld(a, &holding{owner: owner, use: useOwn})
+	return a, c.finish(), nil
 }
 
-// hasFree tells whether this peer's own blocks have a free address; c.low is
-// then the lowest.
-func (c *Core) hasFree() bool {
+// checkPart finds what is wrong with a part of the range.
+func (c *Core) checkPart(part netip.Prefix) error {
+	switch {
+	case !part.IsValid() || part != part.Masked():
+		return fmt.Errorf("%s is not a network", part)
+	case part.Bits() < c.rng.Bits() || !c.rng.Contains(part.Addr()):
+		return fmt.Errorf("%s is %w %s", part, ErrOutside, c.rng)
+	}
+	return nil
+}
+
+// free finds the lowest free address of our own in a part of the range.
+func (c *Core) free(part netip.Prefix) (netip.Addr, bool) {
+	whole := part == c.rng
+	first := c.offset(part.Addr())
+	end := first + 1<<(32-part.Bits())
+	if !whole && part.Bits() < 31 {
+		first, end = first+1, end-1
+	}
+	if whole {
+		first = max(first, c.low)
+	}
 	for _, sp := range c.own {
-		for o := max(sp.first*c.blockSize(), c.low); o < sp.end()*c.blockSize(); o++ {
-			if _, taken := c.addrs[c.addr(o)]; !taken && !c.reserved(o) {
-				c.low = o
-				return true
+		for o := max(sp.first*c.blockSize(), first); o < min(sp.end()*c.blockSize(), end); o++ {
+			a := c.addr(o)
+			if _, taken := c.held[a]; taken || c.reserved(o) || c.isLeasedOut(a) {
+				continue
 			}
+			if whole {
+				c.low = o
+			}
+			return a, true
 		}
 	}
-	return false
+	return netip.Addr{}, false
 }
 
-func (c *Core) take(owner string, a netip.Addr) Effects {
-	c.hold(owner, a)
-	return Effects{Writes: []Write{addrWrite(a, owner)}}
-}
-
-func (c *Core) hold(owner string, a netip.Addr) {
-	c.addrs[a] = owner
-	c.used[c.blockOf(a)]++
-}
-
-// Claim gives the owner a certain address. For the owner that has it already
-// it changes nothing. Errors: ErrOutside, ErrReserved, ErrTaken, ErrUnowned, or
-// an *ElsewhereError.
+// Claim gives the owner a certain address, or begins to ask for it: Held tells
+// whether it may be used. For the owner that has it already it does nothing.
+// Errors: ErrOutside, ErrReserved, ErrTaken, ErrUnowned.
 func (c *Core) Claim(owner string, a netip.Addr) (Effects, error) {
-	if err := validOwner(owner); err != nil {
-		return Effects{}, err
-	}
-	if !c.rng.Contains(a) {
+	switch {
+	case validOwner(owner) != nil:
+		return Effects{}, fmt.Errorf("claim %s: %w", a, validOwner(owner))
+	case !c.rng.Contains(a):
 		return Effects{}, fmt.Errorf("address %s is %w %s", a, ErrOutside, c.rng)
+	case c.reserved(c.offset(a)):
+		return Effects{}, fmt.Errorf("address %s is %w", a, ErrReserved)
 	}
-	if c.reserved(c.offset(a)) {
-		return Effects{}, fmt.Errorf("address %s is %w: it is the network or broadcast address of %s", a, ErrReserved, c.rng)
-	}
-	if holder, taken := c.addrs[a]; taken {
-		if holder == owner {
+	if h, ok := c.held[a]; ok {
+		if h.owner == owner {
 			return Effects{}, nil
 		}
-		return Effects{}, fmt.Errorf("address %s is %w by %s", a, ErrTaken, holder)
+		return Effects{}, fmt.Errorf("address %s is %w by %s", a, ErrTaken, h.owner)
 	}
-	switch reg := c.table.at(c.blockOf(a)); {
-	case reg.Epoch == 0:
-		return Effects{}, fmt.Errorf("address %s is %w", a, ErrUnowned)
-	case reg.Owner != c.self:
-		return Effects{}, &ElsewhereError{a, reg.Owner}
+	block := c.blockOf(a)
+	switch {
+	case c.table.at(block).Owner == uuid.Nil:
+		return Effects{}, fmt.Errorf("address %s: %w", a, ErrUnowned)
+	case !c.ownsBlock(block):
+		c.setHeld(a, &holding{owner: owner})
+		c.claim(a)
+		return c.finish(), nil
+	case c.isLeasedOut(a):
+		return Effects{}, fmt.Errorf("address %s is %w on %s", a, ErrTaken, c.peerOf(c.books[c.self], a))
 	}
-	return c.take(owner, a), nil
+	c.setHeld(a, &holding{owner: owner, use: useOwn})
+	return c.finish(), nil
 }
 
-// Release frees an address; one that the owner does not have is no error.
+func (c *Core) peerOf(b book, a netip.Addr) uuid.UUID {
+	if i, found := b.find(a); found {
+		m, _ := c.member(b.leases[i].Holder)
+		return m.Peer
+	}
+	return uuid.Nil
+}
+
+// Held tells whether an owner may use an address, and why not; both zero while
+// that is not known.
+func (c *Core) Held(owner string, a netip.Addr) (ok bool, refused string) {
+	h, found := c.held[a]
+	if !found || h.owner != owner {
+		return false, "it was released"
+	}
+	return h.use != useWanted, h.refused
+}
+
+// Release frees an address of an owner; one that is not the owner's stays.
 func (c *Core) Release(owner string, a netip.Addr) Effects {
-	if c.addrs[a] != owner || owner == "" {
+	h, ok := c.held[a]
+	if !ok || h.owner != owner {
 		return Effects{}
 	}
-	delete(c.addrs, a)
-	block := c.blockOf(a)
-	if c.used[block]--; c.used[block] == 0 {
-		delete(c.used, block)
+	c.setHeld(a, nil)
+	if h.use != useOwn && h.token != 0 {
+		// Of a claim, too: the answer may be on its way.
+		c.releases[a] = h.token
+		c.dirty.releases = true
+		c.tellRelease(a)
 	}
-	c.low = min(c.low, c.offset(a))
-	return Effects{Writes: []Write{{bucketAddrs, a.AsSlice(), nil}}}
+	return c.finish()
 }

@@ -7,41 +7,142 @@ import (
 	"slices"
 
 	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/ipam/council"
 )
 
-// Request asks a peer for blocks; 0 asks for a newcomer's share. The nonce is
-// new for each request, and the same when one is repeated.
-func (c *Core) Request(to uuid.UUID, blocks int, nonce uint64) Effects {
-	return Effects{Send: c.message(to, wireMessage{Kind: kindRequest, Nonce: nonce, Blocks: uint32(blocks)}, nil)}
+// grant is an answer to a request, kept so that a request that arrives twice
+// is answered alike and granted once.
+type grant struct {
+	to    ID
+	nonce uint64
+	rows  []Row
 }
 
-// donate answers a request.
-func (c *Core) donate(to uuid.UUID, blocks int, nonce uint64) Effects {
-	answer := wireMessage{Kind: kindGrant, Nonce: nonce}
+// grantsKept bounds the memory of grants; a request is repeated within seconds.
+const grantsKept = 64
+
+// Join asks a peer to let this one in as its ward, and for a newcomer's share
+// of blocks, or so many if share is not 0. Whoever is asked becomes the sponsor:
+// to ask another is to begin another life, since both may let this peer in.
+// The nonce of a request is new, and the same when it is repeated; that of a
+// life grows from life to life. It fails with ErrUnknownPeer for a peer that is
+// no member as far as is known.
+func (c *Core) Join(sponsor uuid.UUID, share int, nonce, life uint64) (Effects, error) {
+	by, ok := c.MemberOf(sponsor)
+	if !ok || sponsor == c.cfg.Peer {
+		return Effects{}, fmt.Errorf("join by peer %s: %w", sponsor, ErrUnknownPeer)
+	}
+	if c.Lodged() {
+		return Effects{}, fmt.Errorf("join: this host is a member already")
+	}
+	if c.enforced < c.fence {
+		return Effects{}, ErrNotEnforced
+	}
+	if c.self == uuid.Nil || c.me.Sponsor != by {
+		if c.self != uuid.Nil {
+			c.former = append(c.former, c.self)
+		}
+		c.me = council.Member{Peer: c.cfg.Peer, Sponsor: by, Nonce: life}
+		c.self, c.dirty.self = c.me.ID(), true
+	}
+	c.sendTo(by, &Msg{Kind: kindRequest, Nonce: nonce, Blocks: uint32(share)})
+	return c.finish(), nil
+}
+
+// Request asks a peer for so many blocks.
+func (c *Core) Request(to uuid.UUID, blocks int, nonce uint64) Effects {
+	c.send(to, &Msg{Kind: kindRequest, Nonce: nonce, Blocks: uint32(max(blocks, 1))})
+	return c.finish()
+}
+
+// onRequest answers a request for blocks.
+func (c *Core) onRequest(m *Msg) {
+	if !c.Lodged() || !c.isMember(c.self) {
+		return // whoever asks will ask another
+	}
+	if c.superseded(m.From) {
+		return // of an earlier life
+	}
+	if m.From.Sponsor == c.self && !c.view.IsAdmitted(m.FromID) && !c.wards[m.FromID] {
+		c.wards[m.FromID], c.dirty.wards = true, true
+		c.learn([]council.Member{m.From})
+	}
+	if !c.isMember(m.FromID) {
+		c.refuse(m, "it does not know this host yet")
+		return
+	}
+	share := int(m.Blocks)
 	for _, g := range c.grants {
-		if g.peer == to && g.nonce == nonce {
-			return Effects{Send: c.message(to, answer, g.rows)}
+		if g.to == m.FromID && g.nonce == m.Nonce {
+			c.answer(m, &Msg{Kind: kindGrant, Delta: &Delta{Rows: g.rows}})
+			return
 		}
 	}
-	sp, ok := c.spare(blocks)
-	if !ok {
-		return c.refuse(to, nonce, fmt.Sprintf("none of its %d blocks is to spare", count(c.own)))
+	sp, ok := c.spare(share)
+	if !ok || c.leaving {
+		c.refuse(m, fmt.Sprintf("none of its %d blocks is to spare", count(c.own)))
+		return
 	}
 	var rows []Row
 	for _, r := range c.table.part(sp) {
-		rows = appendRow(rows, r.given(to))
+		rows = appendRow(rows, r.given(m.FromID))
 	}
-	if c.grants = append(c.grants, grant{to, nonce, rows}); len(c.grants) > grantsKept {
-		c.grants = c.grants[1:]
+	if c.grants = append(c.grants, grant{m.FromID, m.Nonce, rows}); len(c.grants) > grantsKept {
+		c.grants = slices.Clone(c.grants[1:])
 	}
-	e := c.give(rows)
-	e.Writes = append(e.Writes, c.grantsWrite())
-	e.Send = c.message(to, answer, rows)
-	return e
+	c.dirty.grants = true
+	c.give(rows)
+	c.answer(m, &Msg{Kind: kindGrant, Delta: &Delta{Rows: rows}})
 }
 
-func (c *Core) refuse(to uuid.UUID, nonce uint64, reason string) Effects {
-	return Effects{Send: c.message(to, wireMessage{Kind: kindRefusal, Nonce: nonce, Reason: reason}, nil)}
+// superseded tells whether a later life of the same peer is known.
+func (c *Core) superseded(m council.Member) bool {
+	id, ok := c.MemberOf(m.Peer)
+	if !ok || id == m.ID() {
+		return false
+	}
+	now, _ := c.member(id)
+	return now.Nonce > m.Nonce
+}
+
+// answer sends an answer with what a newcomer must know before it begins.
+func (c *Core) answer(to, m *Msg) {
+	m.Nonce = to.Nonce
+	if c.wards[to.FromID] || to.Index < c.view.Index {
+		view := c.view
+		m.State = &view
+		m.Welcome = true
+	}
+	m.To = to.FromID
+	c.send(to.Peer, m)
+}
+
+func (c *Core) refuse(to *Msg, reason string) {
+	c.answer(to, &Msg{Kind: kindRefusal, Reason: reason})
+}
+
+// onAnswer takes in a grant or a refusal.
+func (c *Core) onAnswer(m *Msg) {
+	if m.To != c.self || c.self == uuid.Nil {
+		return // to an earlier life
+	}
+	if m.Welcome && m.FromID == c.me.Sponsor && !c.lodged {
+		c.lodged, c.dirty.self = true, true
+		c.send(m.Peer, c.digest()) // so that it hears that we know
+	}
+	if m.Delta != nil && m.Kind == kindGrant {
+		if !c.isGift(m.Delta.Rows, m.FromID) {
+			return
+		}
+		c.merge(m.Delta.Rows)
+	}
+	c.out.Answer = &Answer{By: m.Peer, Nonce: m.Nonce, Refused: m.Kind == kindRefusal, Reason: printable(m.Reason, mostReason)}
+}
+
+// isGift tells whether each row is a gift of the sender's to this member.
+func (c *Core) isGift(rows []Row, from ID) bool {
+	return !slices.ContainsFunc(rows, func(r Row) bool { return r.Owner != c.self || r.From != from })
 }
 
 // spare chooses what to give: the largest aligned run of wholly free blocks

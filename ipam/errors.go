@@ -18,6 +18,10 @@ var (
 	ErrNoSpace   = errors.New("no free address in this peer's own blocks")
 	ErrExhausted = errors.New("no free address")
 	ErrInUse     = errors.New("addresses are in use")
+	// ErrUnknownPeer: it is no member of the plan, as far as is known here.
+	ErrUnknownPeer = errors.New("a peer that is no member of the address plan")
+	// ErrNotEnforced: the data plane does not follow the last decision yet.
+	ErrNotEnforced = errors.New("the data plane does not follow the last decision yet")
 )
 
 // Errors of what was stored or received, to be found by errors.Is.

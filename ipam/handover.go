@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -11,7 +12,8 @@ import (
 // leave together must not be each other's heirs.
 func (c *Core) Offer(to uuid.UUID, nonce uint64) Effects {
 	c.leaving = true
-	return Effects{Send: c.message(to, wireMessage{Kind: kindOffer, Nonce: nonce}, nil)}
+	c.send(to, &Msg{Kind: kindOffer, Nonce: nonce})
+	return c.finish()
 }
 
 // Stay ends what Offer began, whether or not an heir was found.
@@ -24,22 +26,46 @@ func (c *Core) Stay() Effects {
 // it is durable there. A repetition sends the same gifts again. It fails with
 // ErrInUse while any address is in use.
 func (c *Core) HandOver(to uuid.UUID, nonce uint64) (Effects, error) {
-	if to == uuid.Nil || to == c.self {
-		return Effects{}, fmt.Errorf("hand over: %s is no other peer", to)
+	heir, ok := c.MemberOf(to)
+	if !ok || heir == c.self {
+		return Effects{}, fmt.Errorf("hand over: %w: %s", ErrUnknownPeer, to)
 	}
-	if len(c.addrs) > 0 {
-		return Effects{}, fmt.Errorf("hand over: %d %w", len(c.addrs), ErrInUse)
+	if n := len(c.held) + len(c.books[c.self].leases); n > 0 {
+		return Effects{}, fmt.Errorf("hand over: %d %w", n, ErrInUse)
 	}
-	var gifts []Row
+	var gifts, sent []Row
 	for _, r := range c.table {
 		switch {
 		case r.Owner == c.self:
-			gifts = appendRow(gifts, r.given(to))
-		case r.Owner == to && r.From == c.self:
-			gifts = appendRow(gifts, r) // the message that gave it may be lost
+			gifts = appendRow(gifts, r.given(heir))
+			sent = appendRow(sent, r.given(heir))
+		case r.Owner == heir && r.From == c.self:
+			sent = appendRow(sent, r) // the message that gave it may be lost
 		}
 	}
-	e := c.give(gifts)
-	e.Send = c.message(to, wireMessage{Kind: kindHandOver, Nonce: nonce}, gifts)
-	return e, nil
+	c.give(slices.Clone(gifts))
+	c.send(to, &Msg{Kind: kindHandOver, Nonce: nonce, Delta: &Delta{Rows: sent}, To: heir})
+	return c.finish(), nil
+}
+
+func (c *Core) onOffer(m *Msg) {
+	if c.leaving || !c.Lodged() {
+		c.send(m.Peer, &Msg{Kind: kindRefusal, Nonce: m.Nonce, To: m.FromID, Reason: "it is leaving, too"})
+		return
+	}
+	c.send(m.Peer, &Msg{Kind: kindAccepted, Nonce: m.Nonce, To: m.FromID})
+}
+
+func (c *Core) onHandOver(m *Msg) {
+	if m.To != c.self || m.Delta == nil || !c.isGift(m.Delta.Rows, m.FromID) {
+		return
+	}
+	c.merge(m.Delta.Rows)
+	c.send(m.Peer, &Msg{Kind: kindAccepted, Nonce: m.Nonce, To: m.FromID})
+}
+
+func (c *Core) onAccepted(m *Msg) {
+	if m.To == c.self && c.self != uuid.Nil {
+		c.out.Answer = &Answer{By: m.Peer, Nonce: m.Nonce}
+	}
 }

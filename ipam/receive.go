@@ -1,68 +1,227 @@
 package ipam
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/ipam/council"
 )
 
 // mostReason bounds what a peer can put on our user's screen, in characters.
 const mostReason = 200
 
-// Receive takes in a message of another peer's plan. Errors: ErrForeign,
-// ErrNewer, ErrCorrupt.
-func (c *Core) Receive(from uuid.UUID, msg []byte) (Effects, error) {
-	var m wireMessage
-	if err := decode(msg, &m); err != nil {
-		return Effects{}, fmt.Errorf("read message of the address plan: %w", err)
+// Receive takes in a message from a peer. Errors: ErrCorrupt.
+func (c *Core) Receive(from uuid.UUID, m *Msg) (Effects, error) {
+	if from == uuid.Nil || from == c.cfg.Peer || m.Peer != from {
+		return Effects{}, fmt.Errorf("%w: a message of the address plan in the name of %s from %s", ErrCorrupt, m.Peer, from)
 	}
-	rows, err := c.rows(m.State)
-	if err != nil {
-		return Effects{}, fmt.Errorf("read message of the address plan: %w", err)
+	return c.receive(m)
+}
+
+// Merge takes in a state or a change that was spread to everybody. What of it
+// was news is in Effects.Gossip. Errors: ErrCorrupt.
+func (c *Core) Merge(m *Msg) (Effects, error) {
+	if m.Kind != kindDelta && m.Kind != kindDigest {
+		return Effects{}, fmt.Errorf("%w: a message of kind %d for everybody", ErrCorrupt, m.Kind)
 	}
-	if from == uuid.Nil || from == c.self {
-		return Effects{}, fmt.Errorf("message of the address plan from %s, which is no other peer", from)
+	if m.Peer == c.cfg.Peer {
+		return Effects{}, nil
 	}
+	return c.receive(m)
+}
+
+func (c *Core) receive(m *Msg) (Effects, error) {
+	if err := c.check(m); err != nil {
+		return Effects{}, err
+	}
+	if m.Domain != c.domain {
+		c.foreign(m)
+		return c.finish(), nil
+	}
+	if m.FromID != uuid.Nil {
+		if c.isSealed(m.FromID) {
+			// What it says counts no more; what the council says, it should know.
+			c.send(m.Peer, c.everything())
+			return c.finish(), nil
+		}
+		c.remember(m)
+		if m.Kind != kindRequest {
+			c.learn([]council.Member{m.From})
+			if c.wards[m.FromID] {
+				c.heard[m.FromID] = true
+			}
+		}
+		if !c.isMember(m.FromID) && m.Kind != kindRequest && m.Kind != kindDigest {
+			return c.finish(), nil
+		}
+	} else if m.Kind != kindDigest {
+		return c.finish(), nil // who is no member has nothing to say
+	}
+	err := c.handle(m)
+	return c.finish(), err
+}
+
+// foreign deals with a message from another domain, or from one who knows of none.
+func (c *Core) foreign(m *Msg) {
+	switch {
+	case c.view.Index == 0:
+		// We know nothing: who knows more tells us, if we ask.
+		if m.State != nil && m.Kind == kindSync && m.State.Domain.Mesh == c.cfg.Mesh {
+			c.setView(*m.State)
+			c.takeIn(m)
+		} else if m.Domain != (council.Hash{}) && m.Kind == kindDigest {
+			c.send(m.Peer, c.digest())
+		}
+	case m.Domain == council.Hash{}:
+		if m.Kind == kindDigest {
+			c.send(m.Peer, c.everything())
+		}
+	default:
+		c.meet(m)
+	}
+}
+
+func (c *Core) handle(m *Msg) error {
 	switch m.Kind {
 	case kindRequest:
-		return c.donate(from, int(m.Blocks), m.Nonce), nil
-	case kindGrant:
-		if len(rows) == 0 || !c.isGift(rows, from) {
-			return Effects{}, fmt.Errorf("%w: a grant of nothing, or of what is not the sender's to give", ErrCorrupt)
-		}
-		e := c.merge(rows)
-		e.Answer = &Answer{By: from, Nonce: m.Nonce}
-		return e, nil
-	case kindRefusal:
-		return Effects{Answer: &Answer{By: from, Nonce: m.Nonce, Refused: true, Reason: printable(m.Reason, mostReason)}}, nil
-	case kindOffer:
-		if c.leaving {
-			return c.refuse(from, m.Nonce, "it is leaving, too"), nil
-		}
-		return c.accept(from, m.Nonce), nil
+		c.onRequest(m)
+	case kindGrant, kindRefusal:
+		c.takeState(m)
+		c.onAnswer(m)
 	case kindHandOver:
-		if !c.isGift(rows, from) {
-			return Effects{}, fmt.Errorf("%w: a hand-over of what is not the sender's to give", ErrCorrupt)
-		}
-		e := c.merge(rows)
-		e.Send = c.accept(from, m.Nonce).Send
-		return e, nil
+		c.onHandOver(m)
 	case kindAccepted:
-		return Effects{Answer: &Answer{By: from, Nonce: m.Nonce}}, nil
+		c.onAccepted(m)
+	case kindOffer:
+		c.onOffer(m)
+	case kindClaim:
+		c.onClaim(m)
+	case kindLeased:
+		c.onLeased(m)
+	case kindNoLease:
+		c.onNoLease(m)
+	case kindRelease:
+		c.onRelease(m)
+	case kindReleased:
+		c.onReleased(m)
+	case kindAudit:
+		c.onAudit(m)
+	case kindRaft:
+		c.onRaft(m)
+	case kindPropose:
+		c.onPropose(m)
+	case kindWantAck:
+		c.onWantAck(m)
+	case kindAck:
+		c.onAck(m)
+	case kindDigest:
+		c.onDigest(m)
+	case kindSync, kindDelta:
+		c.takeIn(m)
+	default:
+		return fmt.Errorf("%w: a message of unknown kind %d", ErrCorrupt, m.Kind)
 	}
-	return Effects{}, fmt.Errorf("%w: a message of unknown kind %d", ErrCorrupt, m.Kind)
+	return nil
 }
 
-// isGift tells whether each row is a gift of the sender's to this peer.
-func (c *Core) isGift(rows []Row, from uuid.UUID) bool {
-	for _, r := range rows {
-		if r.Owner != c.self || r.From != from {
-			return false
+// check finds what is wrong with a message before anything believes it.
+func (c *Core) check(m *Msg) error {
+	if m.FromID != uuid.Nil && m.From.Peer != m.Peer {
+		return fmt.Errorf("%w: a message in another member's name", ErrCorrupt)
+	}
+	if m.Delta != nil {
+		for _, r := range m.Delta.Rows {
+			if r.First < 0 || r.Count <= 0 || r.end() > c.blocks() || !r.valid() {
+				return fmt.Errorf("%w: a row of blocks %d+%d of %d", ErrCorrupt, r.First, r.Count, c.blocks())
+			}
+		}
+		for _, b := range m.Delta.Books {
+			for _, l := range b.leases {
+				if !c.rng.Contains(l.Addr) {
+					return fmt.Errorf("%w: a lease of %s", ErrCorrupt, l.Addr)
+				}
+			}
 		}
 	}
-	return true
+	if needs := needs[m.Kind]; needs != nil && !needs(m) {
+		return fmt.Errorf("%w: a message of kind %d without what it is about", ErrCorrupt, m.Kind)
+	}
+	if m.Kind >= kindClaim && m.Kind <= kindAudit && !c.rng.Contains(m.Addr) {
+		return fmt.Errorf("%w: a message about address %s", ErrCorrupt, m.Addr)
+	}
+	if m.Ack != nil {
+		return c.checkAck(m.Ack)
+	}
+	return nil
 }
 
-func (c *Core) accept(to uuid.UUID, nonce uint64) Effects {
-	return Effects{Send: c.message(to, wireMessage{Kind: kindAccepted, Nonce: nonce}, nil)}
+// needs are the parts that a message of a kind must have.
+var needs = map[kind]func(*Msg) bool{
+	kindRaft:    func(m *Msg) bool { return m.Raft != nil && m.Raft.Raft != nil },
+	kindPropose: func(m *Msg) bool { return m.Command != nil },
+	kindWantAck: func(m *Msg) bool { return m.Digest != nil },
+	kindAck:     func(m *Msg) bool { return m.Ack != nil },
+	kindDigest:  func(m *Msg) bool { return m.Digest != nil },
+	kindDelta:   func(m *Msg) bool { return m.Delta != nil },
+}
+
+func (c *Core) checkAck(a *Ack) error {
+	for _, r := range a.Rows {
+		if r.First < 0 || r.Count <= 0 || r.end() > c.blocks() || !r.valid() {
+			return fmt.Errorf("%w: a row of blocks %d+%d of %d", ErrCorrupt, r.First, r.Count, c.blocks())
+		}
+	}
+	for _, s := range a.Own {
+		if s.first < 0 || s.count <= 0 || s.end() > c.blocks() {
+			return fmt.Errorf("%w: blocks %d+%d of %d", ErrCorrupt, s.first, s.count, c.blocks())
+		}
+	}
+	for _, l := range a.Leases {
+		if !c.rng.Contains(l.Addr) {
+			return fmt.Errorf("%w: a lease of %s", ErrCorrupt, l.Addr)
+		}
+	}
+	return nil
+}
+
+// takeState takes in a newer state of the council, of our own domain.
+func (c *Core) takeState(m *Msg) {
+	if s := m.State; s != nil && s.Index > c.view.Index && s.Domain.Hash() == c.domain {
+		c.setView(*s)
+	}
+}
+
+// takeIn takes in what another knows.
+func (c *Core) takeIn(m *Msg) {
+	c.takeState(m)
+	d := m.Delta
+	if d == nil {
+		return
+	}
+	behind := false
+	for _, x := range d.Decisions {
+		before := c.view.Index
+		c.decided(x)
+		behind = behind || c.view.Index == before && x.Index > before
+	}
+	c.learn(d.Members)
+	c.merge(d.Rows)
+	for _, b := range d.Books {
+		c.mergeBook(b)
+	}
+	for _, id := range d.Poisoned {
+		c.poison(id)
+	}
+	if behind {
+		c.send(m.Peer, c.digest())
+	}
+}
+
+// trouble notes what should not have happened.
+func (c *Core) trouble(err error) {
+	if err != nil && !errors.Is(err, ErrCorrupt) {
+		c.out.Trouble = err.Error()
+	}
 }

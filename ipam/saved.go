@@ -1,81 +1,167 @@
 package ipam
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/ipam/council"
 )
 
-// Write is one change of what has to be durable; Value nil deletes the key.
+// Write is one change of what has to be durable. Value is immutable, and nil
+// deletes the key; EncodeWrite makes bytes of it.
 type Write struct {
-	Bucket     string
-	Key, Value []byte
+	Bucket, Key string
+	Value       any
 }
 
-// Buckets of Writes.
+// Buckets of Writes. Those with one key use their own name.
 const (
-	bucketTable  = "table"  // one key: the whole table of registers
-	bucketAddrs  = "addrs"  // an address: its owner
-	bucketGrants = "grants" // one key: the latest answers to requests
+	bucketSelf     = "self"
+	bucketView     = "view"
+	bucketTable    = "table"
+	bucketOwn      = "own"
+	bucketMembers  = "members"
+	bucketWards    = "wards"
+	bucketGrants   = "grants"
+	bucketReleases = "releases"
+	bucketPoisoned = "poisoned"
+	bucketHeld     = "held"  // by address
+	bucketBooks    = "books" // by member
+	bucketSeen     = "seen"  // by member
+	bucketRaft     = "raft"  // as council.Write
 )
 
-var (
-	keyTable  = []byte("rows")
-	keyGrants = []byte("latest")
-)
-
-// grant is an answer to a request, kept so that a request that arrives twice
-// is answered alike and granted once.
-type grant struct {
-	peer  uuid.UUID
-	nonce uint64
-	rows  []Row
+// selfRecord is who this peer is.
+type selfRecord struct {
+	me     council.Member
+	is     bool // else me is nobody
+	lodged bool
+	former []ID
+	seq    uint64
 }
 
-// grantsKept bounds the memory of grants; a request is repeated within seconds.
-const grantsKept = 64
-
-type savedGrant struct {
-	_     struct{} `cbor:",toarray"`
-	Peer  [16]byte
-	Nonce uint64
-	Rows  []wireRow
+// release is an address that was given back, of which the lessor may not know.
+type release struct {
+	addr  netip.Addr
+	token uint64
 }
 
-func (c *Core) tableWrite() Write { return Write{bucketTable, keyTable, c.State()} }
-
-func addrWrite(a netip.Addr, owner string) Write {
-	return Write{bucketAddrs, a.AsSlice(), encode(owner)}
+func (d *dirty) any() bool {
+	return d.self || d.view || d.table || d.own || d.members || d.wards || d.grants || d.releases || d.poisoned ||
+		len(d.held) > 0 || len(d.books) > 0 || len(d.raft) > 0
 }
 
-func (c *Core) grantsWrite() Write {
-	out := make([]savedGrant, len(c.grants))
-	for i, g := range c.grants {
-		out[i] = savedGrant{Peer: g.peer, Nonce: g.nonce, Rows: toWire(g.rows)}
+// writes are those of one operation; every transaction has its number.
+func (c *Core) writes() []Write {
+	d := &c.dirty
+	out := []Write{{bucketSelf, bucketSelf, selfRecord{c.me, c.self != uuid.Nil, c.lodged, slices.Clone(c.former), c.seq}}}
+	put := func(dirty bool, bucket string, value func() any) {
+		if dirty {
+			out = append(out, Write{bucket, bucket, value()})
+		}
 	}
-	return Write{bucketGrants, keyGrants, encode(out)}
+	put(d.view, bucketView, func() any { return c.view })
+	put(d.table, bucketTable, func() any { return c.table })
+	put(d.own, bucketOwn, func() any { return slices.Clone(c.own) })
+	put(d.members, bucketMembers, func() any { return c.allMembers() })
+	put(d.wards, bucketWards, func() any { return sortedIDs(c.wards) })
+	put(d.grants, bucketGrants, func() any { return slices.Clone(c.grants) })
+	put(d.poisoned, bucketPoisoned, func() any { return sortedIDs(c.poisoned) })
+	put(d.releases, bucketReleases, func() any {
+		var list []release
+		for _, a := range sortedAddrs(c.releases) {
+			list = append(list, release{a, c.releases[a]})
+		}
+		return list
+	})
+	for _, a := range sortedAddrs(d.held) {
+		w := Write{Bucket: bucketHeld, Key: string(a.AsSlice())}
+		if h, ok := c.held[a]; ok {
+			w.Value = h
+		}
+		out = append(out, w)
+	}
+	for _, id := range sortedIDs(d.books) {
+		w := Write{Bucket: bucketBooks, Key: string(id[:])}
+		if b, ok := c.books[id]; ok {
+			w.Value = b
+		}
+		out = append(out, w)
+	}
+	for _, id := range sortedIDs(d.seen) {
+		out = append(out, Write{bucketSeen, string(id[:]), c.seen[id]})
+	}
+	for _, w := range d.raft {
+		x := Write{Bucket: bucketRaft, Key: w.Key}
+		if w.Value != nil {
+			x.Value = w
+		}
+		out = append(out, x)
+	}
+	return out
 }
 
-// load takes in a value that was committed.
-func (c *Core) load(w Write) error {
-	switch {
-	case w.Bucket == bucketTable && string(w.Key) == string(keyTable):
-		rows, err := c.decodeState(w.Value)
-		if err != nil {
-			return fmt.Errorf("read stored registers: %w", err)
+func (c *Core) allMembers() []council.Member {
+	var out []council.Member
+	for _, id := range sortedIDs(c.members) {
+		out = append(out, c.members[id])
+	}
+	return out
+}
+
+// load takes in what was written; those of raft in the order of their keys.
+func (c *Core) load(w Write, disk *council.Disk) error {
+	switch v := w.Value.(type) {
+	case selfRecord:
+		if v.is {
+			c.me, c.self = v.me, v.me.ID()
 		}
-		c.table, _ = c.table.merge(rows)
-		c.own = c.table.owned(c.self)
-	case w.Bucket == bucketGrants && string(w.Key) == string(keyGrants):
-		if err := c.loadGrants(w.Value); err != nil {
-			return fmt.Errorf("read stored grants: %w", err)
+		c.lodged, c.former, c.seq = v.lodged, v.former, v.seq
+	case council.State:
+		c.view = v
+		c.domain = v.Domain.Hash()
+	case table:
+		c.table = v
+	case []span:
+		c.own = v
+	case []council.Member:
+		for _, m := range v {
+			c.members[m.ID()] = m
 		}
-	case w.Bucket == bucketAddrs:
-		if err := c.loadAddr(w.Key, w.Value); err != nil {
-			return fmt.Errorf("read stored address %x: %w", w.Key, err)
+	case []ID:
+		for _, id := range v {
+			if w.Bucket == bucketPoisoned {
+				c.poisoned[id] = true
+			} else {
+				c.wards[id] = true
+			}
+		}
+	case []grant:
+		c.grants = v
+	case []release:
+		for _, r := range v {
+			c.releases[r.addr] = r.token
+		}
+	case holding:
+		a, _ := netip.AddrFromSlice([]byte(w.Key))
+		if !c.rng.Contains(a) || c.reserved(c.offset(a)) {
+			return fmt.Errorf("read stored address %x: %w: it is not one of %s", w.Key, ErrCorrupt, c.rng)
+		}
+		c.held[a] = v
+	case book:
+		c.books[v.owner] = v
+	case []life:
+		c.seen[ID([]byte(w.Key))] = v
+	case council.Write:
+		c.disk[v.Key] = v
+		if err := disk.Load(v); err != nil {
+			return fmt.Errorf("read the council's log: %w", err)
 		}
 	default:
 		return fmt.Errorf("read stored value %s/%x: %w: this version does not know it", w.Bucket, w.Key, ErrCorrupt)
@@ -83,38 +169,26 @@ func (c *Core) load(w Write) error {
 	return nil
 }
 
-func (c *Core) loadGrants(b []byte) error {
-	var in []savedGrant
-	if err := decode(b, &in); err != nil {
-		return err
+// loaded checks and completes what was loaded.
+func (c *Core) loaded(disk council.Disk) error {
+	if n := len(c.table); c.table[n-1].end() != c.blocks() || len(c.own) > 0 && c.own[len(c.own)-1].end() > c.blocks() {
+		return fmt.Errorf("read stored registers: %w: they do not fit %d blocks", ErrForeign, c.blocks())
 	}
-	if len(in) > grantsKept {
-		return fmt.Errorf("%w: %d grants, at most %d are kept", ErrCorrupt, len(in), grantsKept)
+	if c.view.Index > 0 && c.view.Domain.Mesh != c.cfg.Mesh {
+		return fmt.Errorf("read the council's state: %w: it is of mesh %s", ErrForeign, c.view.Domain.Mesh)
 	}
-	c.grants = make([]grant, len(in))
-	for i, g := range in {
-		rows, err := c.fromWire(g.Rows)
-		if err != nil {
-			return err
-		}
-		c.grants[i] = grant{g.Peer, g.Nonce, rows}
+	if c.self != uuid.Nil && c.me.Peer != c.cfg.Peer {
+		return fmt.Errorf("read who this host is: %w: it is peer %s", ErrForeign, c.me.Peer)
 	}
-	return nil
-}
-
-func (c *Core) loadAddr(key, value []byte) error {
-	var owner string
-	if err := decode(value, &owner); err != nil {
-		return err
+	c.recount()
+	if disk.Hard == nil {
+		return nil
 	}
-	a, ok := netip.AddrFromSlice(key)
-	if _, twice := c.addrs[a]; twice || !ok || !c.rng.Contains(a) || c.reserved(c.offset(a)) {
-		return fmt.Errorf("%w: no address that could be given from %s", ErrCorrupt, c.rng)
+	n, err := council.NewNode(c.self, disk)
+	if err != nil {
+		return fmt.Errorf("read the council's log: %w: %w", ErrCorrupt, err)
 	}
-	if err := validOwner(owner); err != nil {
-		return fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	c.hold(owner, a)
+	c.node = n
 	return nil
 }
 
@@ -140,4 +214,14 @@ func printable(text string, most int) string {
 		}
 	}
 	return string(out)
+}
+
+// sortWrites puts writes into the order in which New takes them.
+func sortWrites(ws []Write) {
+	slices.SortFunc(ws, func(a, b Write) int {
+		if n := bytes.Compare([]byte(a.Bucket), []byte(b.Bucket)); n != 0 {
+			return n
+		}
+		return bytes.Compare([]byte(a.Key), []byte(b.Key))
+	})
 }

@@ -55,3 +55,13 @@ func floorPow2(n int) int {
 	}
 	return p / 2
 }
+
+// inSpans tells whether a block is in one of some spans in order.
+func inSpans(spans []span, block int) bool {
+	for _, s := range spans {
+		if block < s.end() {
+			return block >= s.first
+		}
+	}
+	return false
+}

@@ -10,12 +10,10 @@ type Kind uint8
 
 // Kinds of commands. The numbers are on disks and on the wire.
 const (
-	Admit       Kind = 1 // Member becomes one
-	AddVoter    Kind = 2 // ID decides, too
-	RemoveVoter Kind = 3 // ID decides no more
-	Seal        Kind = 4 // ID is shut out for good
-	Reclaim     Kind = 5 // what sealed members owned goes to heirs
-	Yield       Kind = 6 // the mesh gives itself up in favour of its child
+	Admit     Kind = 1 // Member becomes one
+	SetVoters Kind = 2 // Voters decide from now on
+	Seal      Kind = 3 // ID is shut out for good
+	Reclaim   Kind = 4 // what sealed members owned goes to heirs
 )
 
 // Command is what can be decided.
@@ -24,8 +22,8 @@ type Command struct {
 	Kind   Kind
 	ID     ID
 	Member Member
+	Voters []ID // in order
 	Estate Estate
-	Child  Domain // of a Yield
 }
 
 // Estate is what a Reclaim gives to whom.
@@ -65,18 +63,14 @@ func (s State) Apply(index uint64, c Command) (next State, ok bool) {
 		}
 		next.Admitted = maps.Clone(s.Admitted)
 		next.Admitted[id] = Admission{c.Member, index}
-	case AddVoter:
-		if slices.Contains(s.Voters, c.ID) || !s.IsAdmitted(c.ID) {
+	case SetVoters:
+		if len(c.Voters) == 0 || slices.Equal(c.Voters, s.Voters) || !slices.IsSortedFunc(c.Voters, compareIDs) {
 			return s, false
 		}
-		next.Voters = append(slices.Clone(s.Voters), c.ID)
-		slices.SortFunc(next.Voters, compareIDs)
-	case RemoveVoter:
-		i := slices.Index(s.Voters, c.ID)
-		if i < 0 || len(s.Voters) == 1 {
+		if slices.ContainsFunc(c.Voters, func(id ID) bool { return !s.IsAdmitted(id) }) {
 			return s, false
 		}
-		next.Voters = slices.Delete(slices.Clone(s.Voters), i, i+1)
+		next.Voters = c.Voters
 	case Seal:
 		// A voter is removed first: else it could decide on what it is shut out of.
 		if _, sealed := s.Sealed[c.ID]; sealed || slices.Contains(s.Voters, c.ID) {

@@ -1,6 +1,8 @@
 package council
 
 import (
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/google/uuid"
@@ -82,6 +84,8 @@ func (v *voters) run(ticks int) {
 	}
 }
 
+func (v *voters) all() []ID { return slices.SortedFunc(maps.Keys(v.nodes), compareIDs) }
+
 func (v *voters) leader() *Node {
 	v.t.Helper()
 	for id, n := range v.nodes {
@@ -108,8 +112,8 @@ func TestCouncilGrowsLosesItsLeaderAndGoesOn(t *testing.T) {
 		m := member(n, founder.ID())
 		v.propose(Command{Kind: Admit, Member: m})
 		v.add(m.ID(), Disk{})
-		v.propose(Command{Kind: AddVoter, ID: m.ID()})
 	}
+	v.propose(Command{Kind: SetVoters, Voters: v.all()})
 	v.run(4)
 	for id, n := range v.nodes {
 		if s := n.State(); len(s.Voters) != 3 || len(s.Admitted) != 3 || s.Hash != v.leader().State().Hash {
@@ -123,7 +127,7 @@ func TestCouncilGrowsLosesItsLeaderAndGoesOn(t *testing.T) {
 	if _, sealed := v.leader().State().Sealed[gone]; sealed {
 		t.Error("a voter was sealed")
 	}
-	v.propose(Command{Kind: RemoveVoter, ID: gone})
+	v.propose(Command{Kind: SetVoters, Voters: slices.DeleteFunc(v.all(), func(id ID) bool { return id == gone })})
 	v.propose(Command{Kind: Seal, ID: gone})
 	if s := v.leader().State(); len(s.Voters) != 2 || len(s.Pending()) != 1 {
 		t.Errorf("after the seal: %d voters, %v pending", len(s.Voters), s.Pending())
@@ -187,9 +191,10 @@ func TestCommandsAreVoidWhereTheyMustBe(t *testing.T) {
 	apply(Command{Kind: Admit, Member: c}, false) // its sponsor is not admitted
 	apply(Command{Kind: Admit, Member: b}, true)
 	apply(Command{Kind: Admit, Member: b}, false)
-	apply(Command{Kind: AddVoter, ID: c.ID()}, false)
-	apply(Command{Kind: RemoveVoter, ID: a.ID()}, false) // the last
-	apply(Command{Kind: Seal, ID: a.ID()}, false)        // a voter
+	apply(Command{Kind: SetVoters, Voters: []ID{c.ID()}}, false) // no member
+	apply(Command{Kind: SetVoters}, false)
+	apply(Command{Kind: SetVoters, Voters: []ID{a.ID()}}, false) // as it is
+	apply(Command{Kind: Seal, ID: a.ID()}, false)                // a voter
 	early := Estate{Base: s.Index}
 	apply(Command{Kind: Admit, Member: c}, true)
 	apply(Command{Kind: Seal, ID: b.ID()}, true)

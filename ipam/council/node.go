@@ -183,15 +183,9 @@ func (n *Node) Step(from ID, m *pb.Message) (err error) {
 func (n *Node) Propose(c Command) (err error) {
 	defer catch(&err)
 	data := Encode(c)
-	change := pb.ConfChangeAddNode
-	switch c.Kind {
-	case RemoveVoter:
-		change = pb.ConfChangeRemoveNode
-		fallthrough
-	case AddVoter:
-		id := raftID(c.ID)
-		err = n.rn.ProposeConfChange(&pb.ConfChange{Type: &change, NodeId: &id, Context: data})
-	default:
+	if c.Kind == SetVoters {
+		err = n.rn.ProposeConfChange(&pb.ConfChangeV2{Changes: changes(n.state.Voters, c.Voters), Context: data})
+	} else {
 		err = n.rn.Propose(data)
 	}
 	if errors.Is(err, raft.ErrProposalDropped) {
@@ -199,6 +193,26 @@ func (n *Node) Propose(c Command) (err error) {
 	}
 	return err
 }
+
+// changes lead from some voters to others. Raft makes one step of a single
+// change, and of several a transition in which both majorities must agree.
+func changes(from, to []ID) []*pb.ConfChangeSingle {
+	var out []*pb.ConfChangeSingle
+	add := func(ids, others []ID, kind pb.ConfChangeType) {
+		for _, id := range ids {
+			if number := raftID(id); !slices.Contains(others, id) {
+				out = append(out, &pb.ConfChangeSingle{Type: &kind, NodeId: &number})
+			}
+		}
+	}
+	add(to, from, pb.ConfChangeAddNode)
+	add(from, to, pb.ConfChangeRemoveNode)
+	return out
+}
+
+// Changing tells whether a transition from some voters to others is under way,
+// in which the old ones are needed still.
+func (n *Node) Changing() bool { return len(n.conf.GetVotersOutgoing()) > 0 }
 
 // Ready is what there is to be done since the last call.
 func (n *Node) Ready() (out Output, err error) {
@@ -232,30 +246,36 @@ func (n *Node) Ready() (out Output, err error) {
 func (n *Node) decide(e *pb.Entry, out *Output) error {
 	n.applied = e.GetIndex()
 	data := e.GetData()
-	var change pb.ConfChange
-	if e.GetType() == pb.EntryConfChange {
+	var change pb.ConfChangeV2
+	isChange := e.GetType() == pb.EntryConfChangeV2
+	if isChange {
 		if err := unmarshal(data, &change); err != nil {
 			return err
 		}
 		data = change.GetContext()
 	}
-	if len(data) == 0 {
-		return nil // what a new leader begins with
-	}
-	c, err := DecodeCommand(data)
-	if err != nil {
-		return err
-	}
+	var c Command
 	var valid bool
-	n.state, valid = n.state.Apply(e.GetIndex(), c)
-	n.know(n.state)
-	if e.GetType() == pb.EntryConfChange {
-		if !valid {
-			change.NodeId = new(uint64) // the voters stay
+	if len(data) > 0 { // else it is raft's own: a new leader's first, or the end of a transition
+		var err error
+		if c, err = DecodeCommand(data); err != nil {
+			return err
+		}
+		n.state, valid = n.state.Apply(e.GetIndex(), c)
+		n.know(n.state)
+	}
+	if isChange {
+		if len(data) > 0 && !valid {
+			for _, single := range change.GetChanges() {
+				single.NodeId = new(uint64) // the voters stay
+			}
 		}
 		n.log.changing = true
 		n.conf = n.rn.ApplyConfChange(&change)
 		n.log.changing = false
+	}
+	if len(data) == 0 {
+		return nil
 	}
 	out.Decisions = append(out.Decisions, Decision{e.GetIndex(), c, n.state, valid})
 	return nil

@@ -1,0 +1,147 @@
+package ipam
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/google/uuid"
+)
+
+// merge takes in rows and says what they mean for this peer.
+func (c *Core) merge(rows []Row) {
+	if !inOrder(rows) {
+		for _, r := range rows {
+			c.merge([]Row{r})
+		}
+		return
+	}
+	merged, news := c.table.merge(rows)
+	if len(news) == 0 {
+		return
+	}
+	c.table, c.dirty.table = merged, true
+	c.news.Rows = append(c.news.Rows, news...)
+	c.adopt()
+}
+
+// inOrder tells whether rows can be merged in one pass.
+func inOrder(rows []Row) bool {
+	for i := 1; i < len(rows); i++ {
+		if rows[i].First < rows[i-1].end() {
+			return false
+		}
+	}
+	return true
+}
+
+// give is merge of rows by which this peer gives blocks away, which is no loss.
+func (c *Core) give(rows []Row) {
+	c.own = minus(c.own, spansOf(rows))
+	c.dirty.own = true
+	c.merge(rows)
+}
+
+func spansOf(rows []Row) []span {
+	var out []span
+	for _, r := range rows {
+		out = appendSpan(out, span{r.First, r.Count})
+	}
+	return out
+}
+
+// adopt makes what this peer uses follow from what it owns. To own a block is
+// not enough: who gave it must have had the right to, as far as is known here.
+// What was taken into use once stays so, whatever happens to the giver.
+func (c *Core) adopt() {
+	if c.self == uuid.Nil || c.view.Index == 0 {
+		return
+	}
+	var owned, may []span
+	for _, r := range c.table {
+		if r.Owner != c.self {
+			continue
+		}
+		owned = appendSpan(owned, span{r.First, r.Count})
+		if c.hasRight(r.Register) {
+			may = appendSpan(may, span{r.First, r.Count})
+		}
+	}
+	lost := minus(c.own, owned)
+	gained := minus(may, c.own)
+	if len(lost) == 0 && len(gained) == 0 {
+		return
+	}
+	c.own = minus(c.own, lost)
+	c.own = union(c.own, gained)
+	c.dirty.own, c.low = true, 0
+	c.out.Granted = append(c.out.Granted, c.prefixes(gained)...)
+	c.out.Lost = append(c.out.Lost, c.prefixes(lost)...)
+	c.uncover(lost)
+	c.cover(gained)
+	c.recount()
+}
+
+// hasRight tells whether a block that this peer owns may be used: the council
+// gave it, and all that goes with the decision is known; or a member did who is
+// not shut out.
+func (c *Core) hasRight(r Register) bool {
+	if r.From == uuid.Nil {
+		return r.Epoch <= c.view.Epoch(c.view.Index)
+	}
+	return c.isMember(r.From)
+}
+
+// uncover takes the right to addresses away whose blocks are lost.
+func (c *Core) uncover(lost []span) {
+	for _, a := range sortedAddrs(c.held) {
+		if c.held[a].use == useOwn && inSpans(lost, c.blockOf(a)) {
+			c.want(a)
+		}
+	}
+	c.dropLeases(func(l lease) bool { return inSpans(lost, c.blockOf(l.Addr)) })
+}
+
+// cover takes over what belongs to blocks that are new to this peer: leases
+// that the one before had given, and what is held or wanted here.
+func (c *Core) cover(gained []span) {
+	var legacy []lease
+	for _, l := range c.view.Legacies {
+		b := c.blockOf(l.Lease.Addr)
+		if inSpans(gained, b) && c.table.at(b).Epoch == l.Epoch && l.Lease.Holder != c.self && c.isMember(l.Lease.Holder) {
+			legacy = append(legacy, l.Lease)
+		}
+	}
+	for _, l := range legacy {
+		c.addLease(l)
+	}
+	for _, a := range sortedAddrs(c.held) {
+		if !inSpans(gained, c.blockOf(a)) || c.held[a].use == useOwn {
+			continue
+		}
+		if c.isLeasedOut(a) {
+			c.want(a)
+			continue
+		}
+		c.grantHeld(a, useOwn)
+		if _, ok := c.releases[a]; ok {
+			delete(c.releases, a)
+			c.dirty.releases = true
+		}
+	}
+}
+
+func (c *Core) isLeasedOut(a netip.Addr) bool {
+	_, found := c.books[c.self].find(a)
+	return found
+}
+
+// union of spans in order.
+func union(a, b []span) []span {
+	all := slices.Concat(a, b)
+	slices.SortFunc(all, func(x, y span) int { return x.first - y.first })
+	var out []span
+	for _, s := range all {
+		out = appendSpan(out, s)
+	}
+	return out
+}

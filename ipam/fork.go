@@ -1,0 +1,67 @@
+package ipam
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/google/uuid"
+)
+
+// ErrForked says that this peer's store was set back or copied.
+var ErrForked = errors.New("this host's store was copied, or set back to an earlier state")
+
+// life is one start of a member's process, as it was heard: the transactions
+// from the first to the last.
+type life struct {
+	start       uint64
+	first, last uint64
+}
+
+// livesKept bounds what is kept of each member.
+const livesKept = 8
+
+// remember notes a member's start and transaction. Starts of one member follow
+// each other: two that overlap are those of two copies, or of a store that was
+// set back and knows nothing of what it said since.
+func (c *Core) remember(m *Msg) {
+	lives := c.seen[m.FromID]
+	i := slices.IndexFunc(lives, func(l life) bool { return l.start == m.Start })
+	now := life{m.Start, m.Begun, m.Seq}
+	if i >= 0 {
+		now.first, now.last = min(now.first, lives[i].first), max(now.last, lives[i].last)
+		if now == lives[i] {
+			return
+		}
+	}
+	for j, o := range lives {
+		if j != i && now.first <= o.last && o.first <= now.last {
+			c.poison(m.FromID)
+			return
+		}
+	}
+	lives = slices.Clone(lives)
+	if i >= 0 {
+		lives[i] = now
+	} else if lives = append(lives, now); len(lives) > livesKept {
+		lives = lives[1:]
+	}
+	c.seen[m.FromID] = lives
+	mark(&c.dirty.seen, m.FromID)
+}
+
+// poison marks a member that is in the world more than once. It is to be sealed,
+// and each of its copies begins anew.
+func (c *Core) poison(id ID) {
+	if id == uuid.Nil || c.poisoned[id] || c.isSealed(id) {
+		return
+	}
+	if _, known := c.member(id); !known {
+		return
+	}
+	c.poisoned[id], c.dirty.poisoned = true, true
+	c.news.Poisoned = append(c.news.Poisoned, id)
+	if id == c.self {
+		c.trouble(ErrForked)
+		c.renounce()
+	}
+}

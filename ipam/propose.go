@@ -1,0 +1,167 @@
+package ipam
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/ipam/council"
+)
+
+// proposeEvery is how often, in ticks, a peer repeats what it asks of the
+// council.
+const proposeEvery = 4
+
+func isBroken(err error) bool { return errors.Is(err, council.ErrBroken) }
+
+// Seal asks the council, for as long as this process runs, to shut a member out
+// for good. It fails for one that is not known.
+func (c *Core) Seal(id ID) (Effects, error) {
+	if _, known := c.member(id); !known {
+		return Effects{}, ErrUnknownPeer
+	}
+	if !c.isSealed(id) {
+		c.wishes[id] = true
+		c.tickProposals(true)
+		c.pumpRaft()
+	}
+	return c.finish(), nil
+}
+
+// Unseal withdraws what Seal asked for, if it has not been decided.
+func (c *Core) Unseal(id ID) { delete(c.wishes, id) }
+
+// proposals are what this peer wants decided, in order.
+func (c *Core) proposals() []council.Command {
+	var out []council.Command
+	for _, id := range sortedIDs(c.wards) {
+		m := c.members[id]
+		if c.heard[id] && c.view.IsAdmitted(c.self) {
+			out = append(out, council.Command{Kind: council.Admit, Member: m})
+		}
+	}
+	for _, id := range c.former {
+		out = append(out, council.Command{Kind: council.Seal, ID: id})
+	}
+	for _, id := range sortedIDs(c.wishes) {
+		out = append(out, council.Command{Kind: council.Seal, ID: id})
+	}
+	for _, id := range sortedIDs(c.poisoned) {
+		out = append(out, council.Command{Kind: council.Seal, ID: id})
+	}
+	return out
+}
+
+// tickProposals has the leader decide what this peer wants.
+func (c *Core) tickProposals(now bool) {
+	if c.view.Index == 0 || c.self == uuid.Nil || !now && c.ticks%proposeEvery != 0 {
+		return
+	}
+	for _, cmd := range c.proposals() {
+		if c.leads() {
+			c.propose(cmd)
+			continue
+		}
+		for _, v := range c.advisers() {
+			c.sendTo(v, &Msg{Kind: kindPropose, Command: &cmd})
+		}
+	}
+}
+
+// advisers are the voters to ask: the leader, if this peer knows it, else all.
+func (c *Core) advisers() []ID {
+	if c.node != nil {
+		if l := c.node.Leader(); l != uuid.Nil && l != c.self && slices.Contains(c.view.Voters, l) {
+			return []ID{l}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(c.view.Voters), func(v ID) bool { return v == c.self })
+}
+
+// onPropose takes in what another wants decided.
+func (c *Core) onPropose(m *Msg) {
+	cmd := *m.Command
+	if !c.leads() || cmd.Kind != council.Admit && cmd.Kind != council.Seal {
+		return
+	}
+	c.propose(cmd)
+	c.pumpRaft()
+}
+
+// propose puts a command before the council, if it would count now. A voter
+// that is to be sealed is replaced first.
+func (c *Core) propose(cmd council.Command) {
+	if cmd.Kind == council.Seal && (c.node.Changing() || slices.Contains(c.view.Voters, cmd.ID)) {
+		c.changeVoters(cmd.ID)
+		return
+	}
+	if _, ok := c.node.State().Apply(c.node.State().Index+1, cmd); ok {
+		c.broken(c.node.Propose(cmd))
+	}
+}
+
+// Times in ticks until a member counts as stable, and as down.
+const (
+	stableAfter = 8
+	downAfter   = 120
+)
+
+// changeVoters proposes the voters that there should be, without one.
+func (c *Core) changeVoters(without ID) {
+	if c.node.Changing() {
+		return
+	}
+	if want := c.bestVoters(without); len(want) > 0 && !slices.Equal(want, c.view.Voters) {
+		c.propose(council.Command{Kind: council.SetVoters, Voters: want})
+	}
+}
+
+// bestVoters are those that should decide: more as the mesh grows, the present
+// ones before others, and none that has been down for long. They change in one
+// step, so that there is never an even number that one failure could stop.
+func (c *Core) bestVoters(without ID) []ID {
+	var list []ID
+	add := func(id ID, ok bool) {
+		if ok && id != without && !slices.Contains(list, id) {
+			list = append(list, id)
+		}
+	}
+	add(c.self, true)
+	stable := c.candidates()
+	for _, id := range stable {
+		add(id, slices.Contains(c.view.Voters, id))
+	}
+	for _, id := range c.view.Voters {
+		add(id, c.up[id] > -downAfter && !c.poisoned[id])
+	}
+	for _, id := range stable {
+		add(id, true)
+	}
+	list = list[:min(len(list), wantedVoters(len(list)))]
+	slices.SortFunc(list, compareIDs)
+	return list
+}
+
+// wantedVoters of so many who could.
+func wantedVoters(candidates int) int {
+	switch {
+	case candidates >= 5:
+		return 5
+	case candidates >= 3:
+		return 3
+	}
+	return 1
+}
+
+// candidates are the members that could be voters now, the most stable first.
+func (c *Core) candidates() []ID {
+	var out []ID
+	for _, id := range c.view.Members() {
+		if id == c.self || c.up[id] >= stableAfter && !c.poisoned[id] && !c.wishes[id] {
+			out = append(out, id)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b ID) int { return c.up[b] - c.up[a] })
+	return out
+}

@@ -1,0 +1,142 @@
+package ipam
+
+import (
+	"flag"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var (
+	simSeconds = flag.Int("sim.seconds", 0, "run random schedules for so long")
+	simSeed    = flag.Uint64("sim.seed", 0, "tell the story of one schedule")
+	simMode    = flag.String("sim.mode", "", "of one kind of faults only")
+	simFirst   = flag.Uint64("sim.first", 1, "the first seed of -sim.seconds")
+	simCount   = flag.Uint64("sim.count", 0, "run so many schedules of each kind")
+)
+
+var modes = []faults{
+	{name: "calm", hosts: 4, steps: 300, leaves: true},
+	{name: "loss", hosts: 4, steps: 400, loss: true},
+	{name: "plain", hosts: 5, steps: 500, loss: true, partitions: true, crashes: true, suspicion: true, seals: true, leaves: true},
+	{name: "wire", hosts: 4, steps: 200, loss: true, partitions: true, crashes: true, seals: true, wire: true},
+	{name: "disk", hosts: 5, steps: 400, loss: true, partitions: true, crashes: true, suspicion: true, seals: true, diskLoss: true},
+	{name: "force", hosts: 5, steps: 400, loss: true, partitions: true, crashes: true, seals: true, forces: true},
+	{name: "rollback", hosts: 5, steps: 400, loss: true, partitions: true, crashes: true, seals: true, rollback: true, clones: true},
+}
+
+// run plays a schedule to its end and returns what was wrong; "" for nothing.
+func run(f faults, seed uint64, story *strings.Builder) (w *world) {
+	w = newWorld(f, seed)
+	w.story = story
+	for _, h := range w.hosts {
+		h.start()
+	}
+	w.nonce++
+	e, err := w.hosts[0].core.Found(w.nonce)
+	w.hosts[0].do(e, err)
+	for range f.steps {
+		if w.step(); w.fail != "" {
+			return w
+		}
+		if w.check(); w.fail != "" {
+			return w
+		}
+	}
+	w.heal()
+	return w
+}
+
+// tell repeats a schedule and prints what happened.
+func tell(t *testing.T, f faults, seed uint64) {
+	story := &strings.Builder{}
+	w := run(f, seed, story)
+	lines := strings.SplitAfter(story.String(), "\n")
+	if n := len(lines); n > 400 && *simSeed == 0 {
+		lines = lines[n-400:]
+	}
+	t.Errorf("%s, seed %d: %s\n%s", f.name, seed, w.fail, strings.Join(lines, ""))
+}
+
+func chosen() []faults {
+	if *simMode == "" {
+		return modes
+	}
+	var out []faults
+	for _, m := range modes {
+		if m.name == *simMode {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func TestSimulation(t *testing.T) {
+	if *simSeed != 0 {
+		for _, m := range chosen() {
+			tell(t, m, *simSeed)
+		}
+		return
+	}
+	count := *simCount
+	if count == 0 {
+		count = 40
+	}
+	for _, m := range chosen() {
+		simulate(t, m, func(i uint64) bool { return i < count })
+	}
+}
+
+func TestSimulationForATime(t *testing.T) {
+	if *simSeconds == 0 {
+		t.Log("not asked for by -sim.seconds")
+		return
+	}
+	list := chosen()
+	for _, m := range list {
+		end := time.Now().Add(time.Duration(*simSeconds) * time.Second / time.Duration(len(list)))
+		simulate(t, m, func(uint64) bool { return time.Now().Before(end) })
+	}
+}
+
+// simulate runs schedules on all processors and prints how many.
+func simulate(t *testing.T, m faults, more func(uint64) bool) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	var schedules, events, tainted uint64
+	next := *simFirst - 1
+	var failed []uint64
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				if len(failed) > 0 || !more(next+1-*simFirst) {
+					mu.Unlock()
+					return
+				}
+				next++
+				seed := next
+				mu.Unlock()
+				w := run(m, seed, nil)
+				mu.Lock()
+				schedules++
+				events += uint64(w.events)
+				if w.taint {
+					tainted++
+				}
+				if w.fail != "" {
+					failed = append(failed, seed)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	fmt.Printf("sim %-9s %8d schedules %10d events %d violations\n", m.name, schedules, events, len(failed))
+	if len(failed) > 0 {
+		tell(t, m, failed[0])
+	}
+}

@@ -1,0 +1,371 @@
+package ipam
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/weft-net/weft/ipam/council"
+)
+
+// step is one event of the chaos.
+func (w *world) step() {
+	w.events++
+	h := w.pick()
+	if h.core == nil {
+		if w.chance(15) && !h.left {
+			w.tell("host %d starts", h.n)
+			h.start()
+		}
+		return
+	}
+	switch p := w.rng.IntN(100); {
+	case p < 46:
+		w.deliverAny()
+	case p < 60:
+		h.do(h.core.Tick(w.live(h)), nil)
+	case p < 66:
+		w.exchange(h, w.pick())
+	case p < 72:
+		h.enforce()
+	case p < 79:
+		h.join()
+	case p < 86:
+		h.attach()
+	case p < 90:
+		h.detach()
+	case p < 92:
+		h.core.Audit()
+		h.do(h.core.finish(), nil)
+	default:
+		w.fault(h)
+	}
+}
+
+// fault is one of what the schedule may suffer.
+func (w *world) fault(h *host) {
+	switch w.rng.IntN(12) {
+	case 0, 1, 2:
+		if w.f.partitions {
+			w.partition()
+		}
+	case 3, 4:
+		if w.f.crashes {
+			w.tell("host %d crashes", h.n)
+			h.crash()
+		}
+	case 5, 6:
+		if w.f.seals && w.chance(40) {
+			w.remove(h, w.pick())
+		}
+	case 7:
+		if w.f.leaves && w.chance(30) {
+			h.leave()
+		}
+	case 8:
+		if w.f.diskLoss && w.chance(40) {
+			w.tell("host %d loses its disk", h.n)
+			h.crash()
+			h.disk = map[[2]string]Write{}
+		}
+	case 9:
+		if w.f.rollback && w.chance(50) {
+			if h.old != nil && w.chance(50) {
+				w.tell("host %d's disk is set back", h.n)
+				w.taint = true
+				h.crash()
+				h.disk, h.old = h.old, nil
+			} else {
+				h.old = maps.Clone(h.disk)
+			}
+		}
+	case 10:
+		if w.f.forces && w.chance(25) {
+			w.force(h)
+		}
+	case 11:
+		if w.f.clones && w.chance(20) {
+			w.clone(h)
+		}
+	}
+}
+
+func (w *world) deliverAny() {
+	if len(w.flying) == 0 {
+		return
+	}
+	i := 0
+	if w.f.loss {
+		i = w.rng.IntN(len(w.flying))
+	}
+	f := w.flying[i]
+	if !w.f.loss || !w.chance(8) {
+		w.flying = slices.Delete(w.flying, i, i+1)
+	}
+	if !w.f.loss || !w.chance(8) {
+		w.deliver(f)
+	}
+}
+
+// exchange is a gossip's exchange between two hosts.
+func (w *world) exchange(a, b *host) {
+	if a == b || a.core == nil || b.core == nil || a.left || b.left {
+		return
+	}
+	w.flying = append(w.flying, flight{a.n, b.n, a.core.State(), true}, flight{b.n, a.n, b.core.State(), true})
+}
+
+// join makes a host a member, or gets it more space.
+func (h *host) join() {
+	o := h.w.pick()
+	if o == h || h.left || h.core.view.Index == 0 {
+		return
+	}
+	h.w.nonce++
+	if h.core.Lodged() {
+		if count(h.core.own) < 2 {
+			h.do(h.core.Request(o.peer, h.w.rng.IntN(4), h.w.nonce), nil)
+		}
+		return
+	}
+	// The one that was asked is asked again, most of the time.
+	if s, ok := h.core.member(h.core.me.Sponsor); ok && h.core.self != (ID{}) && !h.w.chance(15) {
+		e, err := h.core.Join(s.Peer, 0, h.w.nonce, h.w.nonce)
+		h.do(e, err)
+		return
+	}
+	e, err := h.core.Join(o.peer, 0, h.w.nonce, h.w.nonce)
+	if err == nil {
+		h.w.tell("host %d asks host %d to let it in, as %x", h.n, o.n, h.core.self[:2])
+	}
+	h.do(e, err)
+}
+
+// attach starts a container, with any address or a certain one.
+func (h *host) attach() {
+	if h.left || len(h.containers) > 12 {
+		return
+	}
+	h.made++
+	name := fmt.Sprintf("c%d-%d", h.n, h.made)
+	if h.w.chance(60) {
+		a, e, err := h.core.Allocate(name)
+		if err != nil {
+			return
+		}
+		if len(e.Send) > 0 || e.Gossip != nil {
+			h.w.violated("an allocation sends something")
+		}
+		h.containers[name] = a
+		h.w.tell("host %d gives %s to %s", h.n, a, name)
+		h.do(e, nil)
+		return
+	}
+	a := h.core.addr(h.w.rng.IntN(h.core.blocks() * h.core.blockSize()))
+	e, err := h.core.Claim(name, a)
+	if err != nil {
+		return
+	}
+	h.containers[name] = a
+	h.w.tell("host %d claims %s for %s", h.n, a, name)
+	h.do(e, nil)
+}
+
+func (h *host) detach() {
+	if len(h.containers) == 0 {
+		return
+	}
+	names := slices.Sorted(maps.Keys(h.containers))
+	name := names[h.w.rng.IntN(len(names))]
+	a := h.containers[name]
+	delete(h.containers, name)
+	h.w.tell("host %d frees %s of %s", h.n, a, name)
+	h.do(h.core.Release(name, a), nil)
+}
+
+// partition changes which links are down: one of several shapes.
+func (w *world) partition() {
+	switch w.rng.IntN(6) {
+	case 0, 1:
+		w.tell("the network heals")
+		clear(w.cut)
+	case 2: // two sides
+		side := w.rng.IntN(1 << len(w.hosts))
+		w.tell("the network parts along %b", side)
+		for a := range w.hosts {
+			for b := range w.hosts {
+				if a != b {
+					w.cut[[2]int{a, b}] = side>>a&1 != side>>b&1
+				}
+			}
+		}
+	case 3: // one direction
+		w.cut[[2]int{w.pick().n, w.pick().n}] = true
+	case 4: // a link
+		a, b := w.pick().n, w.pick().n
+		w.cut[[2]int{a, b}], w.cut[[2]int{b, a}] = true, true
+	case 5: // one host
+		a := w.pick().n
+		w.tell("host %d is cut off", a)
+		for b := range w.hosts {
+			if a != b {
+				w.cut[[2]int{a, b}], w.cut[[2]int{b, a}] = true, true
+			}
+		}
+	}
+}
+
+// remove has an operator on one host shut another out.
+func (w *world) remove(by, gone *host) {
+	id, ok := by.core.MemberOf(gone.peer)
+	if !ok || by.left {
+		return
+	}
+	w.tell("host %d is told to remove host %d, which is %x", by.n, gone.n, id[:2])
+	e, err := by.core.Seal(id)
+	by.do(e, err)
+}
+
+// leave is a host that goes for good: it gives all it has to another, and asks
+// to be sealed.
+func (h *host) leave() {
+	n := 0
+	for _, o := range h.w.hosts {
+		if !o.left {
+			n++
+		}
+	}
+	heir := h.w.pick()
+	if n <= 3 || heir == h || heir.left || h.left || !h.core.Lodged() {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.containers)) {
+		a := h.containers[name]
+		delete(h.containers, name)
+		h.do(h.core.Release(name, a), nil)
+	}
+	h.w.nonce++
+	e, err := h.core.HandOver(heir.peer, h.w.nonce)
+	if err != nil {
+		return
+	}
+	h.w.tell("host %d leaves, and gives all to host %d", h.n, heir.n)
+	h.do(e, nil)
+	e, err = h.core.Seal(h.core.self)
+	h.do(e, err)
+}
+
+// force is an operator who thinks that the majority is gone.
+func (w *world) force(h *host) {
+	if !h.core.view.IsAdmitted(h.core.self) {
+		return
+	}
+	var survivors []ID
+	for _, o := range w.hosts {
+		if id, ok := h.core.MemberOf(o.peer); ok && h.core.view.IsAdmitted(id) && w.chance(60) {
+			survivors = append(survivors, id)
+		}
+	}
+	w.nonce++
+	e, err := h.core.Force(survivors, w.nonce*2654435761)
+	if err == nil {
+		w.tell("host %d forces a mesh of %d", h.n, len(survivors))
+	}
+	h.do(e, err)
+}
+
+// clone starts a copy of a host's disk in place of another host: two machines
+// that are one member.
+func (w *world) clone(h *host) {
+	o := w.pick()
+	if o == h || o.left || h.left {
+		return
+	}
+	// The other machine's own life ends; its peer is the copy's from now on only
+	// in so far as both speak for the same member, one after the other.
+	w.taint = true
+	w.tell("host %d runs from a copy of what it was in memory", h.n)
+	h.old = nil
+	copied := maps.Clone(h.disk)
+	h.start()
+	for range 5 {
+		w.deliverAny()
+		h.do(h.core.Tick(w.live(h)), nil)
+	}
+	h.crash()
+	h.disk = copied
+	h.start()
+}
+
+// heal lets everything become quiet: no faults any more, and time.
+func (w *world) heal() {
+	w.tell("--- no faults from here on")
+	clear(w.cut)
+	w.f.loss, w.f.suspicion = false, false
+	for _, h := range w.hosts {
+		if h.core == nil && !h.left {
+			h.start()
+		}
+	}
+	for round := range 900 {
+		for _, h := range w.hosts {
+			if h.left || h.core == nil {
+				continue
+			}
+			w.events++
+			h.do(h.core.Tick(w.live(h)), nil)
+			h.enforce()
+			if round%4 == 0 {
+				h.join()
+			}
+		}
+		if round%3 == 0 {
+			w.exchange(w.pick(), w.pick())
+		}
+		for n := 0; len(w.flying) > 0 && n < 5000; n++ {
+			w.deliverAny()
+		}
+		if w.check(); w.fail != "" {
+			return
+		}
+		if round%10 == 9 && w.isQuiet() == "" {
+			return
+		}
+		if round == 450 && w.isStuck() {
+			w.rescue()
+		}
+	}
+	w.violated("it does not become quiet: %s", w.isQuiet())
+}
+
+// isStuck tells whether the council has lost its majority.
+func (w *world) isStuck() bool {
+	return !slices.ContainsFunc(w.hosts, func(h *host) bool { return h.core != nil && !h.left && h.core.leads() })
+}
+
+// rescue is the operator who forces a mesh with everybody who is left.
+func (w *world) rescue() {
+	var best *host
+	for _, h := range w.hosts {
+		if h.core != nil && !h.left && h.core.view.IsAdmitted(h.core.self) && (best == nil || h.core.view.Index > best.core.view.Index) {
+			best = h
+		}
+	}
+	if best == nil {
+		return
+	}
+	var survivors []ID
+	for _, o := range w.hosts {
+		if !o.left && o.core != nil && o.core.domain == best.core.domain && best.core.view.IsAdmitted(o.core.self) {
+			survivors = append(survivors, o.core.self)
+		}
+	}
+	w.nonce++
+	w.tell("the majority is gone: host %d forces a mesh of %d", best.n, len(survivors))
+	e, err := best.core.Force(survivors, w.nonce*2654435761)
+	best.do(e, err)
+}
+
+var _ = netip.Addr{}
+var _ council.ID
