@@ -3,7 +3,6 @@ package ipam
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 
 	"github.com/weft-net/weft/ipam/council"
@@ -258,12 +257,12 @@ func (h *host) leave() {
 
 // force is an operator who thinks that the majority is gone.
 func (w *world) force(h *host) {
-	if !h.core.view.IsAdmitted(h.core.self) {
+	if !h.core.Lodged() {
 		return
 	}
 	var survivors []ID
 	for _, o := range w.hosts {
-		if id, ok := h.core.MemberOf(o.peer); ok && h.core.view.IsAdmitted(id) && w.chance(60) {
+		if id, ok := h.core.MemberOf(o.peer); ok && w.chance(60) {
 			survivors = append(survivors, id)
 		}
 	}
@@ -333,7 +332,12 @@ func (w *world) heal() {
 			return
 		}
 		if round == 450 && w.isStuck() {
-			w.rescue()
+			if w.rescue(); w.extinct {
+				return
+			}
+		}
+		if round == 600 && w.f.forces {
+			w.unite()
 		}
 	}
 	w.violated("it does not become quiet: %s", w.isQuiet())
@@ -348,16 +352,18 @@ func (w *world) isStuck() bool {
 func (w *world) rescue() {
 	var best *host
 	for _, h := range w.hosts {
-		if h.core != nil && !h.left && h.core.view.IsAdmitted(h.core.self) && (best == nil || h.core.view.Index > best.core.view.Index) {
+		if h.core != nil && !h.left && h.core.Lodged() && (best == nil || h.core.view.Index > best.core.view.Index) {
 			best = h
 		}
 	}
 	if best == nil {
+		w.tell("nobody is a member any more")
+		w.extinct = true
 		return
 	}
 	var survivors []ID
 	for _, o := range w.hosts {
-		if !o.left && o.core != nil && o.core.domain == best.core.domain && best.core.view.IsAdmitted(o.core.self) {
+		if !o.left && o.core != nil && o.core.domain == best.core.domain && o.core.Lodged() && best.core.isMember(o.core.self) {
 			survivors = append(survivors, o.core.self)
 		}
 	}
@@ -367,5 +373,27 @@ func (w *world) rescue() {
 	best.do(e, err)
 }
 
-var _ = netip.Addr{}
-var _ council.ID
+// unite is the operator who resets the hosts of all but one mesh, where one was
+// forced out of another that was alive after all.
+func (w *world) unite() {
+	sizes := map[council.Hash]int{}
+	for _, h := range w.hosts {
+		if h.core != nil && !h.left {
+			sizes[h.core.domain]++
+		}
+	}
+	best := w.hosts[0].core.domain
+	for _, h := range w.hosts {
+		if h.core != nil && !h.left && sizes[h.core.domain] > sizes[best] {
+			best = h.core.domain
+		}
+	}
+	for _, h := range w.hosts {
+		if h.core != nil && !h.left && h.core.domain != best {
+			w.tell("host %d is reset", h.n)
+			h.crash()
+			h.disk = map[[2]string]Write{}
+			h.start()
+		}
+	}
+}

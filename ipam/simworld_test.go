@@ -45,11 +45,12 @@ type world struct {
 	nonce  uint64
 	events int
 	// latest is the furthest state of the council of each domain.
-	latest map[council.Hash]council.State
-	active map[netip.Addr]int // on how many hosts
-	taint  bool               // somebody's disk was set back, or a host copied
-	story  *strings.Builder   // nil if nobody reads it
-	fail   string
+	latest  map[council.Hash]council.State
+	active  map[netip.Addr]int // on how many hosts
+	taint   bool               // somebody's disk was set back, or a host copied
+	story   *strings.Builder   // nil if nobody reads it
+	extinct bool               // everybody lost everything
+	fail    string
 }
 
 type flight struct {

@@ -134,40 +134,31 @@ func (c *Core) meet(m *Msg) {
 		c.send(m.Peer, c.everything())
 		return
 	}
-	// They know less than we do if they could move to us: answer with our state,
-	// but only that once.
-	if m.State.Domain.Mesh == c.view.Domain.Mesh && wouldMove(*m.State, c.view) {
+	// They may have to come over to us: answer with our state, but only that once.
+	if r, _ := c.view.Domain.To(m.State.Domain); r == council.Descendant || r == council.Winner {
 		c.send(m.Peer, c.everything())
 	}
 }
 
-// wouldMove tells whether somebody who knows the state of the one domain goes
-// over to that of the other.
-func wouldMove(from, to council.State) bool {
-	if to.Domain.ChildOf(from.Domain.Hash()) {
+// shouldMove: a survivor goes over to what was forced out of its own mesh, if
+// nothing was decided since that is not known there, and a member of a smaller
+// forced mesh to a larger one of the same origin. Who is no member anywhere
+// goes along with either.
+func (c *Core) shouldMove(s council.State) bool {
+	switch r, force := s.Domain.To(c.view.Domain); r {
+	case council.Descendant:
+		return !c.lodged || c.view.Index <= force.Base
+	case council.Winner:
 		return true
 	}
-	rivals, wins := to.Domain.Rivals(from.Domain)
-	return rivals && wins
-}
-
-// shouldMove: a survivor goes over to the child of its own mesh, if nothing was
-// decided since that the child does not know, and a member of a smaller child
-// to the larger one.
-func (c *Core) shouldMove(s council.State) bool {
-	if s.Domain.Mesh != c.cfg.Mesh || !wouldMove(c.view, s) {
-		return false
-	}
-	if s.Domain.ChildOf(c.domain) {
-		return c.view.Index <= s.Domain.Forces[len(s.Domain.Forces)-1].Base
-	}
-	return true
+	return false
 }
 
 // move goes over to another domain. Who is a member there stays one; who is not
 // begins anew.
 func (c *Core) move(s council.State) {
-	rival := !s.Domain.ChildOf(c.domain)
+	r, _ := s.Domain.To(c.view.Domain)
+	rival := r == council.Winner
 	c.dropNode()
 	c.round = round{}
 	if rival {
@@ -206,17 +197,20 @@ func (c *Core) has(peer uuid.UUID) bool {
 // this peer decides alone, and the members that are not named are sealed. It
 // cannot be undone. The nonce is any number that is new.
 func (c *Core) Force(survivors []ID, nonce uint64) (Effects, error) {
-	if !c.view.IsAdmitted(c.self) {
-		return Effects{}, fmt.Errorf("force: this host is no member that the council admitted")
+	if !c.isMember(c.self) || !c.lodged {
+		return Effects{}, fmt.Errorf("force: this host is no member")
 	}
-	keep := map[ID]bool{c.self: true}
+	list := []council.Member{c.me}
 	for _, id := range survivors {
-		if !c.view.IsAdmitted(id) {
+		m, known := c.member(id)
+		if !known || !c.isMember(id) {
 			return Effects{}, fmt.Errorf("force: %s is no member", id)
 		}
-		keep[id] = true
+		if id != c.self {
+			list = append(list, m)
+		}
 	}
-	next := c.view.Fork(c.self, sortedIDs(keep), nonce)
+	next := c.view.Fork(nonce, list...)
 	c.dropNode()
 	c.round = round{}
 	if err := c.beginNode(next); err != nil {

@@ -38,24 +38,45 @@ type Domain struct {
 
 // Hash tells domains apart.
 func (d Domain) Hash() Hash {
+	if len(d.Forces) == 0 {
+		d.Forces = nil // which is encoded otherwise than an empty list
+	}
 	return Hash(sumOf(d))
 }
 
-// ChildOf tells whether d was forced out of p directly.
-func (d Domain) ChildOf(p Hash) bool {
-	n := len(d.Forces)
-	return n > 0 && Domain{Mesh: d.Mesh, Forces: d.Forces[:n-1]}.Hash() == p
-}
+// Relation is how one domain stands to another.
+type Relation int
 
-// Rivals tells whether both were forced out of the same parent, and whether d
-// is the one that wins.
-func (d Domain) Rivals(o Domain) (rivals, wins bool) {
-	n := len(d.Forces)
-	if n == 0 || n != len(o.Forces) || d.Hash() == o.Hash() {
-		return false, false
+// Relations.
+const (
+	Same       Relation = iota
+	Descendant          // forced out of the other, or of one that was
+	Ancestor
+	Winner // both were forced out of one that the other was forced out of, too
+	Loser
+	Stranger // of another mesh
+)
+
+// To is how d stands to o. Of a descendant and of rivals, force is the first
+// that was not o's.
+func (d Domain) To(o Domain) (r Relation, force Force) {
+	if d.Mesh != o.Mesh {
+		return Stranger, Force{}
 	}
-	parent := Domain{Mesh: d.Mesh, Forces: d.Forces[:n-1]}.Hash()
-	return o.ChildOf(parent), d.Forces[n-1].compare(o.Forces[n-1]) > 0
+	for i, f := range d.Forces {
+		switch {
+		case i == len(o.Forces):
+			return Descendant, f
+		case f.compare(o.Forces[i]) > 0:
+			return Winner, f
+		case f.compare(o.Forces[i]) < 0:
+			return Loser, f
+		}
+	}
+	if len(d.Forces) < len(o.Forces) {
+		return Ancestor, Force{}
+	}
+	return Same, Force{}
 }
 
 // Lease is one address of a block that another than its owner uses.
@@ -107,22 +128,30 @@ func Found(mesh uuid.UUID, founder Member) State {
 }
 
 // Fork is the State with which the child of a mesh begins whose majority is
-// gone for good: the forcer decides alone, and who did not survive is sealed.
-func (s State) Fork(by ID, survivors []ID, nonce uint64) State {
-	survivors = slices.Clone(survivors)
-	slices.SortFunc(survivors, compareIDs)
+// gone for good: the first survivor decides alone, and the admitted who did not
+// survive are sealed. Survivors that were not admitted are so now.
+func (s State) Fork(nonce uint64, survivors ...Member) State {
 	out := s
-	out.Domain.Forces = append(slices.Clone(s.Domain.Forces), Force{Base: s.Index, Survivors: survivors, Nonce: nonce})
 	out.Index = s.Index + 1
-	out.Hash = Hash(sumOf(out.Domain, by))
-	out.Fence = out.Index
-	out.Voters = []ID{by}
-	out.Sealed = maps.Clone(s.Sealed)
+	out.Admitted, out.Sealed = maps.Clone(s.Admitted), maps.Clone(s.Sealed)
+	force := Force{Base: s.Index, Nonce: nonce}
+	for _, m := range survivors {
+		id := m.ID()
+		force.Survivors = append(force.Survivors, id)
+		if _, in := s.Admitted[id]; !in {
+			out.Admitted[id] = Admission{m, out.Index}
+		}
+	}
+	slices.SortFunc(force.Survivors, compareIDs)
 	for id := range s.Admitted {
-		if _, sealed := s.Sealed[id]; !sealed && !slices.Contains(survivors, id) {
+		if _, sealed := s.Sealed[id]; !sealed && !slices.Contains(force.Survivors, id) {
 			out.Sealed[id] = out.Index
 		}
 	}
+	out.Domain.Forces = append(slices.Clone(s.Domain.Forces), force)
+	out.Hash = Hash(sumOf(out.Domain, survivors))
+	out.Fence = out.Index
+	out.Voters = []ID{survivors[0].ID()}
 	return out
 }
 
