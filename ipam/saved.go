@@ -129,6 +129,9 @@ func (c *Core) load(w Write, disk *council.Disk) error {
 	case table:
 		c.table = v
 	case []span:
+		if !slices.IsSortedFunc(v, func(a, b span) int { return a.first - b.first }) {
+			return fmt.Errorf("read stored blocks: %w: not in order", ErrCorrupt)
+		}
 		c.own = v
 	case []council.Member:
 		for _, m := range v {

@@ -22,6 +22,8 @@ var (
 	simRange = netip.MustParsePrefix("10.0.0.0/25")
 )
 
+var simSpace = space{simRange, simBlockBits}
+
 const simBlockBits = 30 // 32 blocks of four addresses
 
 // faults are what may happen in a schedule.
@@ -192,7 +194,7 @@ func (h *host) do(e Effects, err error) {
 
 func (w *world) post(from, to int, m *Msg, gossip bool) {
 	if w.f.wire {
-		again, err := DecodeMsg(EncodeMsg(m))
+		again, err := simSpace.DecodeMsg(simSpace.EncodeMsg(m))
 		if err != nil {
 			w.violated("message of kind %d cannot be read again: %v", m.Kind, err)
 			return
