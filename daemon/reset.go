@@ -193,6 +193,24 @@ func erase(report api.ResetReport, k keep, o Options, drv encap.Driver, b *bridg
 	return report, nil
 }
 
+// removeFromKernel removes what weft has in the kernel, and puts the sysctls
+// back that the store knows.
+func removeFromKernel(k keep, o Options, drv encap.Driver, b *bridge.Bridge) (removed []string, err error) {
+	sysctls, err := k.sysctls()
+	if drv != nil {
+		gone, e := drv.Remove(o.tunnelDevice())
+		removed, err = append(removed, gone...), errors.Join(err, e)
+	}
+	if b != nil {
+		gone, e := b.Remove(o.Bridge, []string{o.tunnelDevice()}, sysctls)
+		removed, err = append(removed, gone...), errors.Join(err, e)
+	}
+	if err != nil {
+		return removed, fmt.Errorf("remove weft from the kernel: %w", err)
+	}
+	return removed, nil
+}
+
 func set(list []string) map[string]bool {
 	out := make(map[string]bool, len(list))
 	for _, v := range list {

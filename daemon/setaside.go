@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -125,22 +124,4 @@ func leftBridge() string {
 		return DefaultBridge
 	}
 	return names[0]
-}
-
-// removeFromKernel removes what weft has in the kernel, and puts the sysctls
-// back that the store knows.
-func removeFromKernel(k keep, o Options, drv encap.Driver, b *bridge.Bridge) (removed []string, err error) {
-	sysctls, err := k.sysctls()
-	if drv != nil {
-		gone, e := drv.Remove(o.tunnelDevice())
-		removed, err = append(removed, gone...), errors.Join(err, e)
-	}
-	if b != nil {
-		gone, e := b.Remove(o.Bridge, []string{o.tunnelDevice()}, sysctls)
-		removed, err = append(removed, gone...), errors.Join(err, e)
-	}
-	if err != nil {
-		return removed, fmt.Errorf("remove weft from the kernel: %w", err)
-	}
-	return removed, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -13,18 +14,23 @@ import (
 	"time"
 )
 
-// crashEnv makes this test binary a process that writes to a store until it is
-// killed: the first number that it has to write, and the state directory.
+// crashEnv makes this test binary a process that writes to a store: the first
+// number that it has to write, the one at which it ends, and the state directory.
 const crashEnv = "STORE_TEST_CRASH"
 
 func TestMain(m *testing.M) {
-	if first, dir, ok := strings.Cut(os.Getenv(crashEnv), " "); ok {
-		n, err := strconv.Atoi(first)
+	if job := os.Getenv(crashEnv); job != "" {
+		var from, to int
+		var dir string
+		_, err := fmt.Sscan(job, &from, &to, &dir)
 		if err == nil {
-			err = writeForEver(dir, n)
+			err = writeRecords(dir, from, to)
 		}
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -46,13 +52,13 @@ func recordValue(n int) []byte {
 	return []byte(strings.Repeat(strconv.Itoa(n)+",", 1+n*7%200))
 }
 
-// writeForEver commits numbered records and answers for each with a line.
-func writeForEver(dir string, n int) error {
+// writeRecords commits numbered records and answers for each with a line.
+func writeRecords(dir string, from, to int) error {
 	s, err := Open(dir, true)
 	if err != nil {
 		return err
 	}
-	for ; ; n++ {
+	for n := from; n < to; n++ {
 		if err := s.Commit(record(n)); err != nil {
 			return err
 		}
@@ -60,6 +66,7 @@ func writeForEver(dir string, n int) error {
 			return err
 		}
 	}
+	return s.Close()
 }
 
 // hasRecords checks that a store is sound and holds the result of the first n
@@ -110,7 +117,7 @@ func TestAnsweredCommitsOutliveAKilledProcess(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	for round := range rounds {
 		cmd := exec.Command("/proc/self/exe")
-		cmd.Env = []string{fmt.Sprintf("%s=%d %s", crashEnv, written, dir)}
+		cmd.Env = []string{fmt.Sprintf("%s=%d %d %s", crashEnv, written, math.MaxInt, dir)}
 		var errs strings.Builder
 		cmd.Stderr = &errs
 		out, err := cmd.StdoutPipe()
