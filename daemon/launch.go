@@ -12,6 +12,7 @@ import (
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/internal/store"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
 )
@@ -266,7 +267,12 @@ func (d *Daemon) abandon(ctx context.Context, cause error) error {
 	if err == nil {
 		err = d.erase(report).err
 	}
-	return errors.Join(cause, err, d.close())
+	err = errors.Join(err, d.close())
+	if d.setAside != "" {
+		// Else the next launch would take this host for a new one unasked.
+		err = errors.Join(err, store.PutBack(d.opts.StateDir, d.setAside))
+	}
+	return errors.Join(cause, err)
 }
 
 // joinLine is what to type on the next host.

@@ -73,7 +73,7 @@ func setAside(o Options, log *slog.Logger, why error) (k keep, path string, err 
 	log.Warn("the store was set aside", "as", path, "why", oneLine(why))
 	s, err := store.Open(o.StateDir, true)
 	if err != nil {
-		return k, path, err
+		return k, "", errors.Join(err, store.PutBack(o.StateDir, path))
 	}
 	k = keep{s}
 	if o.Bridge == "" {
@@ -81,7 +81,7 @@ func setAside(o Options, log *slog.Logger, why error) (k keep, path string, err 
 	}
 	removed, err := unplumb(k, o, log)
 	if err != nil {
-		return keep{}, path, errors.Join(err, s.Destroy())
+		return keep{}, "", errors.Join(err, s.Destroy(), store.PutBack(o.StateDir, path))
 	}
 	log.Info("removed from the kernel", "what", removed)
 	return k, path, nil

@@ -35,6 +35,14 @@ func TestDamagedStoreIsRefusedAndSetAsideOnRequest(t *testing.T) {
 	}
 	mustPing(t, c, addr1, "containers go on meanwhile")
 
+	h1.Run("weft", "stop")
+	refuses(t, h2, 1, "no weft answers", append(join, "--set-aside-store")...)
+	refuses(t, h2, 1, "is damaged", "weft", "launch") // what failed has put it back
+	if got := h2.Run("bash", "-c", "sha256sum /var/lib/weft/weft.db*"); got != sum {
+		t.Errorf("after a launch that failed there are %s", got)
+	}
+	h1.Run("weft", "launch")
+
 	r := h2.Try(append(join, "--set-aside-store")...)
 	if r.Code != 0 || !strings.Contains(r.Stderr, "/var/lib/weft/weft.db.corrupt-2") || !strings.Contains(r.Stderr, "new peer") {
 		t.Fatalf("exit code %d: %s", r.Code, r.Stderr)

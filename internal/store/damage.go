@@ -62,6 +62,23 @@ func SetAside(dir string, now time.Time) (string, error) {
 	return to, syncDir(dir)
 }
 
+// PutBack undoes SetAside, where no other store has been made since.
+func PutBack(dir, aside string) error {
+	lock, err := takeLock(dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	to := filepath.Join(dir, fileName)
+	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(fmt.Errorf("put the store back: %s: %w", to, fs.ErrExist), err)
+	}
+	if err := os.Rename(aside, to); err != nil {
+		return fmt.Errorf("put the store back: %w", err)
+	}
+	return syncDir(dir)
+}
+
 // syncDir makes the names in a directory durable.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -153,6 +154,9 @@ func TestSetAsideKeepsEveryFile(t *testing.T) {
 		if !s.Created() {
 			t.Error("the store is not a new one")
 		}
+		if err := PutBack(dir, path); err == nil {
+			t.Error("PutBack of a store in use went through")
+		}
 		if _, err := SetAside(dir, now); !errors.As(err, new(*LockedError)) {
 			t.Errorf("SetAside of a store in use: %v", err)
 		}
@@ -162,6 +166,26 @@ func TestSetAsideKeepsEveryFile(t *testing.T) {
 		if !seen[filepath.Join(dir, "weft.db.corrupt-20300102T030405Z"+[]string{"", ".2", ".3"}[i])] {
 			t.Errorf("set aside as %v", seen)
 		}
+	}
+}
+
+func TestPutBackUndoesSetAsideAndReplacesNothing(t *testing.T) {
+	dir := t.TempDir()
+	filled(t, dir)
+	want := readFile(t, dir)
+	path, err := SetAside(dir, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir).Close()
+	if err := PutBack(dir, path); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("PutBack over a store: %v", err)
+	}
+	if err := os.Remove(filepath.Join(dir, fileName)); err != nil {
+		t.Fatal(err)
+	}
+	if err := PutBack(dir, path); err != nil || !bytes.Equal(readFile(t, dir), want) {
+		t.Errorf("PutBack: %v", err)
 	}
 }
 
