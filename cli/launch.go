@@ -40,12 +40,18 @@ Without a PEER to join, the first launch founds a mesh and prints the line to
 run on the next host. Later launches on the same host start it again as it was,
 with the flags that it was given before.
 Range, block size, encapsulation and VXLAN port belong to the mesh: they are
-given when it is founded, and joining hosts take them over.`,
+given when it is founded, and joining hosts take them over.
+
+A launch refuses a store that is damaged, and leaves it as it is. What was in it
+is lost to this host, which can only start as a new peer: --set-aside-store
+renames the store to weft.db.corrupt-TIME, takes the containers off the network
+and starts with a new one. A store that can be read is never set aside.`,
 		Example: `  weft launch
   weft launch --range 10.128.0.0/12
   weft launch --join 192.168.1.1 --token weft1-…
   WEFT_TOKEN=weft1-… weft launch 192.168.1.1 192.168.1.2
-  weft launch --foreground      # for systemd, or a container`,
+  weft launch --foreground      # for systemd, or a container
+  weft launch --set-aside-store --join 192.168.1.1 --token weft1-…  # after damage`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if l.foreground {
 				return a.foreground(cmd, &l, args)
@@ -71,6 +77,7 @@ given when it is founded, and joining hosts take them over.`,
 	f.IntVar(&o.MTU, "mtu", 0, "MTU of the containers in `bytes` (default what the underlay allows)")
 	f.BoolVar(&l.masquerade, "masquerade", true, "hide the containers behind the host towards the outside")
 	f.StringVar(&o.StateDir, "state-dir", o.StateDir, "state `directory`")
+	f.BoolVar(&o.SetAside, "set-aside-store", false, "where the store cannot be read, keep it under another name and be a new peer")
 	f.StringVar(&o.SocketGroup, "socket-group", o.SocketGroup, "`group` that may use the control socket, which amounts to root")
 	f.StringVar(&l.logFile, "log-file", "", "log `file` (default standard error in the foreground, weft.log in the state directory in the background)")
 	f.BoolVar(&l.debug, "debug", false, "log more")
@@ -219,6 +226,9 @@ func (a *app) printReady(r daemon.Ready) error {
 		verb = "founded a mesh"
 	}
 	a.say("%s %s: %d peers, gateway %s, address space %s", r.Name, verb, r.Peers, r.Gateway.Addr(), join(r.Prefixes))
+	if r.SetAside != "" {
+		a.say("The store could not be read and is now %s. This host is a new peer: attach its containers again.", r.SetAside)
+	}
 	a.say("Attach a container with `weft attach NAME`. On the next host, run:")
 	_, err := fmt.Fprintln(a.Stdout, r.Join)
 	return err

@@ -32,6 +32,7 @@ type Daemon struct {
 	log        *slog.Logger
 	now        func() time.Time
 	keep       keep
+	setAside   string // where this launch put a store that could not be read; "" if it did not
 	identity   mesh.Identity
 	token      mesh.Token
 	settings   settings

@@ -2,10 +2,12 @@ package daemon
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 
+	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/internal/store"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
@@ -42,26 +44,87 @@ type peerState struct {
 
 // peer reads the peer's state; ok is false where there is none yet.
 func (k keep) peer() (p peerState, ok bool, err error) {
-	read := func(key string, into func([]byte) error) {
-		if err != nil {
-			return
-		}
-		var b []byte
-		if b, err = k.Get(bucketPeer, key); err != nil || b == nil {
-			return
-		}
-		if err = into(b); err != nil {
-			err = fmt.Errorf("read %s from the store: %w", key, err)
-		}
-		ok = true
+	all, err := k.All(bucketPeer)
+	if err != nil {
+		return p, false, err
 	}
-	read(keyIdentity, p.identity.UnmarshalBinary)
-	read(keyToken, func(b []byte) (err error) { p.token, err = mesh.ParseToken(string(b)); return err })
-	read(keySettings, func(b []byte) (err error) { p.settings, err = decodeSettings(b); return err })
-	read(keyTargets, func(b []byte) error { return strict.Unmarshal(b, &p.targets) })
-	read(keySnapshot, func(b []byte) error { p.snapshot = b; return nil })
-	read(keyHost, func(b []byte) error { return strict.Unmarshal(b, &p.host) })
-	return p, ok, err
+	if len(all) == 0 {
+		return p, false, k.checkEmpty()
+	}
+	values := make(map[string][]byte, len(all))
+	for _, w := range all {
+		values[string(w.Key)] = w.Value
+	}
+	p, err = decodePeer(values)
+	if err == nil {
+		_, err = k.attachments()
+	}
+	if err == nil {
+		err = k.checkPlan(p)
+	}
+	return p, true, err
+}
+
+// decodePeer reads the values of the peer's bucket. All but the snapshot are
+// written in one step, so that none of them can be missing.
+func decodePeer(values map[string][]byte) (p peerState, err error) {
+	for _, v := range []struct {
+		key  string
+		into func([]byte) error
+	}{
+		{keyIdentity, p.identity.UnmarshalBinary},
+		{keyMachine, func([]byte) error { return nil }},
+		{keyToken, func(b []byte) (err error) { p.token, err = mesh.ParseToken(string(b)); return err }},
+		{keySettings, func(b []byte) (err error) { p.settings, err = decodeSettings(b); return err }},
+		{keyTargets, func(b []byte) error { return strict.Unmarshal(b, &p.targets) }},
+		{keyHost, func(b []byte) error { return strict.Unmarshal(b, &p.host) }},
+	} {
+		b, ok := values[v.key]
+		if !ok {
+			return p, &unreadableError{fmt.Errorf("%s is missing", v.key)}
+		}
+		err := v.into(b)
+		var known *api.Error
+		if errors.As(err, &known) {
+			return p, err // what a newer weft knows of the mesh: an upgrade helps
+		}
+		if err != nil {
+			return p, &unreadableError{fmt.Errorf("%s: %w", v.key, err)}
+		}
+	}
+	if b, ok := values[keySnapshot]; ok {
+		if _, err := mesh.Remembered(b, p.token, p.identity.ID); err != nil {
+			return p, &unreadableError{err}
+		}
+		p.snapshot = b
+	}
+	return p, nil
+}
+
+// checkEmpty makes sure that there is nothing without a peer that it is of.
+func (k keep) checkEmpty() error {
+	for _, bucket := range []string{bucketAttachments, bucketSysctls, bucketIPAM} {
+		all, err := k.All(bucket)
+		if err != nil {
+			return err
+		}
+		if len(all) > 0 {
+			return &unreadableError{fmt.Errorf("it has %s and no %s", bucket, bucketPeer)}
+		}
+	}
+	return nil
+}
+
+// checkPlan finds out whether the address plan can be read.
+func (k keep) checkPlan(p peerState) error {
+	saved, err := planStore(k).Load()
+	if err != nil {
+		return err
+	}
+	if _, err := ipam.New(ipam.Config{Self: p.identity.ID, Range: p.settings.Range, BlockBits: p.settings.BlockBits}, saved); err != nil {
+		return &unreadableError{fmt.Errorf("address plan: %w", err)}
+	}
+	return nil
 }
 
 // savePeer makes a new peer's state durable, in one step.
@@ -111,11 +174,19 @@ func (k keep) attachments() (map[string]attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[string]attachment, len(all))
-	for _, w := range all {
+	return decodeAttachments(all)
+}
+
+func decodeAttachments(kept []store.Write) (map[string]attachment, error) {
+	out := make(map[string]attachment, len(kept))
+	for _, w := range kept {
 		var a attachment
-		if err := strict.Unmarshal(w.Value, &a); err != nil {
-			return nil, fmt.Errorf("read attachment %s from the store: %w", w.Key, err)
+		err := strict.Unmarshal(w.Value, &a)
+		if err == nil && a.key() != string(w.Key) {
+			err = fmt.Errorf("it is of %s", a.key())
+		}
+		if err != nil {
+			return nil, &unreadableError{fmt.Errorf("attachment %q: %w", w.Key, err)}
 		}
 		out[string(w.Key)] = a
 	}
@@ -169,7 +240,7 @@ func (p planStore) Load() ([]ipam.Write, error) {
 	for i, w := range all {
 		bucket, key, ok := bytes.Cut(w.Key, []byte("/"))
 		if !ok {
-			return nil, fmt.Errorf("read address plan from the store: key %q has no bucket", w.Key)
+			return nil, &unreadableError{fmt.Errorf("address plan: key %q has no bucket", w.Key)}
 		}
 		out[i] = ipam.Write{Bucket: string(bucket), Key: key, Value: w.Value}
 	}

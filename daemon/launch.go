@@ -33,6 +33,8 @@ type Ready struct {
 	Peers    int            `json:"peers"`
 	Gateway  netip.Prefix   `json:"gateway"`
 	Prefixes []netip.Prefix `json:"prefixes"`
+	// SetAside is where the store is that could not be read, if it was set aside.
+	SetAside string `json:"setAside,omitempty"`
 }
 
 // launch takes a host from nothing, or from what an earlier daemon left, to a
@@ -66,6 +68,9 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 		}
 		err = d.abandon(ctx, err)
 	}()
+	if d.setAside != "" {
+		step("set the store aside", d.setAside)
+	}
 	step("open state", d.opts.StateDir)
 
 	if err := d.preflight(known); err != nil {
@@ -115,27 +120,23 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 	ready(Ready{
 		Founded: founded, Name: d.opts.Name, Join: d.joinLine(), Peers: len(d.mesh.Peers()),
 		Gateway:  netip.PrefixFrom(d.gateway, d.settings.Range.Bits()),
-		Prefixes: d.plan.Prefixes(d.identity.ID),
+		Prefixes: d.plan.Prefixes(d.identity.ID), SetAside: d.setAside,
 	})
 	return srv, nil
 }
 
 // openState takes the state directory; the result is nil for a new peer.
 func (d *Daemon) openState() (*peerState, error) {
-	s, err := store.Open(d.opts.StateDir, true)
-	var locked *store.LockedError
-	if errors.As(err, &locked) {
-		return nil, &api.Error{Code: api.CodeConflict, Message: locked.Error(),
-			Fix: "`weft status` shows it; `weft stop` ends it, or give this one another --state-dir"}
+	k, p, ok, err := openKeep(d.opts.StateDir, true)
+	if d.opts.SetAside && unreadable(err) {
+		if k, d.setAside, err = setAside(d.opts, d.log, err); err == nil {
+			p, ok, err = k.peer()
+		}
 	}
 	if err != nil {
-		return nil, err
+		return nil, explainStore(err, "to make this host a new peer, `weft launch --set-aside-store` with the --join and --token of another host keeps it under another name")
 	}
-	d.keep = keep{s}
-	p, ok, err := d.keep.peer()
-	if err != nil {
-		return nil, errors.Join(err, d.close())
-	}
+	d.keep = k
 	d.keptBridge = cmp.Or(p.host.Bridge, DefaultBridge)
 	p.host = d.opts.HostOptions.or(p.host)
 	if len(d.opts.Join) > 0 {
@@ -266,7 +267,12 @@ func (d *Daemon) abandon(ctx context.Context, cause error) error {
 	if err == nil {
 		err = d.erase(report).err
 	}
-	return errors.Join(cause, err, d.close())
+	err = errors.Join(err, d.close())
+	if d.setAside != "" {
+		// Else the next launch would take this host for a new one unasked.
+		err = errors.Join(err, store.PutBack(d.opts.StateDir, d.setAside))
+	}
+	return errors.Join(cause, err)
 }
 
 // joinLine is what to type on the next host.

@@ -44,7 +44,8 @@ type Options struct {
 	VXLANPort uint16
 	Encap     string
 
-	Timeout time.Duration // how long a launch may take to become ready
+	SetAside bool          // put a store that cannot be read out of the way, and be a new peer
+	Timeout  time.Duration // how long a launch may take to become ready
 }
 
 // HostOptions belong to the host, which keeps those that were given: a later

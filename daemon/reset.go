@@ -130,57 +130,56 @@ func (d *Daemon) giveAll(ctx context.Context, heirs []uuid.UUID) (uuid.UUID, err
 // Reset removes every trace of a weft whose daemon does not run. Its address
 // space can then not be handed over, which takes force.
 func Reset(ctx context.Context, o Options, log *slog.Logger, force bool) (api.ResetReport, error) {
-	s, err := store.Open(o.StateDir, false)
+	k, p, _, err := openKeep(o.StateDir, false)
+	var report api.ResetReport
 	var locked *store.LockedError
+	var known *api.Error
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return api.ResetReport{Removed: []string{}}, nil
 	case errors.As(err, &locked):
-		return api.ResetReport{}, &api.Error{Code: api.CodeConflict, Message: locked.Error(), Fix: "give its --socket, or end it first"}
-	case err != nil:
-		return api.ResetReport{}, err
+		return report, &api.Error{Code: api.CodeConflict, Message: locked.Error(), Fix: "give its --socket, or end it first"}
+	case force && (unreadable(err) || errors.As(err, &known)):
+		var aside string
+		if k, aside, err = setAside(o, log, err); err == nil {
+			report.Left = append(report.Left, "the store that could not be read, as "+aside)
+		}
 	}
-	k := keep{s}
-	p, _, err := k.peer()
+	if err != nil {
+		return report, explainStore(err, "`weft reset --force` keeps it under another name and removes the rest")
+	}
 	others := 0
-	if err == nil {
-		others, err = mesh.Remembered(p.snapshot, p.token, p.identity.ID)
-	}
-	if err == nil && !force && others > 0 {
+	if others, err = mesh.Remembered(p.snapshot, p.token, p.identity.ID); err == nil && others > 0 && !force {
 		err = &api.Error{Code: api.CodeUnavailable, Message: "the daemon is not running, so this host's address space cannot be handed over",
 			Fix: "`weft launch` and reset then, or `weft reset --force` to leave it without an owner"}
 	}
 	if err != nil && !force {
-		return api.ResetReport{}, errors.Join(err, s.Close())
+		return api.ResetReport{}, errors.Join(err, k.Close())
+	}
+	if p.host.Bridge == "" {
+		p.host.Bridge = leftBridge()
 	}
 	o.HostOptions = p.host.or(defaultHost())
 	b, err := bridge.New(k, log)
 	if err != nil {
-		return api.ResetReport{}, errors.Join(err, s.Close())
+		return api.ResetReport{}, errors.Join(err, k.Close())
 	}
 	defer b.Close()
 	drv, err := encap.NewVXLAN(log)
 	if err != nil {
-		return api.ResetReport{}, errors.Join(err, s.Close())
+		return api.ResetReport{}, errors.Join(err, k.Close())
 	}
 	defer drv.Close()
-	return erase(api.ResetReport{}, k, o, drv, b)
+	return erase(report, k, o, drv, b)
 }
 
 // erase removes what weft has in the kernel and on the disk. The store goes
 // last and only if all else went, so that a second reset can finish the first.
 func erase(report api.ResetReport, k keep, o Options, drv encap.Driver, b *bridge.Bridge) (api.ResetReport, error) {
-	sysctls, err := k.sysctls()
-	if drv != nil {
-		removed, e := drv.Remove(o.tunnelDevice())
-		report.Removed, err = append(report.Removed, removed...), errors.Join(err, e)
-	}
-	if b != nil {
-		removed, e := b.Remove(o.Bridge, []string{o.tunnelDevice()}, sysctls)
-		report.Removed, err = append(report.Removed, removed...), errors.Join(err, e)
-	}
+	removed, err := removeFromKernel(k, o, drv, b)
+	report.Removed = append(report.Removed, removed...)
 	if err != nil {
-		return report, fmt.Errorf("remove weft from the kernel: %w", err)
+		return report, err
 	}
 	if err := os.Remove(o.Socket); err == nil {
 		report.Removed = append(report.Removed, o.Socket)
@@ -192,6 +191,24 @@ func erase(report api.ResetReport, k keep, o Options, drv encap.Driver, b *bridg
 	report.Removed = append(report.Removed, o.StateDir)
 	report.Removed = slices.Sorted(maps.Keys(set(report.Removed)))
 	return report, nil
+}
+
+// removeFromKernel removes what weft has in the kernel, and puts the sysctls
+// back that the store knows.
+func removeFromKernel(k keep, o Options, drv encap.Driver, b *bridge.Bridge) (removed []string, err error) {
+	sysctls, err := k.sysctls()
+	if drv != nil {
+		gone, e := drv.Remove(o.tunnelDevice())
+		removed, err = append(removed, gone...), errors.Join(err, e)
+	}
+	if b != nil {
+		gone, e := b.Remove(o.Bridge, []string{o.tunnelDevice()}, sysctls)
+		removed, err = append(removed, gone...), errors.Join(err, e)
+	}
+	if err != nil {
+		return removed, fmt.Errorf("remove weft from the kernel: %w", err)
+	}
+	return removed, nil
 }
 
 func set(list []string) map[string]bool {

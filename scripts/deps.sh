@@ -6,7 +6,7 @@ set -euo pipefail
 # program:package
 needs=(
 	ip:iproute2 nft:nftables iptables:iptables ping:iputils-ping nsenter:util-linux
-	arping:iputils-arping tcpdump:tcpdump ps:procps curl:curl busybox:busybox iperf3:iperf3 shellcheck:shellcheck gcc:gcc git:git
+	arping:iputils-arping tcpdump:tcpdump ps:procps curl:curl busybox:busybox iperf3:iperf3 shellcheck:shellcheck gcc:gcc git:git strace:strace
 )
 
 missing=()

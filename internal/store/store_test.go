@@ -67,36 +67,6 @@ func TestOpenWithoutCreateLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-func TestNewerStoreIsRefusedAndKept(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir)
-	if err := s.Put(metaBucket, versionKey, []byte("99")); err != nil {
-		t.Fatal(err)
-	}
-	s.Close()
-	if _, err := Open(dir, true); err == nil {
-		t.Fatal("a store of version 99 was opened")
-	}
-	if _, err := os.Stat(filepath.Join(dir, fileName)); err != nil {
-		t.Errorf("the store is gone: %v", err)
-	}
-}
-
-func TestDamagedStoreIsRefusedAndKept(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, fileName)
-	damaged := make([]byte, 65536)
-	if err := os.WriteFile(path, damaged, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(dir, true); err == nil {
-		t.Fatal("a damaged store was opened")
-	}
-	if got, err := os.ReadFile(path); err != nil || len(got) != len(damaged) {
-		t.Errorf("the damaged store was changed: %d bytes, %v", len(got), err)
-	}
-}
-
 func TestDestroyRemovesOnlyWhatIsOurs(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	s := open(t, dir)
