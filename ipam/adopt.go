@@ -118,11 +118,10 @@ func (c *Core) cover(gained []span) {
 		if !inSpans(gained, c.blockOf(a)) || c.held[a].use == useOwn {
 			continue
 		}
-		if c.isLeasedOut(a) {
+		if c.held[a].use == useLeased && c.isLeasedOut(a) {
 			c.want(a)
-			continue
 		}
-		c.grantHeld(a, useOwn)
+		c.settle(a)
 		if _, ok := c.releases[a]; ok {
 			delete(c.releases, a)
 			c.dirty.releases = true

@@ -38,6 +38,10 @@ func (c *Core) tickClaims() {
 		if h.use != useWanted || budget == 0 {
 			continue
 		}
+		if c.ownsBlock(c.blockOf(a)) {
+			c.settle(a)
+			continue
+		}
 		every := claimEvery
 		if h.refused != "" {
 			every = refusedEvery
@@ -54,6 +58,18 @@ func (c *Core) tickClaims() {
 	}
 	if c.ticks%auditEvery == int(c.start%auditEvery) {
 		c.Audit()
+	}
+}
+
+// settle answers a claim of our own to an address of a block of ours.
+func (c *Core) settle(a netip.Addr) {
+	h := c.held[a]
+	switch {
+	case !c.isLeasedOut(a):
+		c.grantHeld(a, useOwn)
+	case h.refused == "":
+		h.refused = "it is used on another host"
+		c.setHeld(a, &h)
 	}
 }
 

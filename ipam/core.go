@@ -99,6 +99,8 @@ type volatile struct {
 	asked map[netip.Addr]int // the tick at which a wanted address was claimed last
 }
 
+func (cfg Config) space() space { return space{cfg.Range, cfg.BlockBits} }
+
 // New returns the plan with what was committed before. The start is any number
 // that was never used before. Errors: those of Validate, ErrForeign, ErrNewer,
 // ErrCorrupt.
@@ -110,7 +112,7 @@ func New(cfg Config, saved []Write, start uint64) (*Core, error) {
 		return nil, fmt.Errorf("new address plan: the peer or the mesh has no id")
 	}
 	c := &Core{
-		space: space{cfg.Range, cfg.BlockBits}, cfg: cfg, start: start, disk: map[string]council.Write{},
+		space: cfg.space(), cfg: cfg, start: start, disk: map[string]council.Write{},
 		held: map[netip.Addr]holding{}, used: map[int]int{}, books: map[ID]book{}, members: map[ID]council.Member{},
 		wards: map[ID]bool{}, releases: map[netip.Addr]uint64{}, seen: map[ID][]life{}, poisoned: map[ID]bool{},
 	}
@@ -249,6 +251,28 @@ func (c *Core) MemberOf(peer uuid.UUID) (ID, bool) {
 		look(id, m)
 	}
 	return best, found
+}
+
+// ownerOf is the peer that owns the block of an address.
+func (c *Core) ownerOf(a netip.Addr) uuid.UUID {
+	m, _ := c.member(c.table.at(c.blockOf(a)).Owner)
+	return m.Peer
+}
+
+// owns tells whether a member owns anything, by the registers.
+func (c *Core) owns(id ID) bool {
+	return slices.ContainsFunc(c.table, func(r Row) bool { return r.Owner == id })
+}
+
+// looksFree tells whether an address may be had from whoever owns its block, as
+// far as is known.
+func (c *Core) looksFree(a netip.Addr) bool {
+	if _, held := c.held[a]; held || c.reserved(c.offset(a)) {
+		return false
+	}
+	owner := c.table.at(c.blockOf(a)).Owner
+	_, leased := c.books[owner].find(a)
+	return owner != uuid.Nil && !leased
 }
 
 // learn takes in members that are not admitted, if it is known who vouches for

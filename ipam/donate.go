@@ -34,7 +34,7 @@ func (c *Core) Join(sponsor uuid.UUID, share int, nonce, life uint64) (Effects, 
 		return Effects{}, fmt.Errorf("join by peer %s: %w", sponsor, ErrUnknownPeer)
 	}
 	if c.Lodged() {
-		return Effects{}, fmt.Errorf("join: this host is a member already")
+		return Effects{}, errMember
 	}
 	if c.enforced < c.fence {
 		return Effects{}, ErrNotEnforced

@@ -31,15 +31,41 @@ var (
 	ErrCorrupt = errors.New("damaged")
 )
 
-// ElsewhereError says that an address is in a block of another peer.
+// ElsewhereError says that an address is in a block of another peer, which does
+// not give it.
 type ElsewhereError struct {
-	Addr netip.Addr
-	Peer uuid.UUID
+	Addr   netip.Addr
+	Peer   uuid.UUID
+	Reason string // what that peer says; "" if it did not answer in time
+	Err    error  // of the context, if it did not
 }
 
 func (e *ElsewhereError) Error() string {
-	return fmt.Sprintf("address %s belongs to peer %s", e.Addr, e.Peer)
+	if e.Reason != "" {
+		return fmt.Sprintf("address %s belongs to peer %s: %s", e.Addr, e.Peer, e.Reason)
+	}
+	return fmt.Sprintf("address %s belongs to peer %s, which does not answer", e.Addr, e.Peer)
 }
+
+func (e *ElsewhereError) Unwrap() error { return e.Err }
+
+// PendingError says that a peer is not shut out yet, or that what it had is not
+// inherited yet.
+type PendingError struct {
+	Peer   uuid.UUID
+	Sealed bool        // it is shut out, and the rest goes on by itself
+	Voters []uuid.UUID // whose majority has to agree
+	Err    error
+}
+
+func (e *PendingError) Error() string {
+	if e.Sealed {
+		return fmt.Sprintf("peer %s is shut out; its space is inherited once every other host has answered", e.Peer)
+	}
+	return fmt.Sprintf("no majority of the %d voters has agreed to shut out peer %s", len(e.Voters), e.Peer)
+}
+
+func (e *PendingError) Unwrap() error { return e.Err }
 
 // Refusal is what a peer said that was asked for something, or that it said nothing.
 type Refusal struct {
@@ -50,9 +76,11 @@ type Refusal struct {
 // SpaceError says that no address could be had and who was asked. It wraps
 // ErrExhausted if all refused, else the error of the context.
 type SpaceError struct {
-	Range netip.Prefix
-	Asked []Refusal
-	Err   error
+	// Waiting is for what, where it is not for those asked; "" for nothing.
+	Waiting string
+	Range   netip.Prefix
+	Asked   []Refusal
+	Err     error
 }
 
 func (e *SpaceError) Error() string { return e.Describe(uuid.UUID.String) }
@@ -61,6 +89,8 @@ func (e *SpaceError) Error() string { return e.Describe(uuid.UUID.String) }
 func (e *SpaceError) Describe(name func(uuid.UUID) string) string {
 	what := fmt.Sprintf("no free address in this host's part of %s", e.Range)
 	switch {
+	case e.Waiting != "":
+		return what + ": " + e.Waiting
 	case len(e.Asked) > 0:
 		return what + "; asked for more: " + describe(e.Asked, name)
 	case errors.Is(e.Err, ErrExhausted):

@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 )
 
 // Times in ticks.
@@ -141,6 +142,9 @@ func (n *Node) Tick(leaderGone bool) (err error) {
 	defer catch(&err)
 	if n.IsLeader() {
 		n.rn.Tick()
+		if n.elapsed++; n.elapsed%(2*electionTicks) == 0 {
+			n.resendSnapshots()
+		}
 		return nil
 	}
 	if !n.IsVoter() {
@@ -155,6 +159,16 @@ func (n *Node) Tick(leaderGone bool) (err error) {
 		return n.rn.Campaign()
 	}
 	return nil
+}
+
+// resendSnapshots has raft, which waits for an answer for ever, send those
+// again that may have been lost.
+func (n *Node) resendSnapshots() {
+	n.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		if pr.State == tracker.StateSnapshot {
+			n.rn.ReportSnapshot(id, raft.SnapshotFailure)
+		}
+	})
 }
 
 // Step takes in another voter's message.
