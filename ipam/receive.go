@@ -47,6 +47,12 @@ func (c *Core) receive(m *Msg) (Effects, error) {
 			return c.finish(), nil
 		}
 		c.remember(m)
+		if m.From.Sponsor == c.self && m.Kind != kindRequest && !c.wards[m.FromID] && !c.view.IsAdmitted(m.FromID) && c.self != uuid.Nil {
+			// It could only say so if we had let it in, which we do not remember.
+			c.trouble(ErrForked)
+			c.poison(c.self)
+			return c.finish(), nil
+		}
 		if m.Kind != kindRequest {
 			c.learn([]council.Member{m.From})
 			if c.wards[m.FromID] {

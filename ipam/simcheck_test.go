@@ -45,7 +45,7 @@ func (w *world) heardIn(h *host, a netip.Addr) map[council.Hash]bool {
 	}
 	for _, o := range w.hosts {
 		id := o.plane.core.self
-		if o.plane.core.view.Index == 0 || !w.isIn(o.plane.domain, id, &o.plane.core) {
+		if o.plane.core.view.Index == 0 || !o.plane.core.lodged || !w.isIn(o.plane.domain, id, &o.plane.core) {
 			continue
 		}
 		if o == h {

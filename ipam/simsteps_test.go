@@ -343,19 +343,36 @@ func (w *world) heal() {
 	w.violated("it does not become quiet: %s", w.isQuiet())
 }
 
-// isStuck tells whether the council has lost its majority.
+// isStuck tells whether the council has lost its majority: too few of the voters
+// are anybody's life.
 func (w *world) isStuck() bool {
-	return !slices.ContainsFunc(w.hosts, func(h *host) bool { return h.core != nil && !h.left && h.core.leads() })
+	best := w.furthest()
+	if best == nil {
+		return true
+	}
+	alive := 0
+	for _, v := range best.core.view.Voters {
+		if slices.ContainsFunc(w.hosts, func(h *host) bool { return h.core != nil && !h.left && h.core.self == v }) {
+			alive++
+		}
+	}
+	return alive <= len(best.core.view.Voters)/2
 }
 
-// rescue is the operator who forces a mesh with everybody who is left.
-func (w *world) rescue() {
+// furthest is the member that knows the most decisions.
+func (w *world) furthest() *host {
 	var best *host
 	for _, h := range w.hosts {
 		if h.core != nil && !h.left && h.core.Lodged() && (best == nil || h.core.view.Index > best.core.view.Index) {
 			best = h
 		}
 	}
+	return best
+}
+
+// rescue is the operator who forces a mesh with everybody who is left.
+func (w *world) rescue() {
+	best := w.furthest()
 	if best == nil {
 		w.tell("nobody is a member any more")
 		w.extinct = true
@@ -378,7 +395,7 @@ func (w *world) rescue() {
 func (w *world) unite() {
 	sizes := map[council.Hash]int{}
 	for _, h := range w.hosts {
-		if h.core != nil && !h.left {
+		if h.core != nil && !h.left && h.core.Lodged() {
 			sizes[h.core.domain]++
 		}
 	}

@@ -232,7 +232,7 @@ func (h *host) refresh() {
 func (h *host) enforce() {
 	c := h.core
 	h.plane = plane{domain: c.domain, fence: c.Fence()}
-	h.plane.core = Core{space: c.space, self: c.self, me: c.me, view: c.view, table: c.table, books: maps.Clone(c.books), members: maps.Clone(c.members)}
+	h.plane.core = Core{space: c.space, self: c.self, me: c.me, lodged: c.lodged, view: c.view, table: c.table, books: maps.Clone(c.books), members: maps.Clone(c.members)}
 	h.do(c.Enforced(h.plane.fence), nil)
 }
 

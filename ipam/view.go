@@ -12,7 +12,7 @@ import (
 // setView makes a state the one that is known, and draws the consequences.
 func (c *Core) setView(s council.State) {
 	fenced := len(s.Sealed) != len(c.view.Sealed)
-	if len(s.Domain.Forces) != len(c.view.Domain.Forces) || c.view.Index == 0 {
+	if r, _ := s.Domain.To(c.view.Domain); r != council.Same {
 		c.domain = s.Domain.Hash()
 		fenced = true
 	}
