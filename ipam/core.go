@@ -93,6 +93,11 @@ type volatile struct {
 	live   map[uuid.UUID]bool // as of the last tick: peers that answer; true if they may decide
 	up     map[ID]int         // ticks that a member has been live, negative for down
 	round  round
+	// sealing are members that somebody lately asked this peer, as the leader,
+	// to seal: the tick at which. ledSince is the last tick at which it did not
+	// lead.
+	sealing  map[ID]int
+	ledSince int
 	// heard are wards that know that they are let in. Nobody is behind one that
 	// never heard of it, and the council must not count on it.
 	heard map[ID]bool
@@ -116,7 +121,8 @@ func New(cfg Config, saved []Write, start uint64) (*Core, error) {
 		held: map[netip.Addr]holding{}, used: map[int]int{}, books: map[ID]book{}, members: map[ID]council.Member{},
 		wards: map[ID]bool{}, releases: map[netip.Addr]uint64{}, seen: map[ID][]life{}, poisoned: map[ID]bool{},
 	}
-	c.wishes, c.up, c.heard, c.asked = map[ID]bool{}, map[ID]int{}, map[ID]bool{}, map[netip.Addr]int{}
+	c.wishes, c.sealing = map[ID]bool{}, map[ID]int{}
+	c.up, c.heard, c.asked = map[ID]int{}, map[ID]bool{}, map[netip.Addr]int{}
 	c.fence = 1
 	c.table = newTable(c.blocks())
 	var disk council.Disk

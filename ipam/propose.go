@@ -92,9 +92,11 @@ func (c *Core) onPropose(m *Msg) {
 // propose puts a command before the council, if it would count now. A voter
 // that is to be sealed is replaced first.
 func (c *Core) propose(cmd council.Command) {
-	if cmd.Kind == council.Seal && (c.node.Changing() || slices.Contains(c.view.Voters, cmd.ID)) {
-		c.changeVoters(cmd.ID)
-		return
+	if cmd.Kind == council.Seal {
+		c.sealing[cmd.ID] = c.ticks
+		if c.node.Changing() || slices.Contains(c.view.Voters, cmd.ID) {
+			return // tickVoters finds another
+		}
 	}
 	if _, ok := c.node.State().Apply(c.node.State().Index+1, cmd); ok {
 		c.broken(c.node.Propose(cmd))
@@ -107,23 +109,48 @@ const (
 	downAfter   = 120
 )
 
-// changeVoters proposes the voters that there should be, without one.
-func (c *Core) changeVoters(without ID) {
-	if c.node.Changing() {
+// tickVoters proposes the voters that there should be. A leader that is new
+// listens for a while first: two voters that are both to be sealed would hand
+// the lead to each other for ever.
+func (c *Core) tickVoters() {
+	for id, at := range c.sealing {
+		if c.ticks-at > 3*proposeEvery || c.isSealed(id) {
+			delete(c.sealing, id)
+		}
+	}
+	if c.node.Changing() || c.ticks-c.ledSince < proposeEvery || len(c.sealing) == 0 && c.ticks%proposeEvery != 0 {
 		return
 	}
-	if want := c.bestVoters(without); len(want) > 0 && !slices.Equal(want, c.view.Voters) {
+	want := c.bestVoters()
+	switch _, out := c.sealing[c.self]; {
+	case len(want) == 0:
+	case !slices.Equal(want, c.view.Voters):
 		c.propose(council.Command{Kind: council.SetVoters, Voters: want})
+	case out && len(want) > 1:
+		// A leader that removed itself could take with it what only it has: the
+		// news that the removal was agreed.
+		c.broken(c.node.Yield(c.firstOther(want)))
 	}
 }
 
+// firstOther is the most stable of some voters that is not this one.
+func (c *Core) firstOther(voters []ID) ID {
+	for _, id := range c.candidates() {
+		if id != c.self && slices.Contains(voters, id) {
+			return id
+		}
+	}
+	return c.self
+}
+
 // bestVoters are those that should decide: more as the mesh grows, the present
-// ones before others, and none that has been down for long. They change in one
-// step, so that there is never an even number that one failure could stop.
-func (c *Core) bestVoters(without ID) []ID {
+// ones before others, and none that has been down for long or is to be sealed.
+// They change in one step, so that there is never an even number that one
+// failure could stop.
+func (c *Core) bestVoters() []ID {
 	var list []ID
 	add := func(id ID, ok bool) {
-		if ok && id != without && !slices.Contains(list, id) {
+		if _, out := c.sealing[id]; ok && !out && !slices.Contains(list, id) {
 			list = append(list, id)
 		}
 	}
@@ -139,6 +166,9 @@ func (c *Core) bestVoters(without ID) []ID {
 		add(id, true)
 	}
 	list = list[:min(len(list), wantedVoters(len(list)))]
+	if !slices.Contains(list, c.self) && len(list) > 0 {
+		list = append(list, c.self) // until another leads
+	}
 	slices.SortFunc(list, compareIDs)
 	return list
 }
@@ -158,7 +188,7 @@ func wantedVoters(candidates int) int {
 func (c *Core) candidates() []ID {
 	var out []ID
 	for _, id := range c.view.Members() {
-		if id == c.self || c.up[id] >= stableAfter && !c.poisoned[id] && !c.wishes[id] {
+		if id == c.self || c.up[id] >= stableAfter && !c.poisoned[id] {
 			out = append(out, id)
 		}
 	}

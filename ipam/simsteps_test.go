@@ -307,7 +307,7 @@ func (w *world) heal() {
 			h.start()
 		}
 	}
-	for round := range 900 {
+	for round := range 1200 {
 		for _, h := range w.hosts {
 			if h.left || h.core == nil {
 				continue
@@ -331,7 +331,7 @@ func (w *world) heal() {
 		if round%10 == 9 && w.isQuiet() == "" {
 			return
 		}
-		if round == 450 && w.isStuck() {
+		if round%300 == 299 && w.isStuck() {
 			if w.rescue(); w.extinct {
 				return
 			}

@@ -33,7 +33,7 @@ func (c *Core) Tick(live map[uuid.UUID]bool) Effects {
 	if c.leads() {
 		c.tickLeader()
 	} else {
-		c.round = round{}
+		c.round, c.ledSince = round{}, c.ticks
 	}
 	c.pumpRaft()
 	return c.finish()
@@ -67,9 +67,7 @@ func (c *Core) tickLeader() {
 	for _, id := range c.olderLives() {
 		c.propose(council.Command{Kind: council.Seal, ID: id})
 	}
-	if c.ticks%proposeEvery == 0 {
-		c.changeVoters(uuid.Nil)
-	}
+	c.tickVoters()
 	c.tickReclaim()
 }
 

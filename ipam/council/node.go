@@ -121,6 +121,12 @@ func (n *Node) State() State { return n.state }
 // IsVoter tells whether the node takes part in decisions, as far as it knows.
 func (n *Node) IsVoter() bool { return slices.Contains(n.state.Voters, n.self) }
 
+// inConf tells whether the node's vote counts, be it in a transition only.
+func (n *Node) inConf() bool {
+	id := raftID(n.self)
+	return slices.Contains(n.conf.GetVoters(), id) || slices.Contains(n.conf.GetVotersOutgoing(), id)
+}
+
 // IsLeader tells whether the node leads, as far as it knows.
 func (n *Node) IsLeader() bool { return n.rn.BasicStatus().RaftState == raft.StateLeader }
 
@@ -147,7 +153,7 @@ func (n *Node) Tick(leaderGone bool) (err error) {
 		}
 		return nil
 	}
-	if !n.IsVoter() {
+	if !n.inConf() {
 		return nil
 	}
 	n.elapsed++
@@ -176,7 +182,7 @@ func (n *Node) Step(from ID, m *pb.Message) (err error) {
 	defer catch(&err)
 	switch m.GetType() {
 	case pb.MsgHup, pb.MsgBeat, pb.MsgProp, pb.MsgUnreachable, pb.MsgSnapStatus, pb.MsgCheckQuorum, pb.MsgTransferLeader,
-		pb.MsgTimeoutNow, pb.MsgForgetLeader, pb.MsgStorageAppend, pb.MsgStorageApply, pb.MsgStorageAppendResp, pb.MsgStorageApplyResp:
+		pb.MsgForgetLeader, pb.MsgStorageAppend, pb.MsgStorageApply, pb.MsgStorageAppendResp, pb.MsgStorageApplyResp:
 		return fmt.Errorf("%w: a raft message of type %s from another peer", ErrMalformed, m.GetType())
 	case pb.MsgApp, pb.MsgHeartbeat, pb.MsgSnap:
 		n.elapsed = 0
@@ -227,6 +233,13 @@ func changes(from, to []ID) []*pb.ConfChangeSingle {
 // Changing tells whether a transition from some voters to others is under way,
 // in which the old ones are needed still.
 func (n *Node) Changing() bool { return len(n.conf.GetVotersOutgoing()) > 0 }
+
+// Yield asks another voter to lead in this one's place.
+func (n *Node) Yield(to ID) (err error) {
+	defer catch(&err)
+	n.rn.TransferLeader(raftID(to))
+	return nil
+}
 
 // Ready is what there is to be done since the last call.
 func (n *Node) Ready() (out Output, err error) {
