@@ -93,6 +93,17 @@ func (c *Client) Reset(ctx context.Context, r ResetRequest) (ResetReport, error)
 	return call[ResetReport](ctx, c, http.MethodPost, PathReset, r)
 }
 
+// RemovePeer shuts hosts out of the mesh for good, and returns when their
+// addresses have been given to others.
+func (c *Client) RemovePeer(ctx context.Context, r RemoveRequest) (RemoveReport, error) {
+	return call[RemoveReport](ctx, c, http.MethodPost, PathRemove, r)
+}
+
+// Prime waits until addresses can be given on the daemon's host.
+func (c *Client) Prime(ctx context.Context) (IPAM, error) {
+	return call[IPAM](ctx, c, http.MethodPost, PathPrime, struct{}{})
+}
+
 func call[Out any](ctx context.Context, c *Client, method, path string, in any) (out Out, err error) {
 	var body io.Reader
 	if in != nil {

@@ -31,6 +31,8 @@ const (
 	PathVersion     = "/v1/version"
 	PathStop        = "/v1/stop"
 	PathReset       = "/v1/reset"
+	PathRemove      = "/v1/peers/remove"
+	PathPrime       = "/v1/prime"
 )
 
 // AttachRequest asks for a container to be put on the network. It is
@@ -41,6 +43,9 @@ type AttachRequest struct {
 	Container string `json:"container"`
 	// Address asks for a certain address; the zero value for any.
 	Address netip.Addr `json:"address,omitzero"`
+	// Subnet is the part of the range that the address is to be in; the zero
+	// value for the host's default.
+	Subnet netip.Prefix `json:"subnet,omitzero"`
 	// Interface is the interface's name inside; "" for eth0 where there is
 	// none yet, else eth1.
 	Interface string `json:"interface,omitempty"`
@@ -149,20 +154,53 @@ type IPAM struct {
 	Blocks    int          `json:"blocks"`
 	Unowned   int          `json:"unownedBlocks"`
 	Shares    []Share      `json:"shares"`
-	// Used counts the addresses that this host has given out.
+	// Used counts the addresses that this host uses.
 	Used int `json:"used"`
 	// Free counts the addresses that this host can give without asking.
 	Free int `json:"free"`
-	// CutOff lists addresses in use here whose block another peer holds too.
-	CutOff []netip.Addr `json:"cutOff,omitempty"`
+	// Member: this host has been let into the address plan.
+	Member bool `json:"member"`
+	// Decision is the index of the council's last decision; 0 while none is known.
+	Decision uint64 `json:"decision"`
+	// Forced counts how often the mesh went on without a majority.
+	Forced uint64   `json:"forced"`
+	Voters []string `json:"voters"`
+	// Leader is the voter that leads, where this host knows: on voters.
+	Leader string `json:"leader,omitempty"`
+	// Pending are removed hosts whose addresses nobody has got yet.
+	Pending []string `json:"pending"`
+	// WaitingFor are those who have not confirmed; only the leader knows.
+	WaitingFor []string `json:"waitingFor"`
+	// LeasesIn and LeasesOut count single addresses of others in use here, and
+	// of this host's in use elsewhere.
+	LeasesIn  int `json:"leasesIn"`
+	LeasesOut int `json:"leasesOut"`
+	// Quarantined is owned by this host, and not used: who gave it had no right to.
+	Quarantined []netip.Prefix `json:"quarantined,omitempty"`
+	// CutOff are addresses that containers here may not use for now.
+	CutOff []CutOff `json:"cutOff"`
+}
+
+// CutOff is an address that its container may not use.
+type CutOff struct {
+	Address netip.Addr `json:"address"`
+	Owner   string     `json:"owner"`
+	// Reason is what the host says that owns the address; "" while it has not
+	// answered.
+	Reason string `json:"reason,omitempty"`
 }
 
 // Share is the part of the range that one peer holds.
 type Share struct {
-	ID       uuid.UUID      `json:"id"`
-	Name     string         `json:"name"`
-	Blocks   int            `json:"blocks"`
-	Prefixes []netip.Prefix `json:"prefixes"`
+	ID        uuid.UUID      `json:"id"`
+	Name      string         `json:"name"`
+	Blocks    int            `json:"blocks"`
+	Addresses int            `json:"addresses"`
+	Used      *int           `json:"used,omitempty"` // as far as is known
+	Prefixes  []netip.Prefix `json:"prefixes"`
+	Voter     bool           `json:"voter"`
+	// Removed: it was shut out, and what it had is not inherited yet.
+	Removed bool `json:"removed,omitempty"`
 }
 
 // Bridge is the host's side of the containers' network.
@@ -241,6 +279,20 @@ type ResetRequest struct {
 	// Force goes on where no peer can be found to take over this host's
 	// address space.
 	Force bool `json:"force,omitempty"`
+}
+
+// RemoveRequest asks for hosts to be shut out of the mesh for good.
+type RemoveRequest struct {
+	Peers []string `json:"peers"` // names or ids
+	// Force goes on without a majority of the voters, who are gone for good.
+	Force bool `json:"force,omitempty"`
+}
+
+// RemoveReport says who was removed.
+type RemoveReport struct {
+	Removed []string `json:"removed"`
+	// Kept are those who go on together; only with Force.
+	Kept []string `json:"kept,omitempty"`
 }
 
 // ResetReport says what a reset did.

@@ -14,6 +14,7 @@ import (
 
 func (a *app) attach() *cobra.Command {
 	var req api.AttachRequest
+	var subnet string
 	cmd := &cobra.Command{
 		Use:   "attach CONTAINER [ADDRESS]",
 		Short: "Put a container on the network, and print its address",
@@ -35,6 +36,11 @@ this host's part of the range. The same again changes nothing.`,
 			if err := checkInterface(req.Interface); err != nil {
 				return err
 			}
+			if subnet != "" {
+				if req.Subnet, err = netip.ParsePrefix(subnet); err != nil || req.Subnet != req.Subnet.Masked() {
+					return usage("subnet %q is not a network such as 10.40.0.0/16", subnet)
+				}
+			}
 			ctx, cancel := a.request()
 			defer cancel()
 			if req.Address, err = a.address(ctx, args[1:]); err != nil {
@@ -52,6 +58,7 @@ this host's part of the range. The same again changes nothing.`,
 		},
 	}
 	cmd.Flags().StringVar(&req.Interface, "ifname", "", "`name` of the interface inside (default eth0, or eth1 where there is an eth0)")
+	cmd.Flags().StringVar(&subnet, "subnet", "", "`prefix` in the range that the address is to be in (default that of launch's --default-subnet)")
 	cmd.Flags().BoolVar(&req.NoDefaultRoute, "no-default-route", false, "give the container no default route")
 	return a.withOutput(cmd, formatsOne)
 }

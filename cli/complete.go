@@ -44,3 +44,23 @@ func (a *app) completeNamespaces(_ *cobra.Command, args []string, _ string) ([]s
 	}
 	return names, cobra.ShellCompDirectiveDefault
 }
+
+// completePeers offers the names of the other hosts.
+func (a *app) completePeers(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if fromEnvironment(cmd, a.Env) != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, completionTime)
+	defer cancel()
+	s, err := a.client().Status(ctx)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, p := range s.Peers {
+		if !p.Self && p.State != "departed" {
+			names = append(names, p.Name)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -26,6 +26,9 @@ type launchFlags struct {
 	logFile    string
 	debug      bool
 	masquerade bool
+	observer   bool
+	reclaim    time.Duration
+	subnet     string
 	foreground bool
 }
 
@@ -42,6 +45,10 @@ with the flags that it was given before.
 Range, block size, encapsulation and VXLAN port belong to the mesh: they are
 given when it is founded, and joining hosts take them over.
 
+Several hosts found a mesh together with --founders and one token (weft token
+new): each waits for the others, and all get an equal part of the range. An
+--observer takes no part of it until a container needs an address there.
+
 A launch refuses a store that is damaged, and leaves it as it is. What was in it
 is lost to this host, which can only start as a new peer: --set-aside-store
 renames the store to weft.db.corrupt-TIME, takes the containers off the network
@@ -50,6 +57,7 @@ and starts with a new one. A store that can be read is never set aside.`,
   weft launch --range 10.128.0.0/12
   weft launch --join 192.168.1.1 --token weft1-…
   WEFT_TOKEN=weft1-… weft launch 192.168.1.1 192.168.1.2
+  weft launch --founders 192.168.1.1,192.168.1.2,192.168.1.3 --token-file token
   weft launch --foreground      # for systemd, or a container
   weft launch --set-aside-store --join 192.168.1.1 --token weft1-…  # after damage`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -65,6 +73,7 @@ and starts with a new one. A store that can be read is never set aside.`,
 	o, f := &l.opts, cmd.Flags()
 	f.StringSliceVar(&o.Join, "join", nil, "`peer` to join, host or host:port; the same as the arguments")
 	f.StringVar(&o.Token, "token", "", "the mesh's `token`; better in WEFT_TOKEN or a file, since others can see arguments")
+	f.StringSliceVar(&o.Founders, "founders", nil, "`addresses` of all hosts that found a mesh together, this one included")
 	f.StringVar(&l.tokenFile, "token-file", "", "`file` that holds the token, - for standard input")
 	f.StringVar(&o.Name, "name", "", "this host's `name` for people (default the host's)")
 	f.StringVar(&l.rng, "range", "", "`prefix` of all containers' addresses (default "+daemon.DefaultRange.String()+", or the mesh's)")
@@ -76,6 +85,9 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.StringVar(&o.Bridge, "bridge", "", "`name` of the bridge (default "+daemon.DefaultBridge+")")
 	f.IntVar(&o.MTU, "mtu", 0, "MTU of the containers in `bytes` (default what the underlay allows)")
 	f.BoolVar(&l.masquerade, "masquerade", true, "hide the containers behind the host towards the outside")
+	f.BoolVar(&l.observer, "observer", false, "take no address space until a container needs it, and never decide on it")
+	f.DurationVar(&l.reclaim, "reclaim-after", daemon.DefaultReclaimAfter, "how long another host may be gone before its addresses are given away; negative for never")
+	f.StringVar(&l.subnet, "default-subnet", "", "`prefix` in the range from which containers get addresses (default all of it)")
 	f.StringVar(&o.StateDir, "state-dir", o.StateDir, "state `directory`")
 	f.BoolVar(&o.SetAside, "set-aside-store", false, "where the store cannot be read, keep it under another name and be a new peer")
 	f.StringVar(&o.SocketGroup, "socket-group", o.SocketGroup, "`group` that may use the control socket, which amounts to root")
@@ -91,6 +103,19 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 	o.Join = append(o.Join, args...)
 	if cmd.Flags().Changed("masquerade") {
 		o.Masquerade = &l.masquerade
+	}
+	if cmd.Flags().Changed("observer") {
+		o.Observer = &l.observer
+	}
+	if cmd.Flags().Changed("reclaim-after") {
+		if o.ReclaimAfter = l.reclaim; o.ReclaimAfter == 0 {
+			return usage("--reclaim-after 0 would give addresses away at once; say -1s for never")
+		}
+	}
+	if l.subnet != "" {
+		if o.Subnet, err = netip.ParsePrefix(l.subnet); err != nil {
+			return usage("subnet %q is not a prefix such as 10.40.0.0/16", l.subnet)
+		}
 	}
 	if cmd.Flags().Changed("port") && o.Port == 0 {
 		return usage("the gossip port is 0")

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -65,7 +66,13 @@ func (a *app) printView(s api.Status, name string) error {
 	if a.output == "json" {
 		return a.json(v.data(s))
 	}
-	return a.table(v.rows(s, a.output == "wide"))
+	if err := a.table(v.rows(s, a.output == "wide")); err != nil || name != "ipam" {
+		return err
+	}
+	for _, line := range ipamNotes(s.IPAM) {
+		fmt.Fprintln(a.Stdout, line)
+	}
+	return nil
 }
 
 func (a *app) printStatus(s api.Status) error {
@@ -140,19 +147,60 @@ func peerRows(s api.Status, wide bool) [][]string {
 }
 
 func ipamRows(s api.Status, _ bool) [][]string {
-	rows := [][]string{{"PEER", "BLOCKS", "PART", "PREFIXES"}}
+	rows := [][]string{{"PEER", "BLOCKS", "PART", "USED", "ROLE", "PREFIXES"}}
 	part := func(n int) string { return fmt.Sprintf("%.1f %%", 100*float64(n)/float64(s.IPAM.Blocks)) }
 	for _, sh := range s.IPAM.Shares {
-		name := sh.Name
+		name, used, role := sh.Name, "-", "member"
 		if sh.ID == s.Self.ID {
-			name += fmt.Sprintf(" (this host: %d used, %d free)", s.IPAM.Used, s.IPAM.Free)
+			name += " (this host)"
 		}
-		rows = append(rows, []string{name, strconv.Itoa(sh.Blocks), part(sh.Blocks), join(sh.Prefixes)})
+		if sh.Used != nil {
+			used = fmt.Sprintf("%d of %d", *sh.Used, sh.Addresses)
+		}
+		switch {
+		case sh.Removed:
+			role = "removed"
+		case sh.Voter && sh.Name == s.IPAM.Leader:
+			role = "voter, leads"
+		case sh.Voter:
+			role = "voter"
+		}
+		rows = append(rows, []string{name, strconv.Itoa(sh.Blocks), part(sh.Blocks), used, role, join(sh.Prefixes)})
 	}
 	if s.IPAM.Unowned > 0 {
-		rows = append(rows, []string{"nobody", strconv.Itoa(s.IPAM.Unowned), part(s.IPAM.Unowned), "-"})
+		rows = append(rows, []string{"nobody", strconv.Itoa(s.IPAM.Unowned), part(s.IPAM.Unowned), "-", "-", "-"})
 	}
-	return append(rows, []string{"all", strconv.Itoa(s.IPAM.Blocks), "100.0 %", fmt.Sprintf("%s in blocks of /%d", s.IPAM.Range, s.IPAM.BlockBits)})
+	return append(rows, []string{"all", strconv.Itoa(s.IPAM.Blocks), "100.0 %", "-", "-", fmt.Sprintf("%s in blocks of /%d", s.IPAM.Range, s.IPAM.BlockBits)})
+}
+
+// ipamNotes are what the table of shares does not show.
+func ipamNotes(s api.IPAM) []string {
+	out := []string{fmt.Sprintf("voters: %s; decision %d", strings.Join(s.Voters, ", "), s.Decision)}
+	if s.Decision == 0 {
+		out = []string{"nobody has founded the address plan yet, or nobody who knows it has answered"}
+	} else if !s.Member {
+		out = append(out, "this host is no member: it takes address space when a container needs it, or is still joining")
+	}
+	if s.Forced > 0 {
+		out = append(out, fmt.Sprintf("the mesh went on without a majority %d times", s.Forced))
+	}
+	if len(s.Pending) > 0 {
+		waits := "the leading voter knows for whom"
+		if len(s.WaitingFor) > 0 {
+			waits = "for " + strings.Join(s.WaitingFor, ", ")
+		}
+		out = append(out, fmt.Sprintf("removed, and not inherited yet: %s (waiting: %s)", strings.Join(s.Pending, ", "), waits))
+	}
+	if s.LeasesIn+s.LeasesOut > 0 {
+		out = append(out, fmt.Sprintf("single addresses: %d of other hosts in use here, %d of this host's in use elsewhere", s.LeasesIn, s.LeasesOut))
+	}
+	if len(s.Quarantined) > 0 {
+		out = append(out, "in quarantine: "+join(s.Quarantined))
+	}
+	for _, c := range s.CutOff {
+		out = append(out, fmt.Sprintf("cut off: %s of %s: %s", c.Address, c.Owner, cmp.Or(c.Reason, "its owner has not answered")))
+	}
+	return out
 }
 
 func linkRows(s api.Status, _ bool) [][]string {

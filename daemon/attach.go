@@ -46,7 +46,7 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 			return api.Attachment{}, err
 		}
 	}
-	if a.Address, err = d.takeAddress(ctx, a.key(), req.Address); err != nil {
+	if a.Address, err = d.takeAddress(ctx, a.key(), req.Address, req.Subnet); err != nil {
 		return api.Attachment{}, err
 	}
 	undo := func(cause error) error {
@@ -63,18 +63,31 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 	return d.describe(a), nil
 }
 
-// takeAddress allocates an address for an owner, or claims the one wanted.
-func (d *Daemon) takeAddress(ctx context.Context, owner string, want netip.Addr) (netip.Addr, error) {
+// takeAddress allocates an address for an owner in a subnet (the host's default
+// if it is invalid), or claims the one wanted. An observer becomes a holder of
+// address space by it.
+func (d *Daemon) takeAddress(ctx context.Context, owner string, want netip.Addr, subnet netip.Prefix) (netip.Addr, error) {
 	if d.leaving.Load() {
 		return netip.Addr{}, &api.Error{Code: api.CodeConflict, Message: "this host is leaving the mesh", Fix: "`weft launch` once the reset is done"}
 	}
-	if want.IsValid() {
-		if err := d.plan.Claim(owner, want); err != nil {
-			return netip.Addr{}, d.explain(err)
+	if owner != ownerGateway && !d.gateway().IsValid() {
+		if err := d.takeGateway(ctx); err != nil {
+			return netip.Addr{}, err
 		}
-		return want, nil
+		if err := d.reconcileKernel(); err != nil {
+			return netip.Addr{}, err
+		}
 	}
-	addr, err := d.plan.Allocate(ctx, owner)
+	if want.IsValid() {
+		return want, d.explain(d.plan.Claim(ctx, owner, want))
+	}
+	if !subnet.IsValid() && owner != ownerGateway {
+		subnet = d.opts.Subnet
+	}
+	if !subnet.IsValid() {
+		subnet = d.settings.Range
+	}
+	addr, err := d.plan.Allocate(ctx, owner, subnet)
 	return addr, d.explain(err)
 }
 
@@ -182,11 +195,14 @@ func (d *Daemon) port(a attachment) bridge.Port {
 func (d *Daemon) describe(a attachment) api.Attachment {
 	p := d.port(a)
 	state := "attached"
+	if active, _ := d.plan.Held(a.key(), a.Address); !active {
+		state = "cut off"
+	}
 	if _, gone := d.gone(a.key()); gone {
 		state = "gone"
 	}
 	return api.Attachment{
-		Container: a.Reference, Address: p.Address, Gateway: d.gateway, MAC: bridge.MACOf(a.Address).String(),
+		Container: a.Reference, Address: p.Address, Gateway: d.gateway(), MAC: bridge.MACOf(a.Address).String(),
 		Interface: a.Interface, HostInterface: p.HostInterface, NetNS: a.NetNS, MTU: d.mtu(), State: state,
 		Since: a.Since.Round(time.Second),
 	}

@@ -36,9 +36,9 @@ type Daemon struct {
 	identity   mesh.Identity
 	token      mesh.Token
 	settings   settings
+	targets    []string   // hosts that were to be joined
 	advertise  netip.Addr // this host's address on the underlay
 	hostCookie uint64     // of the host's own network namespace
-	gateway    netip.Addr // the bridge's address; invalid until the plan gave one
 	started    time.Time
 	conn       *nl.Conn
 	mesh       *mesh.Mesh
@@ -56,7 +56,13 @@ type Daemon struct {
 	remembered []byte // last snapshot written; only reconcile uses it
 
 	tunnel  atomic.Pointer[tunnel]
-	leaving atomic.Bool // a reset hands the address space over: none is given out any more
+	bridged atomic.Pointer[netip.Addr] // see gateway
+	// background runs the address plan until halt.
+	background sync.WaitGroup
+	halt       context.CancelFunc
+	enforced   atomic.Uint64 // the plan's fence that the kernel follows
+	removing   atomic.Bool   // a reset takes everything out of the kernel
+	leaving    atomic.Bool   // a reset hands the address space over: none is given out any more
 
 	lastConns sync.Map // connections of those that wait for the daemon's end
 
@@ -118,6 +124,7 @@ func (d *Daemon) quit() { d.endOnce.Do(func() { close(d.end) }) }
 // close lets go of everything in this process and of nothing in the kernel.
 func (d *Daemon) close() error {
 	var errs []error
+	d.haltPlan()
 	if d.mesh != nil {
 		errs = append(errs, d.mesh.Close())
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/ipam"
@@ -23,16 +25,23 @@ func (d *Daemon) explain(err error) error {
 	}
 	var known *api.Error
 	var elsewhere *ipam.ElsewhereError
+	var pending *ipam.PendingError
 	var space *ipam.SpaceError
 	var refused *mesh.RefusedError
 	var unreachable *mesh.UnreachableError
 	switch {
 	case errors.As(err, &known):
 		return err
+	case errors.As(err, &elsewhere) && elsewhere.Reason == "":
+		return &api.Error{Code: api.CodeTimeout,
+			Message: fmt.Sprintf("address %s belongs to host %s, which does not answer", elsewhere.Addr, d.nameOf(elsewhere.Peer)),
+			Fix:     fmt.Sprintf("wait longer by --timeout until that host is back, or `weft rmpeer` it if it is gone for good; or choose an address in %v", d.plan.Prefixes(d.identity.ID))}
 	case errors.As(err, &elsewhere):
 		return &api.Error{Code: api.CodeConflict,
-			Message: fmt.Sprintf("address %s belongs to host %s", elsewhere.Addr, d.nameOf(elsewhere.Peer)),
-			Fix:     fmt.Sprintf("attach the container there, or choose an address in %v", d.plan.Prefixes(d.identity.ID))}
+			Message: fmt.Sprintf("address %s belongs to host %s, which does not give it: %s", elsewhere.Addr, d.nameOf(elsewhere.Peer), elsewhere.Reason),
+			Fix:     fmt.Sprintf("choose another; free ones are in %v", d.plan.Prefixes(d.identity.ID))}
+	case errors.As(err, &pending):
+		return d.explainPending(pending)
 	case errors.Is(err, ipam.ErrOutside), errors.Is(err, ipam.ErrReserved):
 		return say(api.CodeInvalid, fmt.Sprintf("choose another in %v", d.plan.Prefixes(d.identity.ID)))
 	case errors.Is(err, ipam.ErrTaken):
@@ -49,6 +58,25 @@ func (d *Daemon) explain(err error) error {
 		return say(api.CodeFailed, "")
 	}
 	return err
+}
+
+// explainPending says whom a removal waits for.
+func (d *Daemon) explainPending(e *ipam.PendingError) error {
+	names := func(ids []uuid.UUID) string {
+		var out []string
+		for _, id := range ids {
+			out = append(out, d.nameOf(id))
+		}
+		return strings.Join(out, ", ")
+	}
+	if e.Sealed {
+		return &api.Error{Code: api.CodeTimeout,
+			Message: fmt.Sprintf("host %s is shut out, and its addresses are given to others as soon as every other host has confirmed that", d.nameOf(e.Peer)),
+			Fix:     "`weft status ipam` on the leading voter names who has not; `weft rmpeer` those too if they are gone for good"}
+	}
+	return &api.Error{Code: api.CodeTimeout,
+		Message: fmt.Sprintf("host %s is not removed: that takes a majority of the voters, which are %s", d.nameOf(e.Peer), names(e.Voters)),
+		Fix:     "start them again; if most of them are gone for good, `weft rmpeer --force` goes on without them"}
 }
 
 // asAPIError is what crosses the socket: always one line.

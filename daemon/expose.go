@@ -27,7 +27,7 @@ func (d *Daemon) Expose(ctx context.Context, req api.ExposeRequest) (api.Exposur
 	if slices.Contains(have, req.Address) || (!req.Address.IsValid() && len(have) > 0) {
 		return d.exposure(have), nil
 	}
-	addr, err := d.takeAddress(ctx, ownerExpose, req.Address)
+	addr, err := d.takeAddress(ctx, ownerExpose, req.Address, netip.Prefix{})
 	if err != nil {
 		return api.Exposure{}, err
 	}

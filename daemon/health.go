@@ -37,9 +37,18 @@ var conditions = []condition{
 	{code: "kernel-not-watched", severity: api.SeverityWarning, dependsOn: "kernel-not-set",
 		fix:   "nothing has to be done: changes are found by the periodic pass",
 		check: func(d *Daemon) string { return d.health.of("watch-kernel") }},
-	{code: "addresses-in-conflict", severity: api.SeverityError,
-		fix:   "detach and attach the containers of these addresses (weft ps)",
+	{code: "plan-not-kept", severity: api.SeverityError,
+		fix:   "free space on the file system of the state directory, or make it writable",
+		check: func(d *Daemon) string { return d.health.of("plan") }},
+	{code: "addresses-cut-off", severity: api.SeverityError,
+		fix:   "an address whose owner refuses it stays cut off: detach and attach its container (weft ps); others come back by themselves",
 		check: checkConflict},
+	{code: "blocks-in-quarantine", severity: api.SeverityWarning,
+		fix:   "nothing has to be done if it goes away when the removal of a host is complete",
+		check: checkQuarantine},
+	{code: "removal-pending", severity: api.SeverityWarning,
+		fix:   "start the hosts that have not confirmed, or `weft rmpeer` them if they are gone for good",
+		check: checkPending},
 	{code: "plan-message-refused", severity: api.SeverityWarning,
 		fix: "upgrade the older weft of the two",
 		check: func(d *Daemon) string {
@@ -108,11 +117,38 @@ func (d *Daemon) warnings() []api.Warning {
 }
 
 func checkConflict(d *Daemon) string {
-	cut := d.plan.Status().CutOff
-	if len(cut) == 0 {
+	var parts []string
+	for _, w := range d.plan.Status().Wanted {
+		why := w.Refused
+		if why == "" {
+			why = "its owner has not answered"
+		}
+		parts = append(parts, fmt.Sprintf("%s (%s)", w.Addr, why))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func checkPending(d *Daemon) string {
+	p := d.plan.Status()
+	if len(p.Pending) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%v: another host holds the block of these addresses, too", cut)
+	var gone []string
+	for _, x := range p.Pending {
+		gone = append(gone, d.nameOf(x.Peer))
+	}
+	text := "the addresses of " + strings.Join(gone, ", ") + " wait for every host to confirm the removal"
+	if len(p.WaitingFor) > 0 {
+		text += "; not yet: " + strings.Join(d.names(p.WaitingFor), ", ")
+	}
+	return text
+}
+
+func checkQuarantine(d *Daemon) string {
+	if q := d.plan.Status().Quarantined; len(q) > 0 {
+		return fmt.Sprintf("%v belong to this host by a gift that had no right to be made", q)
+	}
+	return ""
 }
 
 func checkPeers(d *Daemon) string {

@@ -1,10 +1,10 @@
 package daemon
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/weft-net/weft/api"
@@ -115,13 +115,22 @@ func (k keep) checkEmpty() error {
 	return nil
 }
 
+// planConfig is what the peer's address plan is made of.
+func (p peerState) planConfig() ipam.Config {
+	return ipam.Config{Peer: p.identity.ID, Mesh: p.token.MeshID, Range: p.settings.Range, BlockBits: p.settings.BlockBits}
+}
+
 // checkPlan finds out whether the address plan can be read.
 func (k keep) checkPlan(p peerState) error {
 	saved, err := planStore(k).Load()
 	if err != nil {
 		return err
 	}
-	if _, err := ipam.New(ipam.Config{Self: p.identity.ID, Range: p.settings.Range, BlockBits: p.settings.BlockBits}, saved); err != nil {
+	switch err := ipam.Readable(p.planConfig(), saved); {
+	case errors.Is(err, ipam.ErrNewer):
+		return &api.Error{Code: api.CodeFailed, Message: "the address plan in the store was written by a newer weft: " + oneLine(err),
+			Fix: "run that weft again"}
+	case err != nil:
 		return &unreadableError{fmt.Errorf("address plan: %w", err)}
 	}
 	return nil
@@ -221,28 +230,28 @@ func (k keep) sysctls() (map[string]string, error) {
 // planStore keeps the address plan. It is what ipam asks of its caller.
 type planStore struct{ *store.Store }
 
-// Commit makes all of the plan's writes durable, or none.
-func (p planStore) Commit(writes []ipam.Write) error {
-	out := make([]store.Write, len(writes))
-	for i, w := range writes {
-		out[i] = store.Write{Bucket: bucketIPAM, Key: append([]byte(w.Bucket+"/"), w.Key...), Value: w.Value}
+// Commit makes all of the plan's records durable, or none.
+func (p planStore) Commit(records []ipam.Record) error {
+	out := make([]store.Write, len(records))
+	for i, r := range records {
+		out[i] = store.Write{Bucket: bucketIPAM, Key: []byte(r.Bucket + "/" + r.Key), Value: r.Value}
 	}
 	return p.Store.Commit(out)
 }
 
 // Load returns everything that was committed.
-func (p planStore) Load() ([]ipam.Write, error) {
+func (p planStore) Load() ([]ipam.Record, error) {
 	all, err := p.All(bucketIPAM)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]ipam.Write, len(all))
+	out := make([]ipam.Record, len(all))
 	for i, w := range all {
-		bucket, key, ok := bytes.Cut(w.Key, []byte("/"))
+		bucket, key, ok := strings.Cut(string(w.Key), "/")
 		if !ok {
 			return nil, &unreadableError{fmt.Errorf("address plan: key %q has no bucket", w.Key)}
 		}
-		out[i] = ipam.Write{Bucket: string(bucket), Key: key, Value: w.Value}
+		out[i] = ipam.Record{Bucket: bucket, Key: key, Value: w.Value}
 	}
 	return out, nil
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/internal/store"
-	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
 )
 
@@ -90,23 +88,29 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 	if err := d.adopt(*known, fresh); err != nil {
 		return nil, err
 	}
-	if err := d.startPlan(fresh && len(d.opts.Join) == 0); err != nil {
+	if err := d.startPlan(*known); err != nil {
 		return nil, err
 	}
+	empty := d.plan.Status().Index == 0
 	if err := d.startMesh(ctx, *known, fresh); err != nil {
 		return nil, err
 	}
-	founded := fresh && len(d.opts.Join) == 0
-	if founded {
-		step("found a mesh", d.settings.Range.String())
-	} else {
-		step("join the mesh", fmt.Sprintf("%d peers", len(d.mesh.Peers())))
-	}
-
-	if d.gateway, err = d.takeGateway(ctx); err != nil {
+	step("join the mesh", fmt.Sprintf("%d peers", len(d.mesh.Peers())))
+	if err := d.found(ctx, step); err != nil {
 		return nil, err
 	}
-	step("take address space", fmt.Sprint(d.plan.Prefixes(d.identity.ID)))
+	status := d.plan.Status()
+	founded := empty && len(status.Voters) == 1 && status.Voters[0] == d.identity.ID
+	if founded {
+		step("found the address plan", d.settings.Range.String())
+	}
+
+	if !*d.opts.Observer {
+		if err = d.takeGateway(ctx); err != nil {
+			return nil, err
+		}
+		step("take address space", fmt.Sprint(d.plan.Prefixes(d.identity.ID)))
+	}
 
 	if err := d.startKernel(); err != nil {
 		return nil, err
@@ -119,7 +123,7 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 	step("answer on the socket", d.opts.Socket)
 	ready(Ready{
 		Founded: founded, Name: d.opts.Name, Join: d.joinLine(), Peers: len(d.mesh.Peers()),
-		Gateway:  netip.PrefixFrom(d.gateway, d.settings.Range.Bits()),
+		Gateway:  netip.PrefixFrom(d.gateway(), d.settings.Range.Bits()),
 		Prefixes: d.plan.Prefixes(d.identity.ID), SetAside: d.setAside,
 	})
 	return srv, nil
@@ -142,6 +146,9 @@ func (d *Daemon) openState() (*peerState, error) {
 	if len(d.opts.Join) > 0 {
 		p.targets = d.opts.Join
 	}
+	if len(d.opts.Founders) > 0 {
+		p.targets = d.opts.Founders
+	}
 	d.opts.HostOptions = p.host.or(defaultHost())
 	d.given = p.host
 	if !ok {
@@ -159,43 +166,7 @@ func (d *Daemon) adopt(p peerState, fresh bool) error {
 	if err := save(p); err != nil {
 		return err
 	}
-	d.identity, d.token, d.settings, d.remembered = p.identity, p.token, p.settings, p.snapshot
-	return nil
-}
-
-// startPlan reads the address plan; the founder of a mesh owns the whole range.
-func (d *Daemon) startPlan(found bool) error {
-	var err error
-	d.replicate = &replicate{d: d}
-	cfg := ipam.Config{Self: d.identity.ID, Range: d.settings.Range, BlockBits: d.settings.BlockBits}
-	d.plan, err = ipam.NewAllocator(cfg, planStore{d.keep.Store}, d.replicate, rand.Uint64())
-	if err != nil {
-		return err
-	}
-	d.replicate.plan.Store(d.plan)
-	if found {
-		if err := d.plan.Found(); err != nil {
-			return err
-		}
-	}
-	return d.readAttachments()
-}
-
-// readAttachments brings back the attachments, and frees what an attach that
-// was cut off by a crash had allocated.
-func (d *Daemon) readAttachments() error {
-	kept, err := d.keep.attachments()
-	if err != nil {
-		return err
-	}
-	d.attached.byKey = kept
-	for _, a := range d.plan.Allocations() {
-		if _, ok := kept[a.Owner]; !ok && a.Owner != ownerGateway && a.Owner != ownerExpose {
-			if err := d.plan.Release(a.Owner, a.Addr); err != nil {
-				return err
-			}
-		}
-	}
+	d.identity, d.token, d.settings, d.targets, d.remembered = p.identity, p.token, p.settings, p.targets, p.snapshot
 	return nil
 }
 
@@ -218,29 +189,22 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 		return err
 	}
 	if kept := d.plan.Owned(ownerGateway); len(kept) > 0 {
-		d.gateway = kept[0]
+		d.setGateway(kept[0])
 	}
 	if d.bridge, err = bridge.New(d.keep, d.log); err != nil {
 		return err
 	}
 	d.publish()
-	if d.gateway.IsValid() {
-		d.note("reconcile", d.reconcileKernel()) // startKernel fails the launch if it still does not work
-	}
-	if _, err := m.Join(ctx); err != nil && fresh && len(p.targets) > 0 {
+	// Without a gateway there is nothing in the kernel; startKernel fails the
+	// launch if it still does not work.
+	d.note("reconcile", d.reconcileKernel())
+	d.runPlan()
+	if _, err := m.Join(ctx); err != nil && fresh && len(d.opts.Join) > 0 {
 		return d.explain(err)
 	} else if err != nil {
 		d.log.Warn("no peer answers yet; trying again in the background", "err", err)
 	}
 	return nil
-}
-
-// takeGateway allocates the bridge's own address, the first of a new peer.
-func (d *Daemon) takeGateway(ctx context.Context) (netip.Addr, error) {
-	if d.gateway.IsValid() {
-		return d.gateway, nil
-	}
-	return d.takeAddress(ctx, ownerGateway, netip.Addr{})
 }
 
 // startKernel makes the first pass over the kernel, and puts back every

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/weft-net/weft/api"
@@ -21,10 +22,10 @@ func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
 	}
 	p := &peerState{identity: id, targets: d.opts.Join, host: d.given}
 	if len(d.opts.Join) == 0 {
-		if p.token, err = mesh.NewToken(); err != nil {
+		p.settings = foundingSettings(d.opts)
+		if err := d.foundingToken(p); err != nil {
 			return nil, err
 		}
-		p.settings = foundingSettings(d.opts)
 		if err := ipam.Validate(p.settings.Range, p.settings.BlockBits); err != nil {
 			return nil, &api.Error{Code: api.CodeInvalid, Message: err.Error(), Fix: "choose another --range"}
 		}
@@ -34,8 +35,8 @@ func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
 		return nil, &api.Error{Code: api.CodeInvalid, Message: "joining a mesh takes its token",
 			Fix: "run `weft token show` on a host of the mesh and use the line that it prints"}
 	}
-	if p.token, err = mesh.ParseToken(d.opts.Token); err != nil {
-		return nil, &api.Error{Code: api.CodeInvalid, Message: err.Error(), Fix: "copy the whole token that `weft token show` prints"}
+	if p.token, err = parseToken(d.opts.Token); err != nil {
+		return nil, err
 	}
 	welcome, err := d.greet(ctx, p)
 	if err != nil {
@@ -48,6 +49,39 @@ func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
 		return nil, err
 	}
 	return p, d.checkSettings(p.settings)
+}
+
+// foundingToken makes a token; hosts that found a mesh together were given one.
+func (d *Daemon) foundingToken(p *peerState) (err error) {
+	if len(d.opts.Founders) == 0 {
+		p.token, err = mesh.NewToken()
+		return err
+	}
+	self := netip.AddrPortFrom(d.advertise, d.opts.Port)
+	if p.settings.Founders, err = foundersOf(d.opts.Founders, self); err != nil {
+		return err
+	}
+	p.targets = slices.DeleteFunc(slices.Clone(p.settings.Founders), func(f string) bool { return f == self.String() })
+	p.token, err = parseToken(d.opts.Token)
+	return err
+}
+
+// NewToken makes the token of a mesh that several hosts are to found together.
+func NewToken() (string, error) {
+	t, err := mesh.NewToken()
+	if err != nil {
+		return "", err
+	}
+	return t.String(), nil
+}
+
+// parseToken reads a token that the user gave.
+func parseToken(text string) (mesh.Token, error) {
+	t, err := mesh.ParseToken(text)
+	if err != nil {
+		return t, &api.Error{Code: api.CodeInvalid, Message: err.Error(), Fix: "copy the whole token that `weft token show` prints"}
+	}
+	return t, nil
 }
 
 // greet says hello to the peers to be joined until one lets us in.

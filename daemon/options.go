@@ -14,13 +14,15 @@ import (
 
 // Defaults of a mesh and of a host in it.
 const (
-	DefaultStateDir   = "/var/lib/weft"
-	DefaultBridge     = "weft"
-	DefaultPort       = 6783 // gossip, TCP and UDP
-	DefaultVXLANPort  = 6784 // UDP
-	DefaultEncap      = "vxlan"
-	DefaultTimeout    = 60 * time.Second
-	DefaultSocketUser = "weft" // the group that may use the socket, where it exists
+	DefaultStateDir  = "/var/lib/weft"
+	DefaultBridge    = "weft"
+	DefaultPort      = 6783 // gossip, TCP and UDP
+	DefaultVXLANPort = 6784 // UDP
+	DefaultEncap     = "vxlan"
+	DefaultTimeout   = 60 * time.Second
+	// DefaultReclaimAfter is longer than most repairs of a host take.
+	DefaultReclaimAfter = 24 * time.Hour
+	DefaultSocketUser   = "weft" // the group that may use the socket, where it exists
 )
 
 // DefaultRange is the address range of a mesh that is founded without another.
@@ -36,8 +38,9 @@ type Options struct {
 
 	HostOptions
 
-	Join  []string // peers to join, "host" or "host:port"
-	Token string   // proves that this host may join
+	Join     []string // peers to join, "host" or "host:port"
+	Founders []string // all hosts that found a mesh together, this one included: "address" or "address:port"
+	Token    string   // proves that this host may join
 
 	Range     netip.Prefix // all containers' addresses, IPv4
 	BlockBits int          // prefix length of the blocks that it is cut into
@@ -52,12 +55,18 @@ type Options struct {
 // launch without them starts it as it was. The zero value of each means what
 // was kept, or else the default.
 type HostOptions struct {
-	Name       string     `cbor:"1,keyasint"` // for people; the host's name by default
-	Bridge     string     `cbor:"2,keyasint"` // the tunnel device's name is derived from it
-	Port       uint16     `cbor:"3,keyasint"` // gossip, TCP and UDP
-	Advertise  netip.Addr `cbor:"4,keyasint"` // by which other hosts reach this one; by the routes by default
-	MTU        int        `cbor:"5,keyasint"` // of the containers, in bytes; what the underlay allows by default
-	Masquerade *bool      `cbor:"6,keyasint"` // hide the containers behind the host towards the outside; true by default
+	Name       string     `cbor:"1,keyasint"`           // for people; the host's name by default
+	Bridge     string     `cbor:"2,keyasint"`           // the tunnel device's name is derived from it
+	Port       uint16     `cbor:"3,keyasint"`           // gossip, TCP and UDP
+	Advertise  netip.Addr `cbor:"4,keyasint"`           // by which other hosts reach this one; by the routes by default
+	MTU        int        `cbor:"5,keyasint"`           // of the containers, in bytes; what the underlay allows by default
+	Masquerade *bool      `cbor:"6,keyasint"`           // hide the containers behind the host towards the outside; true by default
+	Observer   *bool      `cbor:"7,keyasint,omitempty"` // take no address space until a container needs it, and never decide; false by default
+	// ReclaimAfter is how long another host may be gone before its addresses are
+	// given to others; never if it is negative.
+	ReclaimAfter time.Duration `cbor:"8,keyasint,omitempty"`
+	// Subnet is the part of the range from which containers get addresses.
+	Subnet netip.Prefix `cbor:"9,keyasint,omitempty"`
 }
 
 // or fills what is not given from elsewhere.
@@ -65,14 +74,15 @@ func (h HostOptions) or(o HostOptions) HostOptions {
 	return HostOptions{
 		Name: cmp.Or(h.Name, o.Name), Bridge: cmp.Or(h.Bridge, o.Bridge), Port: cmp.Or(h.Port, o.Port),
 		Advertise: cmp.Or(h.Advertise, o.Advertise), MTU: cmp.Or(h.MTU, o.MTU), Masquerade: cmp.Or(h.Masquerade, o.Masquerade),
+		Observer: cmp.Or(h.Observer, o.Observer), ReclaimAfter: cmp.Or(h.ReclaimAfter, o.ReclaimAfter), Subnet: cmp.Or(h.Subnet, o.Subnet),
 	}
 }
 
 // defaultHost is how a host is that was told nothing.
 func defaultHost() HostOptions {
 	name, _ := os.Hostname()
-	yes := true
-	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes}
+	yes, no := true, false
+	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes, Observer: &no, ReclaimAfter: DefaultReclaimAfter}
 }
 
 // DefaultOptions is what `weft launch` does when it is told nothing.
@@ -109,7 +119,16 @@ func (o Options) Validate() error {
 		return bad("an MTU of %d is not between 576 and 65535", o.MTU)
 	case o.Timeout <= 0:
 		return bad("the timeout %s is not positive", o.Timeout)
-	case len(o.Join) == 0 && o.Token != "":
+	case o.ReclaimAfter > 0 && o.ReclaimAfter < time.Minute:
+		return bad("to give a host's addresses away after %s is too soon: a restart takes longer; say a minute or more, or -1s for never", o.ReclaimAfter)
+	case o.Subnet.IsValid() && (o.Subnet != o.Subnet.Masked() || !o.Subnet.Addr().Is4() || o.Subnet.Bits() > 30):
+		return bad("subnet %s is not an IPv4 network such as 10.40.0.0/16", o.Subnet)
+	case len(o.Founders) > 0 && len(o.Join) > 0:
+		return bad("a host founds a mesh with --founders or joins one with --join, not both")
+	case len(o.Founders) > 0 && o.Token == "":
+		return &api.Error{Code: api.CodeInvalid, Message: "hosts that found a mesh together need one token",
+			Fix: "`weft token new` makes one; give the same --token and --founders on each of them"}
+	case len(o.Join) == 0 && len(o.Founders) == 0 && o.Token != "":
 		return &api.Error{Code: api.CodeInvalid, Message: "a token was given without a peer to join",
 			Fix: "add --join ADDRESS of a host that runs weft, or leave the token out to found a new mesh"}
 	}

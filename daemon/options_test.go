@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -55,17 +56,17 @@ func TestHostKeepsWhatItWasTold(t *testing.T) {
 func TestSettingsAreReadBackAndForeignOnesRefused(t *testing.T) {
 	s := foundingSettings(DefaultOptions())
 	got, err := decodeSettings(encode(s))
-	if err != nil || got != s {
+	if err != nil || !reflect.DeepEqual(got, s) {
 		t.Fatalf("read back as %+v, %v; want %+v", got, err, s)
 	}
 	if !bytes.Equal(encode(s), encode(got)) {
 		t.Error("equal settings are not equal bytes")
 	}
-	newer := encode(map[int]any{1: s.Range, 2: s.BlockBits, 3: s.Encap, 4: s.VXLANPort, 5: "something new"})
+	newer := encode(map[int]any{1: s.Range, 2: s.BlockBits, 3: s.Encap, 4: s.VXLANPort, 6: "something new"})
 	for name, b := range map[string][]byte{
 		"nothing": nil, "noise": []byte("noise"), "newer": newer,
-		"bad range": encode(settings{netip.MustParsePrefix("10.0.0.1/12"), 26, "vxlan", 1}),
-		"bad encap": encode(settings{s.Range, s.BlockBits, "pigeon", 1}),
+		"bad range": encode(settings{netip.MustParsePrefix("10.0.0.1/12"), 26, "vxlan", 1, nil}),
+		"bad encap": encode(settings{s.Range, s.BlockBits, "pigeon", 1, nil}),
 	} {
 		if _, err := decodeSettings(b); err == nil {
 			t.Errorf("%s is accepted", name)

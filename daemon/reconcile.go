@@ -77,16 +77,29 @@ func (d *Daemon) watchKernel() *nl.Watch {
 
 // reconcile is one whole pass: our record, the kernel, and what to remember.
 func (d *Daemon) reconcile() {
+	d.renewGateway()
 	d.publish()
 	d.note("reconcile", d.reconcileKernel())
 	d.note("remember", d.remember())
 }
 
-// reconcileKernel computes what the kernel should be like, and makes it so.
+// reconcileKernel computes what the kernel should be like, and makes it so. The
+// plan hears of it: until every host follows a decision nothing that hangs on it
+// goes on.
 func (d *Daemon) reconcileKernel() error {
 	d.kernel.Lock()
 	defer d.kernel.Unlock()
-	if !d.gateway.IsValid() {
+	fence := d.plan.Fence()
+	if err := d.followPlan(); err != nil {
+		return err
+	}
+	d.enforced.Store(fence)
+	return d.plan.Enforced(fence)
+}
+
+// followPlan is reconcileKernel with the kernel's lock held.
+func (d *Daemon) followPlan() error {
+	if !d.gateway().IsValid() {
 		return nil // without an address of its own this host has nothing to set up
 	}
 	// The tunnel device comes first, since its MTU is the containers', too, and
@@ -106,7 +119,7 @@ func (d *Daemon) reconcileKernel() error {
 func (d *Daemon) local() encap.Local {
 	return encap.Local{
 		ID: d.identity.ID, Device: d.opts.tunnelDevice(), Alias: d.alias(), Underlay: d.advertise,
-		Port: d.settings.VXLANPort, VNI: d.token.VNI(), MTU: d.opts.MTU, Source: d.gateway,
+		Port: d.settings.VXLANPort, VNI: d.token.VNI(), MTU: d.opts.MTU, Source: d.gateway(),
 	}
 }
 
@@ -143,23 +156,39 @@ func inAny(prefixes []netip.Prefix, addr netip.Addr) bool {
 func (d *Daemon) bridgeConfig() bridge.Config {
 	cfg := bridge.Config{
 		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.driver.MTU(),
-		Range: d.settings.Range, Gateway: d.gateway, Exposed: d.exposed(),
+		Range: d.settings.Range, Gateway: d.gateway(), Exposed: d.exposed(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), Tunnels: []string{d.opts.tunnelDevice()},
 		Masquerade: *d.opts.Masquerade,
 	}
+	// Who may not use its address for now is cut off.
+	active := d.active()
 	for _, a := range d.listAttached() {
-		cfg.Ports = append(cfg.Ports, d.port(a))
+		if active[a.Address] {
+			cfg.Ports = append(cfg.Ports, d.port(a))
+		}
 	}
 	return cfg
 }
 
+// active are the addresses that may be used on this host.
+func (d *Daemon) active() map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	for _, a := range d.plan.Allocations() {
+		if a.Active {
+			out[a.Addr] = true
+		}
+	}
+	return out
+}
+
 // publish tells the mesh what it should know of this host.
 func (d *Daemon) publish() {
+	plan := d.plan.Status()
 	d.note("publish", d.mesh.Publish(mesh.Body{
 		Name: d.opts.Name, Gossip: []netip.AddrPort{netip.AddrPortFrom(d.advertise, d.opts.Port)},
-		Underlay: []netip.Addr{d.advertise}, Transports: []string{d.driver.Name()}, Gateway: d.gateway,
-		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: d.plan.Status().FreeBlocks,
-		Protocol: mesh.ProtocolVersion, Software: Version().Software,
+		Underlay: []netip.Addr{d.advertise}, Transports: []string{d.driver.Name()}, Gateway: d.gateway(),
+		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: plan.FreeBlocks, Used: plan.Used,
+		Observer: *d.opts.Observer, Protocol: mesh.ProtocolVersion, Software: Version().Software,
 	}))
 }
 

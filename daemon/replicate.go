@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"fmt"
-	"net/netip"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -18,12 +17,15 @@ type replicate struct {
 	mesh atomic.Pointer[mesh.Mesh]
 	plan atomic.Pointer[ipam.Allocator]
 	d    *Daemon
+	// enforce says that somebody waits for the kernel to follow the plan.
+	enforce chan struct{}
 }
 
 // Name of the channel in the gossip.
 func (r *replicate) Name() string { return "ipam" }
 
-// State is the whole address plan, for an exchange with another peer.
+// State is what this host knows of the address plan, for an exchange with
+// another peer.
 func (r *replicate) State() []byte {
 	if p := r.plan.Load(); p != nil {
 		return p.State()
@@ -37,6 +39,7 @@ func (r *replicate) Merge(state []byte) []byte {
 	if p == nil {
 		return nil
 	}
+	defer r.enforceSoon(p)
 	news, err := p.Merge(state)
 	r.d.note("plan-merge", err)
 	return news
@@ -48,11 +51,22 @@ func (r *replicate) Receive(from uuid.UUID, msg []byte) {
 	if p == nil {
 		return
 	}
+	defer r.enforceSoon(p)
 	err := p.Receive(from, msg)
 	if err != nil {
 		err = fmt.Errorf("from %s: %w", r.d.nameOf(from), err)
 	}
 	r.d.note("plan-receive", err)
+}
+
+func (r *replicate) enforceSoon(p *ipam.Allocator) {
+	if r.d.enforced.Load() == p.Fence() {
+		return
+	}
+	select {
+	case r.enforce <- struct{}{}:
+	default:
+	}
 }
 
 // Send gives a message to one peer's address plan.
@@ -69,27 +83,53 @@ func (r *replicate) Broadcast(delta []byte) {
 	}
 }
 
-// Moved says in the log which address space came and went. What was lost to a
-// conflict is a health warning, too, for as long as it is in use.
-func (r *replicate) Moved(granted, lost []netip.Prefix) {
-	if len(granted) > 0 {
-		r.d.log.Info("address space granted", "prefixes", granted)
+// Moved says in the log which address space came and went. The kernel follows
+// by the loop, which hears of every change.
+func (r *replicate) Moved(m ipam.Moved) {
+	log := r.d.log
+	if len(m.Granted) > 0 {
+		log.Info("address space granted", "prefixes", m.Granted)
 	}
-	if len(lost) > 0 {
-		r.d.log.Error("address space lost to another host's claim", "prefixes", lost)
+	if m.Renounced {
+		log.Warn("this host was removed from the mesh; it joins again, and claims the addresses of its containers", "lost", m.Lost)
+	} else if len(m.Lost) > 0 {
+		log.Error("address space lost to another host", "prefixes", m.Lost)
 	}
+	if len(m.Cut) > 0 {
+		log.Warn("containers cut off until their addresses are given again", "addresses", m.Cut)
+	}
+	if m.Trouble != "" {
+		log.Error("address plan", "err", m.Trouble)
+	}
+}
+
+// Live are the other peers that answer, true for those that may be voters.
+func (r *replicate) Live() map[uuid.UUID]bool {
+	out := map[uuid.UUID]bool{}
+	for _, p := range r.alive() {
+		out[p.ID] = !p.Record.Observer
+	}
+	return out
 }
 
 // Donors are the live peers with the number of blocks that each has to spare.
 func (r *replicate) Donors() map[uuid.UUID]int {
 	out := map[uuid.UUID]int{}
+	for _, p := range r.alive() {
+		out[p.ID] = p.Record.FreeBlocks
+	}
+	return out
+}
+
+func (r *replicate) alive() []mesh.Peer {
 	m := r.mesh.Load()
 	if m == nil {
-		return out
+		return nil
 	}
+	var out []mesh.Peer
 	for _, p := range m.Peers() {
 		if !p.Self && p.State == mesh.StateAlive {
-			out[p.ID] = p.Record.FreeBlocks
+			out = append(out, p)
 		}
 	}
 	return out

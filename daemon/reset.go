@@ -70,6 +70,12 @@ func (d *Daemon) leave(ctx context.Context, force bool) (api.ResetReport, error)
 			report.Left = append(report.Left, "address space: "+oneLine(err))
 		}
 		report.HandedTo = heir
+		if err := d.resign(ctx); err != nil && !force {
+			d.leaving.Store(false)
+			return report, err
+		} else if err != nil {
+			report.Left = append(report.Left, "membership: "+oneLine(err))
+		}
 		if err := d.mesh.Depart(ctx); err != nil {
 			report.Left = append(report.Left, "farewell: "+oneLine(err))
 		}
@@ -78,6 +84,7 @@ func (d *Daemon) leave(ctx context.Context, force bool) (api.ResetReport, error)
 }
 
 func (d *Daemon) erase(report api.ResetReport) erased {
+	d.haltPlan() // or it would put back what is being removed
 	d.kernel.Lock()
 	defer d.kernel.Unlock()
 	report, err := erase(report, d.keep, d.opts, d.driver, d.bridge)
@@ -108,9 +115,29 @@ func (d *Daemon) handOver(ctx context.Context) (string, error) {
 	if err != nil {
 		// The host stays, and so does its bridge's address, if it is still ours.
 		d.leaving.Store(false)
-		return "", d.explain(errors.Join(err, d.plan.Claim(ownerGateway, d.gateway)))
+		return "", d.explain(errors.Join(err, d.plan.Claim(ctx, ownerGateway, d.gateway())))
 	}
 	return d.nameOf(heir), nil
+}
+
+// resignTime bounds how long the council is waited for to let this host go.
+const resignTime = 12 * time.Second
+
+// resign has the council let this host go. The others can do that later, if
+// they have a majority of the voters without this host.
+func (d *Daemon) resign(ctx context.Context) error {
+	status := d.plan.Status()
+	if !status.Lodged || len(d.replicate.Live()) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, resignTime)
+	defer cancel()
+	err := d.plan.Leave(ctx)
+	if err != nil && !slices.Contains(status.Voters, d.identity.ID) {
+		d.log.Warn("the others have to remove this host by themselves", "err", oneLine(err))
+		return nil
+	}
+	return d.explain(err)
 }
 
 func (d *Daemon) giveAll(ctx context.Context, heirs []uuid.UUID) (uuid.UUID, error) {

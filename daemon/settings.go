@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -18,6 +19,9 @@ type settings struct {
 	BlockBits int          `cbor:"2,keyasint"`
 	Encap     string       `cbor:"3,keyasint"`
 	VXLANPort uint16       `cbor:"4,keyasint"`
+	// Founders are the addresses, in order, of the hosts that founded the mesh
+	// together; none if one did alone.
+	Founders []string `cbor:"5,keyasint,omitempty"`
 }
 
 // foundingSettings are those of a mesh that is founded with these options.
@@ -36,6 +40,30 @@ func foundingSettings(o Options) settings {
 		s.VXLANPort = DefaultVXLANPort
 	}
 	return s
+}
+
+// foundersOf brings a list of founders into the one form that all of them give
+// it, and checks that this host is one of them.
+func foundersOf(list []string, self netip.AddrPort) ([]string, error) {
+	var out []string
+	for _, f := range list {
+		a, err := netip.ParseAddrPort(f)
+		if err != nil {
+			host, e := netip.ParseAddr(f)
+			if e != nil {
+				return nil, &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("founder %q is not an address, or address:port", f)}
+			}
+			a = netip.AddrPortFrom(host, self.Port())
+		}
+		out = append(out, a.String())
+	}
+	slices.Sort(out)
+	out = slices.Compact(out)
+	if !slices.Contains(out, self.String()) {
+		return nil, &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("this host, which is %s, is none of the founders %v", self, out),
+			Fix: "name it, too: the same list on every founder; --advertise says which of its addresses counts"}
+	}
+	return out, nil
 }
 
 // agrees tells whether options that were given explicitly fit the mesh's settings.

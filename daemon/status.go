@@ -16,7 +16,7 @@ func (d *Daemon) Status() api.Status {
 		Version: Version(), Started: d.started.Round(time.Second),
 		Mesh: api.Mesh{ID: d.token.MeshID, GossipEncrypted: true, Encap: d.settings.Encap, VNI: d.token.VNI()},
 		IPAM: d.ipamStatus(),
-		Bridge: api.Bridge{Name: d.opts.Bridge, Gateway: netip.PrefixFrom(d.gateway, d.settings.Range.Bits()),
+		Bridge: api.Bridge{Name: d.opts.Bridge, Gateway: netip.PrefixFrom(d.gateway(), d.settings.Range.Bits()),
 			MAC: bridgeMAC(d.identity.ID).String(), MTU: d.mtu()},
 		Peers: []api.Peer{}, Links: d.links(), Targets: []api.Target{}, Refused: []api.Refusal{},
 		Health: d.warnings(), Exposed: d.exposed(),
@@ -51,11 +51,45 @@ func (d *Daemon) Status() api.Status {
 func (d *Daemon) ipamStatus() api.IPAM {
 	p := d.plan.Status()
 	out := api.IPAM{
-		Range: p.Range, BlockBits: p.BlockBits, Blocks: p.Blocks, Unowned: p.Unowned,
-		Used: p.Used, Free: p.Free, CutOff: p.CutOff, Shares: []api.Share{},
+		Range: p.Range, BlockBits: p.BlockBits, Blocks: p.Blocks, Unowned: p.Unowned, Used: p.Used, Free: p.Free,
+		Member: p.Lodged, Decision: p.Index, Forced: p.Generation, Voters: d.names(p.Voters), WaitingFor: d.names(p.WaitingFor),
+		LeasesIn: p.LeasesIn, LeasesOut: p.LeasesOut, Quarantined: p.Quarantined, Shares: []api.Share{}, Pending: []string{}, CutOff: []api.CutOff{},
 	}
-	for _, s := range p.Peers {
-		out.Shares = append(out.Shares, api.Share{ID: s.Peer, Name: d.nameOf(s.Peer), Blocks: s.Blocks, Prefixes: s.Prefixes})
+	if p.Leader != uuid.Nil {
+		out.Leader = d.nameOf(p.Leader)
+	}
+	for _, s := range p.Members {
+		share := api.Share{ID: s.Peer, Name: d.nameOf(s.Peer), Blocks: s.Blocks, Addresses: s.Addresses, Prefixes: s.Prefixes, Voter: s.Voter, Removed: s.Sealed}
+		if s.Peer == d.identity.ID {
+			share.Used = &p.Used
+		} else if used, ok := d.usedBy(s.Peer); ok {
+			share.Used = &used
+		}
+		out.Shares = append(out.Shares, share)
+	}
+	for _, x := range p.Pending {
+		out.Pending = append(out.Pending, d.nameOf(x.Peer))
+	}
+	for _, w := range p.Wanted {
+		out.CutOff = append(out.CutOff, api.CutOff{Address: w.Addr, Owner: w.Owner, Reason: w.Refused})
+	}
+	return out
+}
+
+// usedBy is how many addresses another peer says that it uses.
+func (d *Daemon) usedBy(id uuid.UUID) (int, bool) {
+	for _, p := range d.mesh.Peers() {
+		if p.ID == id {
+			return p.Record.Used, true
+		}
+	}
+	return 0, false
+}
+
+func (d *Daemon) names(ids []uuid.UUID) []string {
+	out := []string{}
+	for _, id := range ids {
+		out = append(out, d.nameOf(id))
 	}
 	return out
 }

@@ -66,7 +66,8 @@ type Allocator struct {
 	share     int       // of a newcomer, in blocks; 0 for what it is given
 	idle      bool      // an observer, until it is asked for an address
 	sponsor   uuid.UUID // who is asked to let this peer in
-	tries     int       // of asking that one
+	asked     time.Time // since when
+	joining   uint64    // the nonce of that question
 	donor     uuid.UUID // who is asked for blocks
 	questions map[uint64]*question
 	news      chan struct{} // closed and replaced at every answer or change
@@ -262,7 +263,11 @@ func (a *Allocator) Fence() uint64 { return look(a, (*Core).Fence) }
 // Enforced tells that the data plane follows the plan as it was when Fence was
 // asked. Without it nothing is inherited in the whole mesh.
 func (a *Allocator) Enforced(fence uint64) error {
-	return a.do(func(c *Core) (Effects, error) { return c.Enforced(fence), nil })
+	if look(a, func(c *Core) bool { return c.enforced >= fence }) {
+		return nil
+	}
+	err := a.do(func(c *Core) (Effects, error) { return c.Enforced(fence), nil })
+	return errors.Join(err, a.join(false))
 }
 
 // Changed announces, coalesced, that something durable has changed.
@@ -284,6 +289,11 @@ func (a *Allocator) Allocations() []Allocation { return look(a, (*Core).Allocati
 // the single addresses that others have leased to it.
 func (a *Allocator) Prefixes(peer uuid.UUID) []netip.Prefix {
 	return look(a, func(c *Core) []netip.Prefix { return c.Prefixes(peer) })
+}
+
+// Held tells whether an owner may use an address, and why not, if that is known.
+func (a *Allocator) Held(owner string, addr netip.Addr) (ok bool, refused string) {
+	return look2(a, func(c *Core) (bool, string) { return c.Held(owner, addr) })
 }
 
 // Owned are the addresses that one owner may use, in order.

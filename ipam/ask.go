@@ -65,31 +65,32 @@ func (a *Allocator) wait(ctx context.Context, done func(*Core) bool) bool {
 	}
 }
 
-// triesOfOne is how often one peer is asked to let this one in before another.
-const triesOfOne = 8
+// patience is how long one peer is asked to let this one in before another is.
+const patience = 4 * time.Second
 
 // join asks a peer to let this one in, if it is no member. Whoever was asked is
 // asked again for a while: to ask another is to begin another life.
-func (a *Allocator) join(now bool) error {
+func (a *Allocator) join(needed bool) error {
 	donors := Donors(a.net.Donors())
 	a.mu.Lock()
 	c := a.core
-	if c.Lodged() || a.idle && !now || c.view.Index == 0 || a.stale {
+	if c.Lodged() || a.idle && !needed || c.view.Index == 0 || a.stale {
 		a.mu.Unlock()
 		return nil
 	}
-	a.tries++
-	if known := slices.Contains(donors, a.sponsor); !known || a.tries > triesOfOne {
+	now := a.now()
+	if known := slices.Contains(donors, a.sponsor); !known || now.Sub(a.asked) > patience {
 		next := slices.DeleteFunc(donors, func(id uuid.UUID) bool {
 			_, member := c.MemberOf(id)
 			return !member || id == a.sponsor && known
 		})
 		if len(next) > 0 {
-			a.sponsor, a.tries = next[0], 1
+			a.nonce++
+			// The same question until another is asked, so that it is granted once.
+			a.sponsor, a.asked, a.joining = next[0], now, a.nonce
 		}
 	}
-	a.nonce++
-	sponsor, share, nonce, life := a.sponsor, a.share, a.nonce, a.life()
+	sponsor, share, nonce, life := a.sponsor, a.share, a.joining, a.life()
 	a.mu.Unlock()
 	err := a.do(func(c *Core) (Effects, error) { return c.Join(sponsor, share, nonce, life) })
 	if errors.Is(err, ErrUnknownPeer) || errors.Is(err, ErrNotEnforced) || errors.Is(err, errMember) {

@@ -1,7 +1,6 @@
 package ipam
 
 import (
-	"fmt"
 	"net/netip"
 
 	"github.com/google/uuid"
@@ -106,8 +105,8 @@ func (c *Core) onClaim(m *Msg) {
 	if b = c.blockOf(a); !c.ownsBlock(b) {
 		return // it will hear who does
 	}
-	refuse := func(format string, args ...any) {
-		c.send(m.Peer, &Msg{Kind: kindNoLease, Addr: a, Token: m.Token, Reason: fmt.Sprintf(format, args...)})
+	refuse := func(reason string) {
+		c.send(m.Peer, &Msg{Kind: kindNoLease, Addr: a, Token: m.Token, Reason: reason})
 	}
 	own := c.ownBook()
 	if i, found := own.find(a); found {
@@ -123,8 +122,8 @@ func (c *Core) onClaim(m *Msg) {
 		c.send(m.Peer, &Msg{Kind: kindLeased, Addr: a, Token: m.Token})
 		return
 	}
-	if h, taken := c.held[a]; taken {
-		refuse("it is used by %s", h.owner)
+	if _, taken := c.held[a]; taken {
+		refuse("it is in use there")
 		return
 	}
 	if c.used[b] == 0 && count(c.own) > 1 && !c.leaving {

@@ -24,21 +24,25 @@ func (c *Core) Stay() Effects {
 
 // HandOver gives everything that this peer owns to another, which answers when
 // it is durable there. A repetition sends the same gifts again. It fails with
-// ErrInUse while any address is in use.
+// ErrInUse while any address is in use here.
 func (c *Core) HandOver(to uuid.UUID, nonce uint64) (Effects, error) {
 	heir, ok := c.MemberOf(to)
 	if !ok || heir == c.self {
 		return Effects{}, fmt.Errorf("hand over: %w: %s", ErrUnknownPeer, to)
 	}
-	if n := len(c.held) + len(c.books[c.self].leases); n > 0 {
+	if n := len(c.held); n > 0 {
 		return Effects{}, fmt.Errorf("hand over: %d %w", n, ErrInUse)
 	}
+	// Blocks of which addresses are leased stay: they are inherited, with their
+	// leases, once this member is sealed.
 	var gifts, sent []Row
 	for _, r := range c.table {
 		switch {
 		case r.Owner == c.self:
-			gifts = appendRow(gifts, r.given(heir))
-			sent = appendRow(sent, r.given(heir))
+			for _, s := range minus([]span{{r.First, r.Count}}, c.leasedBlocks()) {
+				row := Row{s.first, s.count, r.Register}.given(heir)
+				gifts, sent = appendRow(gifts, row), appendRow(sent, row)
+			}
 		case r.Owner == heir && r.From == c.self:
 			sent = appendRow(sent, r) // the message that gave it may be lost
 		}
@@ -46,6 +50,17 @@ func (c *Core) HandOver(to uuid.UUID, nonce uint64) (Effects, error) {
 	c.give(slices.Clone(gifts))
 	c.send(to, &Msg{Kind: kindHandOver, Nonce: nonce, Delta: &Delta{Rows: sent}, To: heir})
 	return c.finish(), nil
+}
+
+// leasedBlocks are our blocks of which an address is leased.
+func (c *Core) leasedBlocks() []span {
+	var out []span
+	for _, l := range c.books[c.self].leases {
+		if b := c.blockOf(l.Addr); !inSpans(out, b) {
+			out = appendSpan(out, span{b, 1})
+		}
+	}
+	return out
 }
 
 func (c *Core) onOffer(m *Msg) {

@@ -35,7 +35,7 @@ func (a *Allocator) HandOver(ctx context.Context, heirs []uuid.UUID) (uuid.UUID,
 				return uuid.Nil, err
 			}
 			// What a third peer gave us meanwhile goes the same way.
-			if answer != nil && look(a, func(c *Core) bool { return len(c.own) == 0 }) {
+			if answer != nil && look(a, func(c *Core) bool { return len(minus(c.own, c.leasedBlocks())) == 0 }) {
 				return heir, nil
 			}
 		}

@@ -34,8 +34,11 @@ func (c *Core) digestNow() *Digest {
 		d.Rows[i] = hashRows(c.table.part(c.bucket(i)))
 	}
 	h := fnv.New64a()
-	for _, id := range sortedIDs(c.members) {
-		h.Write(id[:])
+	for _, m := range c.memberList() {
+		// Those that are shut out are forgotten here and there at different times.
+		if id := m.ID(); c.isMember(id) {
+			h.Write(id[:])
+		}
 	}
 	d.Members = h.Sum64()
 	h.Reset()
@@ -88,6 +91,7 @@ func (c *Core) memberList() []council.Member {
 	}
 	if c.Lodged() && !c.view.IsAdmitted(c.self) {
 		out = append(out, c.me)
+		slices.SortFunc(out, func(a, b council.Member) int { return compareIDs(a.ID(), b.ID()) })
 	}
 	return out
 }

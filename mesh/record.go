@@ -31,6 +31,8 @@ type Body struct {
 	Departed     bool             `cbor:"9,keyasint,omitempty"` // has left for good
 	Protocol     int              `cbor:"10,keyasint"`
 	Software     string           `cbor:"11,keyasint"`
+	Used         int              `cbor:"13,keyasint,omitempty"` // addresses in use
+	Observer     bool             `cbor:"12,keyasint,omitempty"` // must not decide on the address plan
 }
 
 // Record is a peer's word about itself, verified.

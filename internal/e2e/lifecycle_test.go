@@ -25,8 +25,9 @@ func pinging(t *testing.T, from *netlab.Container, to, what string) (check func(
 
 func kill9(t *testing.T, h *netlab.Host) {
 	t.Helper()
-	pid := h.Run("cat", "/var/lib/weft/lock")
-	h.Run("kill", "-9", strings.TrimSpace(pid))
+	pid := strings.TrimSpace(h.Run("cat", "/var/lib/weft/lock"))
+	h.Run("kill", "-9", pid)
+	netlab.Eventually(t, "the killed daemon is gone", func() bool { return h.Try("kill", "-0", pid).Code != 0 })
 }
 
 func TestKilledDaemonLosesNoPingAndNoAddress(t *testing.T) {
@@ -247,7 +248,7 @@ func TestInterruptedLaunchUndoesItself(t *testing.T) {
 	token := strings.Fields(far.Run("weft", "launch"))[5]
 	lab.Partition([]*netlab.Host{far}, []*netlab.Host{h})
 	was := h.Snapshot()
-	if r := h.Try("timeout", "--preserve-status", "-s", "INT", "1", "weft", "launch", "--join", far.Addr.String(), "--token", token); r.Code != 1 {
+	if r := h.Try("timeout", "--foreground", "--preserve-status", "-s", "INT", "1", "weft", "launch", "--join", far.Addr.String(), "--token", token); r.Code != 1 {
 		t.Errorf("exit code %d: %s", r.Code, r.Stderr)
 	}
 	netlab.Eventually(t, "nothing is left", func() bool { return netlab.Diff(was, h.Snapshot()) == "" })

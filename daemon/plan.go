@@ -1,0 +1,204 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/ipam"
+	"github.com/weft-net/weft/mesh"
+)
+
+// startPlan reads the address plan.
+func (d *Daemon) startPlan(p peerState) error {
+	var err error
+	d.replicate = &replicate{d: d, enforce: make(chan struct{}, 1)}
+	d.plan, err = ipam.NewAllocator(p.planConfig(), planStore{d.keep.Store}, d.replicate, rand.Uint64()>>16<<16)
+	if err != nil {
+		return err
+	}
+	d.plan.SetIdle(*d.opts.Observer)
+	d.replicate.plan.Store(d.plan)
+	return d.readAttachments()
+}
+
+// readAttachments brings back the attachments, and frees what an attach that
+// was cut off by a crash had allocated.
+func (d *Daemon) readAttachments() error {
+	kept, err := d.keep.attachments()
+	if err != nil {
+		return err
+	}
+	d.attached.byKey = kept
+	for _, a := range d.plan.Allocations() {
+		if _, ok := kept[a.Owner]; !ok && a.Owner != ownerGateway && a.Owner != ownerExpose {
+			if err := d.plan.Release(a.Owner, a.Addr); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// runPlan gives the plan its ticks, and has the kernel follow it without delay
+// where others wait for that. It ends with the daemon.
+func (d *Daemon) runPlan() {
+	ctx, cancel := context.WithCancel(context.Background())
+	d.halt = cancel
+	d.background.Go(func() {
+		tick := time.NewTicker(ipam.TickEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-d.replicate.enforce:
+			case <-tick.C:
+				d.note("plan", d.plan.Tick())
+				d.expire()
+			}
+			d.enforceNow()
+		}
+	})
+}
+
+// haltPlan ends what runPlan began.
+func (d *Daemon) haltPlan() {
+	if d.halt != nil {
+		d.halt()
+		d.background.Wait()
+	}
+}
+
+// enforceNow makes the kernel follow the last decision, if it does not yet.
+func (d *Daemon) enforceNow() {
+	if d.enforced.Load() == d.plan.Fence() {
+		return
+	}
+	d.note("reconcile", d.reconcileKernel())
+}
+
+// expire asks the council to shut out peers that have been gone for too long.
+func (d *Daemon) expire() {
+	after := d.opts.ReclaimAfter
+	for _, p := range d.mesh.Peers() {
+		switch {
+		case p.Self:
+		case p.State == mesh.StateDeparted, p.State == mesh.StateFailed && after > 0 && d.now().Sub(p.Since) > after:
+			d.note("expire", d.plan.Expire(p.ID))
+		case p.State == mesh.StateAlive:
+			d.plan.Spare(p.ID)
+		}
+	}
+}
+
+// found makes this host the founder of the mesh's address plan, if it is the one
+// who should be: the only host there is, or of several that are to found it
+// together the one with the lowest id. The others wait until they hear of it.
+func (d *Daemon) found(ctx context.Context, step func(name, detail string)) error {
+	founders := d.settings.Founders
+	if d.plan.Status().Index > 0 {
+		return nil
+	}
+	if len(founders) == 0 {
+		if len(d.targets) > 0 {
+			return nil // another host has, or will
+		}
+		return d.plan.Found()
+	}
+	waiting := ""
+	for d.plan.Status().Index == 0 {
+		ids, missing := d.founders()
+		if len(missing) == 0 {
+			if slices.MinFunc(ids, compareIDs) == d.identity.ID {
+				return d.plan.Found()
+			}
+			d.plan.SetShare(d.plan.Status().Blocks / len(founders))
+		}
+		if now := fmt.Sprint(missing); now != waiting && len(missing) > 0 {
+			waiting = now
+			step("wait for founders", fmt.Sprintf("%v of %v have not answered", missing, founders))
+		}
+		select {
+		case <-ctx.Done():
+			return &api.Error{Code: api.CodeTimeout, Message: fmt.Sprintf("of the founders %v these have not answered: %v", founders, missing),
+				Fix: "launch weft on them with the same --founders and --token; or launch all anew with a list of those that are there"}
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// founders are the peers at the addresses that are to found the mesh, and the
+// addresses at which there is none yet.
+func (d *Daemon) founders() (ids []uuid.UUID, missing []string) {
+	at := map[netip.AddrPort]uuid.UUID{}
+	for _, p := range d.mesh.Peers() {
+		if p.State == mesh.StateAlive {
+			for _, a := range p.Record.Gossip {
+				at[a] = p.ID
+			}
+		}
+	}
+	for _, f := range d.settings.Founders {
+		a, err := netip.ParseAddrPort(f)
+		if id, ok := at[a]; err == nil && ok {
+			ids = append(ids, id)
+			continue
+		}
+		missing = append(missing, f)
+	}
+	return ids, missing
+}
+
+func compareIDs(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }
+
+// gateway is the bridge's own address; invalid until the plan gave one.
+func (d *Daemon) gateway() netip.Addr {
+	if a := d.bridged.Load(); a != nil {
+		return *a
+	}
+	return netip.Addr{}
+}
+
+func (d *Daemon) setGateway(a netip.Addr) { d.bridged.Store(&a) }
+
+// takeGateway allocates the bridge's own address, if there is none.
+func (d *Daemon) takeGateway(ctx context.Context) error {
+	if d.gateway().IsValid() {
+		return nil
+	}
+	addr, err := d.takeAddress(ctx, ownerGateway, netip.Addr{}, netip.Prefix{})
+	if err == nil {
+		d.setGateway(addr)
+	}
+	return err
+}
+
+// renewGateway gives the bridge another address where this host may not use the
+// one it has any more. Until there is one the old one stays: it leads nowhere
+// but to this host.
+func (d *Daemon) renewGateway() {
+	old := d.gateway()
+	if !old.IsValid() || slices.Contains(d.plan.Owned(ownerGateway), old) || !d.plan.Status().Lodged {
+		return
+	}
+	for _, a := range d.plan.Allocations() {
+		if a.Owner == ownerGateway && !a.Active {
+			d.note("gateway", d.plan.Release(ownerGateway, a.Addr))
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), ipam.TickEvery)
+	defer cancel()
+	addr, err := d.plan.Allocate(ctx, ownerGateway, d.settings.Range)
+	if d.note("gateway", err); err == nil {
+		d.log.Info("the bridge has another address", "old", old, "new", addr)
+		d.setGateway(addr)
+	}
+}

@@ -1,0 +1,110 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/mesh"
+)
+
+// RemovePeer shuts another host out of the mesh for good and gives its addresses
+// to the others. If it comes back it is a new member, and its containers get
+// their addresses back where nobody has them.
+func (d *Daemon) RemovePeer(ctx context.Context, req api.RemoveRequest) (api.RemoveReport, error) {
+	var report api.RemoveReport
+	var gone []uuid.UUID
+	for _, ref := range req.Peers {
+		p, err := d.findPeer(ref)
+		if err != nil {
+			return report, err
+		}
+		if p.Self {
+			return report, &api.Error{Code: api.CodeInvalid, Message: "this host cannot remove itself", Fix: "`weft leave` takes it out of the mesh"}
+		}
+		gone = append(gone, p.ID)
+		report.Removed = append(report.Removed, d.nameOf(p.ID))
+	}
+	if req.Force {
+		return d.forceWithout(gone, report)
+	}
+	for _, id := range gone {
+		if err := d.plan.Remove(ctx, id); err != nil {
+			return report, d.explain(err)
+		}
+		d.log.Info("host removed", "peer", d.nameOf(id))
+	}
+	return report, nil
+}
+
+// forceWithout goes on without a majority of the voters. Every host that does
+// not answer has to be named, so that none is lost by an oversight.
+func (d *Daemon) forceWithout(gone []uuid.UUID, report api.RemoveReport) (api.RemoveReport, error) {
+	members := map[uuid.UUID]bool{}
+	for _, s := range d.plan.Status().Members {
+		if !s.Sealed && s.Peer != uuid.Nil {
+			members[s.Peer] = true
+		}
+	}
+	live := d.replicate.Live()
+	var keep []uuid.UUID
+	var silent []string
+	for id := range members {
+		_, answers := live[id]
+		switch {
+		case slices.Contains(gone, id):
+		case id == d.identity.ID || answers:
+			keep = append(keep, id)
+			report.Kept = append(report.Kept, d.nameOf(id))
+		default:
+			silent = append(silent, d.nameOf(id))
+		}
+	}
+	slices.Sort(report.Kept)
+	if len(silent) > 0 {
+		slices.Sort(silent)
+		return report, &api.Error{Code: api.CodeConflict, Message: "these hosts do not answer either: " + strings.Join(silent, ", "),
+			Fix: "name them too if they are gone for good, or start them"}
+	}
+	if err := d.plan.Force(keep); err != nil {
+		return report, d.explain(err)
+	}
+	d.log.Warn("the mesh goes on without a majority of its voters", "kept", report.Kept, "removed", report.Removed)
+	return report, nil
+}
+
+// findPeer finds a peer by its name, its id or the beginning of that.
+func (d *Daemon) findPeer(ref string) (mesh.Peer, error) {
+	var found []mesh.Peer
+	for _, p := range d.mesh.Peers() {
+		if p.ID.String() == ref {
+			return p, nil
+		}
+		if p.Record.Name == ref || len(ref) >= 8 && strings.HasPrefix(p.ID.String(), ref) {
+			found = append(found, p)
+		}
+	}
+	// Of several of one name those that have left are not meant.
+	if len(found) > 1 {
+		found = slices.DeleteFunc(found, func(p mesh.Peer) bool { return p.State == mesh.StateDeparted })
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return mesh.Peer{}, &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("no host %q is known", ref), Fix: "`weft status peers -o wide` lists names and ids"}
+	}
+	return mesh.Peer{}, &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("there are %d hosts of name %q", len(found), ref), Fix: "give the id: `weft status peers -o wide`"}
+}
+
+// Prime waits until addresses can be given here.
+func (d *Daemon) Prime(ctx context.Context) (api.IPAM, error) {
+	if err := d.plan.Prime(ctx); err != nil {
+		return api.IPAM{}, d.explain(err)
+	}
+	return d.ipamStatus(), nil
+}
