@@ -11,7 +11,9 @@ import (
 
 func (a *app) token() *cobra.Command {
 	cmd := &cobra.Command{Use: "token", Short: "The secret with which other hosts join", Args: arguments(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return usage("say what to do with it: weft token show, or weft token new") }}
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usage("say what to do with it: weft token show, or weft token new")
+		}}
 	cmd.AddCommand(a.withOutput(&cobra.Command{
 		Use:   "show",
 		Short: "Print the line with which another host joins; it holds the secret",

@@ -98,6 +98,7 @@ type volatile struct {
 	// lead.
 	sealing  map[ID]int
 	ledSince int
+	lags     int // ticks that this peer has led by a log that is behind
 	// heard are wards that know that they are let in. Nobody is behind one that
 	// never heard of it, and the council must not count on it.
 	heard map[ID]bool

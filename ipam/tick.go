@@ -28,6 +28,7 @@ func (c *Core) Tick(live map[uuid.UUID]bool) Effects {
 	if c.Lodged() && !c.view.IsAdmitted(c.self) && c.ticks%proposeEvery == 0 {
 		c.sendTo(c.me.Sponsor, c.digest()) // it vouches for this member once it hears from it
 	}
+	c.checkLog()
 	c.tickClaims()
 	c.tickProposals(false)
 	if c.leads() {
@@ -37,6 +38,20 @@ func (c *Core) Tick(live map[uuid.UUID]bool) Effects {
 	}
 	c.pumpRaft()
 	return c.finish()
+}
+
+// checkLog finds out that this peer leads by a log that lacks what was decided:
+// its disk was set back. A leader that is cut off from the other voters may lag
+// for a while, and one that decides alone may not.
+func (c *Core) checkLog() {
+	if !c.leads() || c.node.State().Index >= c.view.Index {
+		c.lags = 0
+		return
+	}
+	if c.lags++; c.lags > downAfter || len(c.node.State().Voters) == 1 {
+		c.trouble(ErrForked)
+		c.poison(c.self)
+	}
 }
 
 // tickUp counts how long members have been live, or not.
