@@ -54,7 +54,14 @@ func (c *Core) tickReclaim() {
 
 // hasOrphans tells whether a block belongs to somebody who is shut out.
 func (c *Core) hasOrphans() bool {
-	return slices.ContainsFunc(c.table, func(r Row) bool { return c.isSealed(r.Owner) })
+	return slices.ContainsFunc(c.table, func(r Row) bool { return c.isOrphan(r.Register) })
+}
+
+// isOrphan tells whether a block belongs to somebody who is shut out, or who
+// nobody knows and who had it of one who is: of those that are not shut out, all
+// are known once everybody has told.
+func (c *Core) isOrphan(r Register) bool {
+	return c.isSealed(r.Owner) || r.Owner != uuid.Nil && !c.isKnown(r.Owner) && c.isSealed(r.From)
 }
 
 // missing are those who must tell what they know, and have not: all admitted,
@@ -142,7 +149,7 @@ func (c *Core) estate() council.Estate {
 		switch {
 		case r.Owner == uuid.Nil:
 			continue
-		case c.isSealed(r.Owner):
+		case c.isOrphan(r.Register):
 			orphans = appendSpan(orphans, span{r.First, r.Count})
 		case r.From != uuid.Nil && c.isSealed(r.From):
 			// A gift of one who was sealed counts if its receiver had begun to use

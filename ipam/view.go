@@ -174,6 +174,13 @@ func (c *Core) move(s council.State) {
 		c.former = nil
 		c.dirty.table, c.dirty.members = true, true
 	}
+	// Who was admitted after the parent's last decision that counts here is shut
+	// out here with its sponsor, and blocks may be its.
+	for id, a := range c.view.Admitted {
+		if _, in := s.Admitted[id]; !in && !rival {
+			c.members[id], c.dirty.members = a.Member, true
+		}
+	}
 	c.setView(s)
 	c.send(c.anyPeer(), c.digest())
 }
