@@ -19,10 +19,11 @@ const module = "github.com/weft-net/weft"
 // One that is not listed may use none.
 var mayImport = map[string][]string{
 	"":                {"cli"},
-	"cli":             {"api", "daemon"},
-	"daemon":          {"api", "mesh", "ipam", "bridge", "encap", "internal/nl", "internal/store"},
+	"cli":             {"api", "daemon", "internal/wgproc"},
+	"daemon":          {"api", "mesh", "ipam", "bridge", "encap", "internal/nl", "internal/store", "internal/wgproc"},
 	"bridge":          {"internal/nl"},
-	"encap":           {"internal/nl"},
+	"encap":           {"internal/nl", "internal/wgproc"},
+	"internal/wgproc": {"internal/nl"},
 	"internal/netlab": {},
 	"internal/e2e":    {"api", "internal/netlab"},
 }
@@ -36,6 +37,8 @@ var only = map[string]string{
 	"github.com/spf13/cobra":                 "cli",
 	"sigs.k8s.io/knftables":                  "bridge",
 	"github.com/coreos/go-iptables/iptables": "bridge",
+	"golang.zx2c4.com/wireguard/device":      "internal/wgproc",
+	"golang.zx2c4.com/wireguard/wgctrl":      "encap",
 }
 
 type goPackage struct {
