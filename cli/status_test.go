@@ -92,6 +92,15 @@ func TestStatusNeverCallsGossipEncryptedThatIsNot(t *testing.T) {
 	}
 }
 
+func TestStatusSaysWhatEncryptsTheTrafficAndWhere(t *testing.T) {
+	s := twoHosts()
+	s.Mesh.Encap, s.Mesh.TrafficEncrypted, s.Mesh.Userspace = "wireguard", true, true
+	f := newFake(t, map[string]any{api.PathStatus: s})
+	if out, _, _ := run(nil, "status", "--socket", f.socket); !strings.Contains(out, "traffic encrypted by wireguard (userspace)") {
+		t.Errorf("got\n%s", out)
+	}
+}
+
 func TestStatusOfALargeMeshFitsAScreen(t *testing.T) {
 	s := twoHosts()
 	for i := range 500 {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/internal/store"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
@@ -22,6 +23,7 @@ const (
 	keyTargets        = "targets"
 	keySnapshot       = "snapshot"
 	keyHost           = "host"
+	keyTunnelKey      = "tunnel-key"
 	bucketAttachments = "attachments"
 	bucketSysctls     = "sysctls"
 	bucketIPAM        = "ipam"
@@ -38,6 +40,8 @@ type peerState struct {
 	targets  []string
 	snapshot []byte
 	host     HostOptions // as they were given
+	// tunnelKey is this host's of WireGuard.
+	tunnelKey encap.PrivateKey
 }
 
 // peer reads the peer's state; ok is false where there is none yet.
@@ -61,6 +65,12 @@ func (k keep) peer() (p peerState, ok bool, err error) {
 	read(keyTargets, func(b []byte) error { return strict.Unmarshal(b, &p.targets) })
 	read(keySnapshot, func(b []byte) error { p.snapshot = b; return nil })
 	read(keyHost, func(b []byte) error { return strict.Unmarshal(b, &p.host) })
+	read(keyTunnelKey, func(b []byte) error {
+		if copy(p.tunnelKey[:], b) != len(p.tunnelKey) || len(b) != len(p.tunnelKey) {
+			return fmt.Errorf("a key of %d bytes", len(b))
+		}
+		return nil
+	})
 	return p, ok, err
 }
 
@@ -76,14 +86,17 @@ func (k keep) savePeer(p peerState, machine string) error {
 	return k.Commit([]store.Write{
 		put(keyIdentity, id), put(keyMachine, []byte(machine)), put(keyToken, []byte(p.token.String())),
 		put(keySettings, encode(p.settings)), put(keyTargets, encode(p.targets)), put(keyHost, encode(p.host)),
+		put(keyTunnelKey, p.tunnelKey[:]),
 	})
 }
 
-// saveGiven makes durable what a later launch was given anew.
+// saveGiven makes durable what a later launch was given anew, and a key that
+// was made for it because an older weft had none.
 func (k keep) saveGiven(p peerState) error {
 	return k.Commit([]store.Write{
 		{Bucket: bucketPeer, Key: []byte(keyHost), Value: encode(p.host)},
 		{Bucket: bucketPeer, Key: []byte(keyTargets), Value: encode(p.targets)},
+		{Bucket: bucketPeer, Key: []byte(keyTunnelKey), Value: p.tunnelKey[:]},
 	})
 }
 

@@ -15,7 +15,6 @@ import (
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
-	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/internal/store"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
@@ -80,7 +79,11 @@ func (d *Daemon) leave(ctx context.Context, force bool) (api.ResetReport, error)
 func (d *Daemon) erase(report api.ResetReport) erased {
 	d.kernel.Lock()
 	defer d.kernel.Unlock()
-	report, err := erase(report, d.keep, d.opts, d.driver, d.bridge)
+	tunnels := func() ([]string, error) { return nil, nil }
+	if d.driver != nil { // else this launch did not get as far, and what there is is another's
+		tunnels = func() ([]string, error) { return d.driver.Remove(d.tunnelDevice()) }
+	}
+	report, err := erase(report, d.keep, d.opts, tunnels, d.bridge)
 	return erased{report, err}
 }
 
@@ -159,24 +162,17 @@ func Reset(ctx context.Context, o Options, log *slog.Logger, force bool) (api.Re
 		return api.ResetReport{}, errors.Join(err, s.Close())
 	}
 	defer b.Close()
-	drv, err := encap.NewVXLAN(log)
-	if err != nil {
-		return api.ResetReport{}, errors.Join(err, s.Close())
-	}
-	defer drv.Close()
-	return erase(api.ResetReport{}, k, o, drv, b)
+	return erase(api.ResetReport{}, k, o, func() ([]string, error) { return removeTunnels(o, log) }, b)
 }
 
 // erase removes what weft has in the kernel and on the disk. The store goes
 // last and only if all else went, so that a second reset can finish the first.
-func erase(report api.ResetReport, k keep, o Options, drv encap.Driver, b *bridge.Bridge) (api.ResetReport, error) {
+func erase(report api.ResetReport, k keep, o Options, tunnels func() ([]string, error), b *bridge.Bridge) (api.ResetReport, error) {
 	sysctls, err := k.sysctls()
-	if drv != nil {
-		removed, e := drv.Remove(o.tunnelDevice())
-		report.Removed, err = append(report.Removed, removed...), errors.Join(err, e)
-	}
+	removed, e := tunnels()
+	report.Removed, err = append(report.Removed, removed...), errors.Join(err, e)
 	if b != nil {
-		removed, e := b.Remove(o.Bridge, []string{o.tunnelDevice()}, sysctls)
+		removed, e := b.Remove(o.Bridge, slices.Sorted(maps.Values(o.tunnelDevices())), sysctls)
 		report.Removed, err = append(report.Removed, removed...), errors.Join(err, e)
 	}
 	if err != nil {

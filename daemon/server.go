@@ -132,7 +132,7 @@ func (d *Daemon) routes() http.Handler {
 	mux.HandleFunc("POST "+api.PathDetach, answer(d, d.Detach))
 	mux.HandleFunc("POST "+api.PathExpose, answer(d, d.Expose))
 	mux.HandleFunc("POST "+api.PathHide, answer(d, func(_ context.Context, r api.ExposeRequest) (api.Exposure, error) { return d.Hide(r) }))
-	mux.HandleFunc("POST "+api.PathStop, answerLast(d, func(context.Context, struct{}) (struct{}, error) { d.quit(); return struct{}{}, nil }))
+	mux.HandleFunc("POST "+api.PathStop, answerLast(d, func(_ context.Context, r api.StopRequest) (struct{}, error) { d.Stop(r); return struct{}{}, nil }))
 	mux.HandleFunc("POST "+api.PathReset, answerLast(d, d.Reset))
 	return mux
 }

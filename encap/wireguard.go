@@ -94,6 +94,10 @@ func (w *WireGuard) up(local Local) (nl.Link, error) {
 	if err := w.configure(func(have *wgtypes.Device) *wgtypes.Config { return ownChanges(local, have) }); err != nil {
 		return dev, err
 	}
+	// No link-local address: there is nobody on the link to hear of it.
+	if err := nl.SetSysctl("ipv6/conf/"+local.Device+"/addr_gen_mode", "1"); err != nil && !errors.Is(err, nl.ErrNotFound) {
+		return dev, err
+	}
 	err = w.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MTU: mtu, Up: true})
 	if errors.Is(err, unix.EADDRINUSE) {
 		return dev, portTaken(local.Port, err)

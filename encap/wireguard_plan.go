@@ -1,6 +1,7 @@
 package encap
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -131,20 +132,19 @@ func staysAt(peer wgtypes.Peer, want, announced netip.AddrPort, now time.Time) b
 // compare returns which of the prefixes a peer does not have, and whether it
 // has others.
 func compare(have []net.IPNet, want []netip.Prefix) (missing []netip.Prefix, extra bool) {
-	there := map[netip.Prefix]bool{}
+	absent := map[netip.Prefix]bool{}
+	for _, p := range want {
+		absent[p] = true
+	}
 	for _, n := range have {
 		addr, _ := netip.AddrFromSlice(n.IP)
 		bits, _ := n.Mask.Size()
 		p := netip.PrefixFrom(addr.Unmap(), bits)
-		there[p] = true
-		extra = extra || !slices.Contains(want, p)
+		_, wanted := absent[p]
+		extra = extra || !wanted
+		delete(absent, p)
 	}
-	for _, p := range want {
-		if !there[p] {
-			missing = append(missing, p)
-		}
-	}
-	return missing, extra
+	return slices.SortedFunc(maps.Keys(absent), netip.Prefix.Compare), extra
 }
 
 func toIPNets(prefixes []netip.Prefix) []net.IPNet {

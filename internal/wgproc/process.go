@@ -61,7 +61,7 @@ func (p Process) Start(device, alias string, mtu int) error {
 // environment keeps secrets and other programs' expectations from a process
 // that outlives them; what is left is the Go runtime's.
 func environment() []string {
-	var out []string
+	out := []string{} // nil would be all
 	for _, v := range os.Environ() {
 		if strings.HasPrefix(v, "GO") {
 			out = append(out, v)
