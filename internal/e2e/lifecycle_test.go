@@ -16,9 +16,10 @@ func pinging(t *testing.T, from *netlab.Container, to, what string) (check func(
 	stop := from.Start("ping", "-i", "0.01", "-W", "1", to)
 	return func() {
 		t.Helper()
-		sent, lost, err := netlab.Lost(stop())
+		out := stop()
+		sent, lost, err := netlab.Lost(out)
 		if err != nil || sent < 50 || lost != 0 {
-			t.Errorf("%s: lost %d of %d pings, %v", what, lost, sent, err)
+			t.Errorf("%s: lost %d of %d pings, %v:\n%s", what, lost, sent, err, out)
 		}
 	}
 }

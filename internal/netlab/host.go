@@ -154,7 +154,8 @@ func Pings(from Pinger, to string) bool {
 
 var pingSummary = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
 
-// Lost counts the pings without an answer in what ping printed.
+// Lost counts the pings without an answer in what ping printed, but for the
+// last one, whose answer may have been on its way when ping was told to end.
 func Lost(ping string) (sent, lost int, err error) {
 	m := pingSummary.FindStringSubmatch(ping)
 	if m == nil {
@@ -162,5 +163,8 @@ func Lost(ping string) (sent, lost int, err error) {
 	}
 	sent, _ = strconv.Atoi(m[1])
 	got, _ := strconv.Atoi(m[2])
+	if got < sent && !strings.Contains(ping, fmt.Sprintf("icmp_seq=%d ", sent)) {
+		got++
+	}
 	return sent, sent - got, nil
 }
