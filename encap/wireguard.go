@@ -25,6 +25,7 @@ const startPause = 2 * time.Second
 type WireGuard struct {
 	log       *slog.Logger
 	conn      *nl.Conn
+	kernel    func(device string) (nl.Link, error) // makes a device of the kernel
 	control   *control
 	process   wgproc.Process
 	under     underlay
@@ -48,7 +49,7 @@ func NewWireGuard(log *slog.Logger, process wgproc.Process) (*WireGuard, error) 
 		conn.Close()
 		return nil, fmt.Errorf("open the control of WireGuard: %w", err)
 	}
-	return &WireGuard{log: log, conn: conn, control: newControl(client), process: process,
+	return &WireGuard{log: log, conn: conn, kernel: conn.CreateWireGuard, control: newControl(client), process: process,
 		under: underlay{log: log, conn: conn}}, nil
 }
 
@@ -120,7 +121,7 @@ func (w *WireGuard) device() (nl.Link, error) {
 	case !errors.Is(err, nl.ErrNotFound):
 		return dev, err
 	}
-	if dev, err = w.conn.CreateWireGuard(name); !errors.Is(err, nl.ErrUnsupported) {
+	if dev, err = w.kernel(name); !errors.Is(err, nl.ErrUnsupported) {
 		if err == nil {
 			// At once: a device without the mark is somebody else's.
 			err = w.conn.AdjustLink(dev, nl.LinkState{Alias: w.local.Alias})

@@ -1,6 +1,7 @@
 package encap
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
+	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/internal/wgproc"
 )
 
@@ -46,14 +48,21 @@ func newKey(t *testing.T) PrivateKey {
 	return k
 }
 
-// alone makes a host with peers that nobody is, and its driver.
+// inUserspace has a host's driver do without the kernel's WireGuard, if it has one.
+func (h *host) inUserspace() *WireGuard {
+	w := h.drv.(*WireGuard)
+	w.kernel = func(string) (nl.Link, error) { return nl.Link{}, nl.ErrUnsupported }
+	return w
+}
+
+// alone makes a host with peers that nobody is, and its driver, in userspace.
 func alone(t *testing.T) (*host, *WireGuard, []Peer) {
 	h := segment(t, "wireguard", 1)[0]
 	peers := []Peer{
 		{uuid.UUID{2}, addr("192.0.2.2"), netip.Addr{}, prefixes("10.40.0.0/13"), newKey(t).Public()},
 		{uuid.UUID{3}, addr("192.0.2.3"), netip.Addr{}, prefixes("10.36.0.0/16", "10.37.0.0/16"), newKey(t).Public()},
 	}
-	return h, h.drv.(*WireGuard), peers
+	return h, h.inUserspace(), peers
 }
 
 func (h *host) set(peers []Peer) {
@@ -198,9 +207,37 @@ func TestWireGuardNamesWhoHasItsPortAndTakesItWhenItIsFree(t *testing.T) {
 	h.set(peers)
 }
 
+func TestProcessIsOnlyForAKernelWithoutWireGuard(t *testing.T) {
+	h := segment(t, "wireguard", 1)[0]
+	w := h.drv.(*WireGuard)
+	h.do(func() error {
+		_, err := w.conn.CreateWireGuard("probe")
+		lacking := errors.Is(err, nl.ErrUnsupported)
+		other, err := net.ListenUDP("udp4", &net.UDPAddr{Port: int(h.local.Port)})
+		if err != nil {
+			return err
+		}
+		for range 2 { // again, when the device is there
+			if err := w.Up(h.local); err == nil || !strings.Contains(err.Error(), "UDP port 6784") && !lacking {
+				t.Errorf("Up with a port that is taken = %v", err)
+			}
+		}
+		other.Close()
+		if lacking {
+			time.Sleep(startPause)
+		}
+		if err := w.Up(h.local); err != nil || w.Userspace() != lacking {
+			t.Errorf("Up = %v; userspace %v, and the kernel lacks it: %v", err, w.Userspace(), lacking)
+		}
+		return nil
+	})
+}
+
 func TestTwoOfOneNameInDifferentNamespacesAreToldApart(t *testing.T) {
 	hosts := segment(t, "wireguard", 2)
 	hosts[1].local.Device = hosts[0].local.Device
+	first := hosts[0].inUserspace()
+	hosts[1].inUserspace()
 	hosts[0].do(func() error { return hosts[0].drv.Up(hosts[0].local) })
 	hosts[1].do(func() error {
 		if err := hosts[1].drv.Up(hosts[1].local); err == nil || !strings.Contains(err.Error(), "same name, in another network namespace") {
@@ -208,7 +245,7 @@ func TestTwoOfOneNameInDifferentNamespacesAreToldApart(t *testing.T) {
 		}
 		return nil
 	})
-	if _, err := hosts[0].drv.(*WireGuard).control.device(hosts[0].local.Device); err != nil {
+	if _, err := first.control.device(hosts[0].local.Device); err != nil {
 		t.Errorf("the first is disturbed: %v", err)
 	}
 }
