@@ -160,6 +160,7 @@ func TestAttachIsIdempotentByAnyNameOfTheNamespace(t *testing.T) {
 	h := hosts[0]
 	c, addr := attached(t, h, "c1")
 	c.Start("sleep", "300")
+	netlab.Eventually(t, "the process runs", func() bool { return h.Try("pgrep", "-n", "sleep").Code == 0 })
 	pid := h.Run("pgrep", "-n", "sleep")
 	for _, ref := range []string{"c1", "/run/netns/c1", "/var/run/netns/c1", pid} {
 		if ref == "/var/run/netns/c1" && h.Try("test", "-e", ref).Code != 0 {
