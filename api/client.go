@@ -80,10 +80,9 @@ func (c *Client) Version(ctx context.Context) (Version, error) {
 	return call[Version](ctx, c, http.MethodGet, PathVersion, nil)
 }
 
-// Stop ends the daemon and returns when its process is gone; the kernel goes on
-// forwarding.
-func (c *Client) Stop(ctx context.Context) error {
-	_, err := call[struct{}](ctx, c, http.MethodPost, PathStop, struct{}{})
+// Stop ends the daemon and returns when its process is gone; traffic goes on.
+func (c *Client) Stop(ctx context.Context, r StopRequest) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, PathStop, r)
 	return err
 }
 

@@ -48,7 +48,7 @@ func TestEachMethodAsksForItsPath(t *testing.T) {
 		"GET /v1/attachments ": func(ctx context.Context, c *Client) error { _, err := c.Attachments(ctx); return err },
 		"GET /v1/token ":       func(ctx context.Context, c *Client) error { _, err := c.Token(ctx); return err },
 		"GET /v1/version ":     func(ctx context.Context, c *Client) error { _, err := c.Version(ctx); return err },
-		"POST /v1/stop {}":     func(ctx context.Context, c *Client) error { return c.Stop(ctx) },
+		"POST /v1/stop {}":     func(ctx context.Context, c *Client) error { return c.Stop(ctx, StopRequest{}) },
 		`POST /v1/reset {"force":true}`: func(ctx context.Context, c *Client) error {
 			_, err := c.Reset(ctx, ResetRequest{Force: true})
 			return err
@@ -128,7 +128,7 @@ func TestNoDaemonIsUnavailable(t *testing.T) {
 
 func TestADaemonThatHangsUpIsUnavailableWithoutTalkOfURLs(t *testing.T) {
 	c := serve(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-	err := c.Stop(t.Context())
+	err := c.Stop(t.Context(), StopRequest{})
 	isError(t, err, CodeUnavailable, c.socket)
 	if err != nil && strings.Contains(err.Error(), "http://") {
 		t.Errorf("it says %q", err)

@@ -127,9 +127,12 @@ type Mesh struct {
 	// underlay can read.
 	GossipEncrypted  bool `json:"gossipEncrypted"`
 	TrafficEncrypted bool `json:"trafficEncrypted"`
-	// Encap is the name of the transport: "vxlan".
+	// Encap is the name of the transport: "wireguard" or "vxlan".
 	Encap string `json:"encap"`
-	VNI   uint32 `json:"vni,omitempty"`
+	// Userspace tells that packets between hosts pass through a process, since
+	// this host's kernel does not have the transport.
+	Userspace bool   `json:"userspace,omitempty"`
+	VNI       uint32 `json:"vni,omitempty"`
 }
 
 // Peer is one member of the mesh as this host sees it.
@@ -272,6 +275,12 @@ type Version struct {
 	Software string `json:"software"`
 	Protocol int    `json:"protocol"`
 	Go       string `json:"go"`
+}
+
+// StopRequest asks the daemon to end.
+type StopRequest struct {
+	// All ends the processes that carry traffic without it, too.
+	All bool `json:"all,omitempty"`
 }
 
 // ResetRequest asks the daemon to remove every trace of weft from its host.

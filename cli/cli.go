@@ -1,7 +1,8 @@
 // Package cli is the command line: a file a verb. It checks what can be
 // checked without the daemon, asks the daemon over its socket, and prints: data
-// to standard output, talk to standard error. Only launch and reset run
-// anything of the daemon in this process.
+// to standard output, talk to standard error. Only launch, reset
+// and stop run anything of the daemon in this process, and the hidden wg is a
+// process of its own.
 package cli
 
 import (
@@ -83,6 +84,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 no daemon answers, 4 degraded, 5 timeou
 	)
 	root.PersistentFlags().StringVar(&a.socket, "socket", api.DefaultSocket, "control `socket` of the daemon")
 	root.PersistentFlags().Var(&wait{&a.timeout}, "timeout", "how long to wait at most (default 30s, launch 1m)")
+	root.AddCommand(a.wg())
 	for _, v := range []struct {
 		group string
 		cmds  []*cobra.Command

@@ -133,7 +133,7 @@ func TestEnvironmentStandsInForFlagsAndFlagsBeatIt(t *testing.T) {
 func TestEveryVerbExplainsItselfWithAnExample(t *testing.T) {
 	a := &app{World: World{Stdout: io.Discard, Stderr: io.Discard}}
 	for _, c := range a.root().Commands() {
-		if c.Name() == "completion" || c.Name() == "help" {
+		if c.Hidden || c.Name() == "completion" || c.Name() == "help" {
 			continue
 		}
 		if c.Short == "" || c.Example == "" && !c.HasSubCommands() {
@@ -171,7 +171,7 @@ func TestCommandReferenceIsCurrent(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "\n## %s\n\n```\n%s```\n", c.CommandPath(), out)
 		for _, sub := range c.Commands() {
-			if sub.Name() != "completion" && sub.Name() != "help" {
+			if !sub.Hidden && sub.Name() != "completion" && sub.Name() != "help" {
 				write(sub)
 			}
 		}

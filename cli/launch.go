@@ -42,8 +42,11 @@ func (a *app) launch() *cobra.Command {
 Without a PEER to join, the first launch founds a mesh and prints the line to
 run on the next host. Later launches on the same host start it again as it was,
 with the flags that it was given before.
-Range, block size, encapsulation and VXLAN port belong to the mesh: they are
-given when it is founded, and joining hosts take them over.
+Range, block size, encapsulation and its ports belong to the mesh: they are given
+when it is founded, and joining hosts take them over.
+
+Traffic between hosts is encrypted by WireGuard, unless the mesh is founded with
+--encap vxlan, which is faster and in the clear.
 
 Several hosts found a mesh together with --founders and one token (weft token
 new): each waits for the others, and all get an equal part of the range. An
@@ -78,7 +81,9 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.StringVar(&o.Name, "name", "", "this host's `name` for people (default the host's)")
 	f.StringVar(&l.rng, "range", "", "`prefix` of all containers' addresses (default "+daemon.DefaultRange.String()+", or the mesh's)")
 	f.IntVar(&o.BlockBits, "block-bits", 0, "prefix `length` of the blocks that the range is shared out in (default by the range, or the mesh's)")
-	f.StringVar(&o.Encap, "encap", "", "`transport` between hosts: "+daemon.DefaultEncap+" (default that, or the mesh's)")
+	f.StringVar(&o.Encap, "encap", daemon.EncapAuto, fmt.Sprintf("`transport` between hosts: %s, %s (not encrypted), or %s for the mesh's, which is %s where one is founded",
+		daemon.EncapWireGuard, daemon.EncapVXLAN, daemon.EncapAuto, daemon.DefaultEncap))
+	f.Uint16Var(&o.WireGuardPort, "wireguard-port", 0, fmt.Sprintf("UDP `port` of WireGuard (default %d, or the mesh's)", daemon.DefaultWGPort))
 	f.Uint16Var(&o.VXLANPort, "vxlan-port", 0, fmt.Sprintf("UDP `port` of VXLAN (default %d, or the mesh's)", daemon.DefaultVXLANPort))
 	f.Uint16Var(&o.Port, "port", 0, fmt.Sprintf("TCP and UDP `port` of gossip (default %d)", daemon.DefaultPort))
 	f.StringVar(&l.advertise, "advertise", "", "`address` by which other hosts reach this one (default by the routes)")

@@ -91,7 +91,7 @@ func (a *app) printStatus(s api.Status) error {
 	}
 	if err := a.table([][]string{
 		{"host", fmt.Sprintf("%s (%s), weft %s, up %s", s.Self.Name, s.Self.ID, s.Version.Software, time.Since(s.Started).Round(time.Second))},
-		{"mesh", fmt.Sprintf("%s, gossip %s, traffic %s by %s", s.Mesh.ID, encrypted(s.Mesh.GossipEncrypted), encrypted(s.Mesh.TrafficEncrypted), s.Mesh.Encap)},
+		{"mesh", fmt.Sprintf("%s, gossip %s, traffic %s by %s", s.Mesh.ID, encrypted(s.Mesh.GossipEncrypted), encrypted(s.Mesh.TrafficEncrypted), transport(s.Mesh))},
 		{"peers", fmt.Sprintf("%d known, %d alive", len(s.Peers), alive)},
 		{"addresses", fmt.Sprintf("range %s, this host has %s: %d used, %d free", s.IPAM.Range, join(s.Self.Prefixes), s.IPAM.Used, s.IPAM.Free)},
 		{"bridge", fmt.Sprintf("%s, gateway %s, MTU %d%s", s.Bridge.Name, s.Bridge.Gateway, s.Bridge.MTU, exposed)},
@@ -232,6 +232,14 @@ func targetRows(s api.Status, _ bool) [][]string {
 		rows = append(rows, []string{t.Address, state, next})
 	}
 	return rows
+}
+
+// transport says what carries the traffic, and that it is the slow way of it.
+func transport(m api.Mesh) string {
+	if m.Userspace {
+		return m.Encap + " (userspace)"
+	}
+	return m.Encap
 }
 
 func encrypted(b bool) string {

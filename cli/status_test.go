@@ -21,12 +21,16 @@ func twoHosts() api.Status {
 		Gateway: netip.MustParseAddr("10.32.0.1"), Prefixes: []netip.Prefix{mine}}
 	two := api.Peer{ID: uuid.MustParse("22222222-2222-2222-2222-222222222222"), Name: "h2", State: "failed",
 		Underlay: []netip.Addr{netip.MustParseAddr("192.0.2.2")}, Prefixes: []netip.Prefix{theirs}}
+	used := 2
 	return api.Status{
 		Version: api.Version{Software: "1.2.3"}, Self: one, Started: time.Now().Add(-time.Hour),
 		Mesh:  api.Mesh{ID: uuid.MustParse("33333333-3333-3333-3333-333333333333"), GossipEncrypted: true, Encap: "vxlan"},
 		Peers: []api.Peer{one, two},
-		IPAM: api.IPAM{Range: range12, BlockBits: 16, Blocks: 16, Unowned: 1, Used: 2, Free: 524285, Shares: []api.Share{
-			{ID: id, Name: "h1", Blocks: 8, Prefixes: []netip.Prefix{mine}}, {Name: "h2", Blocks: 7, Prefixes: []netip.Prefix{theirs}}}},
+		IPAM: api.IPAM{Range: range12, BlockBits: 16, Blocks: 16, Unowned: 1, Used: 2, Free: 524285, Member: true, Decision: 7,
+			Voters: []string{"h1", "h2"}, Leader: "h1", Pending: []string{"h4"}, WaitingFor: []string{"h2"}, LeasesOut: 1,
+			CutOff: []api.CutOff{{Address: netip.MustParseAddr("10.32.0.7"), Owner: "c"}}, Shares: []api.Share{
+				{ID: id, Name: "h1", Blocks: 8, Addresses: 524288, Used: &used, Voter: true, Prefixes: []netip.Prefix{mine}},
+				{Name: "h2", Blocks: 7, Prefixes: []netip.Prefix{theirs}, Removed: true}}},
 		Bridge: api.Bridge{Name: "weft", Gateway: netip.MustParsePrefix("10.32.0.1/12"), MTU: 1450},
 		Links: []api.Link{{Name: "h2", Transport: "vxlan", Underlay: netip.MustParseAddr("192.0.2.2"), Device: "weft-vx", MTU: 1450},
 			{Name: "h3", Transport: "vxlan", Device: "weft-vx", MTU: 1450, Reason: "no address"}},
@@ -62,11 +66,15 @@ func TestStatusAndItsViewsAsText(t *testing.T) {
 h1 (this host)   alive    192.0.2.1   10.32.0.1   10.32.0.0/13
 h2               failed   192.0.2.2   -           10.40.0.0/13
 `,
-		"ipam": `PEER                                  BLOCKS   PART      PREFIXES
-h1 (this host: 2 used, 524285 free)   8        50.0 %    10.32.0.0/13
-h2                                    7        43.8 %    10.40.0.0/13
-nobody                                1        6.2 %     -
-all                                   16       100.0 %   10.32.0.0/12 in blocks of /16
+		"ipam": `PEER             BLOCKS   PART      USED          ROLE           PREFIXES
+h1 (this host)   8        50.0 %    2 of 524288   voter, leads   10.32.0.0/13
+h2               7        43.8 %    -             removed        10.40.0.0/13
+nobody           1        6.2 %     -             -              -
+all              16       100.0 %   -             -              10.32.0.0/12 in blocks of /16
+voters: h1, h2; decision 7
+removed, and not inherited yet: h4 (waiting: for h2)
+single addresses: 0 of other hosts in use here, 1 of this host's in use elsewhere
+cut off: 10.32.0.7 of c: its owner has not answered
 `,
 		"links": `PEER   TRANSPORT   UNDERLAY    DEVICE    MTU    ENCRYPTED   STATE
 h2     vxlan       192.0.2.2   weft-vx   1450   no          set
@@ -88,6 +96,15 @@ func TestStatusNeverCallsGossipEncryptedThatIsNot(t *testing.T) {
 	s.Mesh.GossipEncrypted = false
 	f := newFake(t, map[string]any{api.PathStatus: s})
 	if out, _, _ := run(nil, "status", "--socket", f.socket); !strings.Contains(out, "gossip NOT ENCRYPTED") {
+		t.Errorf("got\n%s", out)
+	}
+}
+
+func TestStatusSaysWhatEncryptsTheTrafficAndWhere(t *testing.T) {
+	s := twoHosts()
+	s.Mesh.Encap, s.Mesh.TrafficEncrypted, s.Mesh.Userspace = "wireguard", true, true
+	f := newFake(t, map[string]any{api.PathStatus: s})
+	if out, _, _ := run(nil, "status", "--socket", f.socket); !strings.Contains(out, "traffic encrypted by wireguard (userspace)") {
 		t.Errorf("got\n%s", out)
 	}
 }

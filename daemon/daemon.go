@@ -16,9 +16,11 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/wgproc"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
 )
@@ -36,7 +38,8 @@ type Daemon struct {
 	identity   mesh.Identity
 	token      mesh.Token
 	settings   settings
-	targets    []string   // hosts that were to be joined
+	targets    []string // hosts that were to be joined
+	tunnelKey  encap.PrivateKey
 	advertise  netip.Addr // this host's address on the underlay
 	hostCookie uint64     // of the host's own network namespace
 	started    time.Time
@@ -70,14 +73,16 @@ type Daemon struct {
 	// erasing carries one that asks it to remove every trace first.
 	end     chan struct{}
 	endOnce sync.Once
+	endAll  atomic.Bool // the processes of the transport are to end, too
 	erasing chan erasure
 }
 
 // tunnel is what others may know of the driver, which only the holder of the
 // kernel's lock may ask.
 type tunnel struct {
-	mtu   int
-	links []encap.Link
+	mtu       int
+	userspace bool
+	links     []encap.Link
 }
 
 // Run launches a daemon and lives until ctx ends or a request over the socket
@@ -114,12 +119,23 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	err = srv.close()
 	cancel()
 	wg.Wait()
-	log.Info("daemon stops; the kernel goes on forwarding")
+	if d.endAll.Load() {
+		log.Info("daemon stops, and all that it runs with it")
+		return errors.Join(err, d.driver.End())
+	}
+	log.Info("daemon stops; traffic goes on without it")
 	return err
 }
 
-// quit ends Run, once the request that asked for it is answered.
-func (d *Daemon) quit() { d.endOnce.Do(func() { close(d.end) }) }
+// Stop ends Run, once the request that asked for it is answered.
+func (d *Daemon) Stop(req api.StopRequest) {
+	d.endAll.Store(req.All)
+	d.endOnce.Do(func() { close(d.end) })
+}
+
+// StopAll ends the processes that a daemon which runs no more has left, and
+// tells whether there was any.
+func StopAll(o Options) (bool, error) { return wgproc.Own(o.StateDir).End() }
 
 // close lets go of everything in this process and of nothing in the kernel.
 func (d *Daemon) close() error {

@@ -60,8 +60,11 @@ var conditions = []condition{
 	{code: "no-link", severity: api.SeverityError,
 		fix:   "`weft status links` says why",
 		check: checkLinks},
+	{code: "slow-transport", severity: api.SeverityWarning,
+		fix:   "use a kernel with WireGuard (modprobe wireguard), then `weft stop --all && weft launch`",
+		check: checkUserspace},
 	{code: "traffic-not-encrypted", severity: api.SeverityWarning,
-		fix:   "run this mesh only where the underlay is your own; gossip and control are encrypted",
+		fix:   "run this mesh only where the underlay is your own, or found one with `--encap wireguard`; gossip is encrypted",
 		check: checkEncryption},
 	{code: "hosts-refused", severity: api.SeverityWarning,
 		fix:   "if they should join: use the token that `weft token show` prints here",
@@ -177,7 +180,17 @@ func checkLinks(d *Daemon) string {
 	return "no way to the containers of " + strings.Join(names, ", ")
 }
 
+func checkUserspace(d *Daemon) string {
+	if !d.tunnel.Load().userspace {
+		return ""
+	}
+	return "this kernel has no WireGuard: packets to other hosts pass through a process, at a fraction of the speed"
+}
+
 func checkEncryption(d *Daemon) string {
+	if d.driver.Encrypted() {
+		return ""
+	}
 	return fmt.Sprintf("CONTAINER TRAFFIC BETWEEN HOSTS IS NOT ENCRYPTED: it travels as %s", strings.ToUpper(d.settings.Encap))
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/internal/store"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
@@ -24,6 +25,7 @@ const (
 	keyTargets        = "targets"
 	keySnapshot       = "snapshot"
 	keyHost           = "host"
+	keyTunnelKey      = "tunnel-key"
 	bucketAttachments = "attachments"
 	bucketSysctls     = "sysctls"
 	bucketIPAM        = "ipam"
@@ -40,6 +42,8 @@ type peerState struct {
 	targets  []string
 	snapshot []byte
 	host     HostOptions // as they were given
+	// tunnelKey is this host's of WireGuard.
+	tunnelKey encap.PrivateKey
 }
 
 // peer reads the peer's state; ok is false where there is none yet.
@@ -78,8 +82,12 @@ func decodePeer(values map[string][]byte) (p peerState, err error) {
 		{keySettings, func(b []byte) (err error) { p.settings, err = decodeSettings(b); return err }},
 		{keyTargets, func(b []byte) error { return strict.Unmarshal(b, &p.targets) }},
 		{keyHost, func(b []byte) error { return strict.Unmarshal(b, &p.host) }},
+		{keyTunnelKey, p.setTunnelKey},
 	} {
 		b, ok := values[v.key]
+		if !ok && v.key == keyTunnelKey {
+			continue // of before there was WireGuard; the next launch makes one
+		}
 		if !ok {
 			return p, &unreadableError{fmt.Errorf("%s is missing", v.key)}
 		}
@@ -99,6 +107,13 @@ func decodePeer(values map[string][]byte) (p peerState, err error) {
 		p.snapshot = b
 	}
 	return p, nil
+}
+
+func (p *peerState) setTunnelKey(b []byte) error {
+	if copy(p.tunnelKey[:], b) != len(p.tunnelKey) || len(b) != len(p.tunnelKey) {
+		return fmt.Errorf("a key of %d bytes", len(b))
+	}
+	return nil
 }
 
 // checkEmpty makes sure that there is nothing without a peer that it is of.
@@ -148,14 +163,17 @@ func (k keep) savePeer(p peerState, machine string) error {
 	return k.Commit([]store.Write{
 		put(keyIdentity, id), put(keyMachine, []byte(machine)), put(keyToken, []byte(p.token.String())),
 		put(keySettings, encode(p.settings)), put(keyTargets, encode(p.targets)), put(keyHost, encode(p.host)),
+		put(keyTunnelKey, p.tunnelKey[:]),
 	})
 }
 
-// saveGiven makes durable what a later launch was given anew.
+// saveGiven makes durable what a later launch was given anew, and a key that
+// was made for it because an older weft had none.
 func (k keep) saveGiven(p peerState) error {
 	return k.Commit([]store.Write{
 		{Bucket: bucketPeer, Key: []byte(keyHost), Value: encode(p.host)},
 		{Bucket: bucketPeer, Key: []byte(keyTargets), Value: encode(p.targets)},
+		{Bucket: bucketPeer, Key: []byte(keyTunnelKey), Value: p.tunnelKey[:]},
 	})
 }
 

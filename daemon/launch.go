@@ -115,7 +115,7 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 	if err := d.startKernel(); err != nil {
 		return nil, err
 	}
-	step("set up bridge and tunnels", fmt.Sprintf("%s, %s, MTU %d", d.opts.Bridge, d.opts.tunnelDevice(), d.mtu()))
+	step("set up bridge and tunnels", fmt.Sprintf("%s, %s, MTU %d", d.opts.Bridge, d.tunnelDevice(), d.mtu()))
 
 	if srv, err = d.listen(); err != nil {
 		return nil, err
@@ -154,6 +154,11 @@ func (d *Daemon) openState() (*peerState, error) {
 	if !ok {
 		return nil, nil
 	}
+	if p.tunnelKey == (encap.PrivateKey{}) { // made by a weft that had no WireGuard
+		if p.tunnelKey, err = encap.NewPrivateKey(); err != nil {
+			return nil, errors.Join(err, d.close())
+		}
+	}
 	return &p, nil
 }
 
@@ -167,6 +172,7 @@ func (d *Daemon) adopt(p peerState, fresh bool) error {
 		return err
 	}
 	d.identity, d.token, d.settings, d.targets, d.remembered = p.identity, p.token, p.settings, p.targets, p.snapshot
+	d.tunnelKey = p.tunnelKey
 	return nil
 }
 
@@ -185,7 +191,7 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	}
 	d.mesh = m
 	d.replicate.mesh.Store(m)
-	if d.driver, err = encap.NewVXLAN(d.log); err != nil {
+	if d.driver, err = drivers(d.opts, d.log)[d.settings.Encap](); err != nil {
 		return err
 	}
 	if kept := d.plan.Owned(ownerGateway); len(kept) > 0 {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
 )
@@ -20,7 +21,11 @@ func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &peerState{identity: id, targets: d.opts.Join, host: d.given}
+	key, err := encap.NewPrivateKey()
+	if err != nil {
+		return nil, err
+	}
+	p := &peerState{identity: id, targets: d.opts.Join, host: d.given, tunnelKey: key}
 	if len(d.opts.Join) == 0 {
 		p.settings = foundingSettings(d.opts)
 		if err := d.foundingToken(p); err != nil {

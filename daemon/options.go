@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,19 +19,28 @@ const (
 	DefaultBridge    = "weft"
 	DefaultPort      = 6783 // gossip, TCP and UDP
 	DefaultVXLANPort = 6784 // UDP
-	DefaultEncap     = "vxlan"
+	DefaultWGPort    = 6785 // UDP
+	DefaultEncap     = EncapWireGuard
 	DefaultTimeout   = 60 * time.Second
 	// DefaultReclaimAfter is longer than most repairs of a host take.
 	DefaultReclaimAfter = 24 * time.Hour
 	DefaultSocketUser   = "weft" // the group that may use the socket, where it exists
 )
 
+// Transports between hosts, as users give them. EncapAuto leaves the choice to
+// the mesh, or to the default where one is founded.
+const (
+	EncapAuto      = "auto"
+	EncapWireGuard = "wireguard" // encrypted
+	EncapVXLAN     = "vxlan"     // in the clear, and faster
+)
+
 // DefaultRange is the address range of a mesh that is founded without another.
 var DefaultRange = netip.MustParsePrefix("10.32.0.0/12")
 
 // Options is everything that can be told to a daemon. Where a setting belongs
-// to the mesh (Range, BlockBits, VXLANPort, Encap), the zero value means the
-// mesh's, or the default for a mesh that is being founded.
+// to the mesh (Range, BlockBits, Encap and the ports of the transports), the zero
+// value means the mesh's, or the default for a mesh that is being founded.
 type Options struct {
 	StateDir    string // holds the store; 0700
 	Socket      string // the control socket
@@ -42,10 +52,11 @@ type Options struct {
 	Founders []string // all hosts that found a mesh together, this one included: "address" or "address:port"
 	Token    string   // proves that this host may join
 
-	Range     netip.Prefix // all containers' addresses, IPv4
-	BlockBits int          // prefix length of the blocks that it is cut into
-	VXLANPort uint16
-	Encap     string
+	Range         netip.Prefix // all containers' addresses, IPv4
+	BlockBits     int          // prefix length of the blocks that it is cut into
+	VXLANPort     uint16
+	WireGuardPort uint16
+	Encap         string // one of the transports; "" is EncapAuto
 
 	SetAside bool          // put a store that cannot be read out of the way, and be a new peer
 	Timeout  time.Duration // how long a launch may take to become ready
@@ -56,7 +67,7 @@ type Options struct {
 // was kept, or else the default.
 type HostOptions struct {
 	Name       string     `cbor:"1,keyasint"`           // for people; the host's name by default
-	Bridge     string     `cbor:"2,keyasint"`           // the tunnel device's name is derived from it
+	Bridge     string     `cbor:"2,keyasint"`           // the tunnel devices' names are derived from it
 	Port       uint16     `cbor:"3,keyasint"`           // gossip, TCP and UDP
 	Advertise  netip.Addr `cbor:"4,keyasint"`           // by which other hosts reach this one; by the routes by default
 	MTU        int        `cbor:"5,keyasint"`           // of the containers, in bytes; what the underlay allows by default
@@ -109,10 +120,12 @@ func (o Options) Validate() error {
 		return bad("the name %q is longer than 64 bytes or has blanks in it", o.Name)
 	case o.Bridge != "" && !bridgeName.MatchString(o.Bridge):
 		return bad("the bridge's name %q is not 1 to 12 letters, digits, - or _ after a letter", o.Bridge)
-	case o.Encap != "" && o.Encap != DefaultEncap:
-		return bad("encapsulation %q is not known: this weft has %s", o.Encap, DefaultEncap)
+	case !slices.Contains([]string{"", EncapAuto, EncapWireGuard, EncapVXLAN}, o.Encap):
+		return bad("encapsulation %q is not known: this weft has %s, %s and %s", o.Encap, EncapAuto, EncapWireGuard, EncapVXLAN)
 	case o.VXLANPort != 0 && o.VXLANPort == cmp.Or(o.Port, DefaultPort):
-		return bad("gossip and VXLAN cannot share port %d", o.Port)
+		return bad("gossip and VXLAN cannot share port %d", o.VXLANPort)
+	case o.WireGuardPort != 0 && o.WireGuardPort == cmp.Or(o.Port, DefaultPort):
+		return bad("gossip and WireGuard cannot share port %d", o.WireGuardPort)
 	case o.Advertise.IsValid() && (!o.Advertise.Is4() || o.Advertise.IsUnspecified() || o.Advertise.IsMulticast()):
 		return bad("%s is not an IPv4 address that peers can reach this host by", o.Advertise)
 	case o.MTU != 0 && (o.MTU < 576 || o.MTU > 65535):
@@ -135,5 +148,7 @@ func (o Options) Validate() error {
 	return nil
 }
 
-// tunnelDevice is the name of the device to other hosts.
-func (o Options) tunnelDevice() string { return o.Bridge + "-vx" }
+// tunnelDevices are the names of the devices to other hosts, by transport.
+func (o Options) tunnelDevices() map[string]string {
+	return map[string]string{EncapWireGuard: o.Bridge + "-wg", EncapVXLAN: o.Bridge + "-vx"}
+}

@@ -25,7 +25,8 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		"the name":         func(o *Options) { o.Name = "two words" },
 		"bridge's name":    func(o *Options) { o.Bridge = "much-too-long" },
 		"is not known":     func(o *Options) { o.Encap = "geneve" },
-		"cannot share":     func(o *Options) { o.VXLANPort = DefaultPort },
+		"and VXLAN cannot": func(o *Options) { o.VXLANPort = DefaultPort },
+		"and WireGuard":    func(o *Options) { o.WireGuardPort = DefaultPort },
 		"peers can reach":  func(o *Options) { o.Advertise = netip.MustParseAddr("0.0.0.0") },
 		"an MTU of":        func(o *Options) { o.MTU = 100 },
 		"not positive":     func(o *Options) { o.Timeout = 0 },
@@ -62,11 +63,11 @@ func TestSettingsAreReadBackAndForeignOnesRefused(t *testing.T) {
 	if !bytes.Equal(encode(s), encode(got)) {
 		t.Error("equal settings are not equal bytes")
 	}
-	newer := encode(map[int]any{1: s.Range, 2: s.BlockBits, 3: s.Encap, 4: s.VXLANPort, 6: "something new"})
+	newer := encode(map[int]any{1: s.Range, 2: s.BlockBits, 3: s.Encap, 4: s.VXLANPort, 5: s.WireGuardPort, 7: "something new"})
 	for name, b := range map[string][]byte{
 		"nothing": nil, "noise": []byte("noise"), "newer": newer,
-		"bad range": encode(settings{netip.MustParsePrefix("10.0.0.1/12"), 26, "vxlan", 1, nil}),
-		"bad encap": encode(settings{s.Range, s.BlockBits, "pigeon", 1, nil}),
+		"bad range": encode(settings{netip.MustParsePrefix("10.0.0.1/12"), 26, "vxlan", 1, 2, nil}),
+		"bad encap": encode(settings{s.Range, s.BlockBits, "pigeon", 1, 2, nil}),
 	} {
 		if _, err := decodeSettings(b); err == nil {
 			t.Errorf("%s is accepted", name)
@@ -79,10 +80,42 @@ func TestOptionsThatTheMeshContradictsAreRefused(t *testing.T) {
 	if err := s.agrees(DefaultOptions()); err != nil {
 		t.Errorf("options that say nothing: %v", err)
 	}
-	o := DefaultOptions()
-	o.VXLANPort = 4789
-	if err := s.agrees(o); api.CodeOf(err) != api.CodeConflict {
-		t.Errorf("another port: %v", err)
+	for what, change := range map[string]func(*Options){
+		"VXLAN port is 6784":     func(o *Options) { o.VXLANPort = 4789 },
+		"WireGuard port is 6785": func(o *Options) { o.WireGuardPort = 51820 },
+		"is wireguard, not vxl":  func(o *Options) { o.Encap = EncapVXLAN },
+	} {
+		o := DefaultOptions()
+		change(&o)
+		if err := s.agrees(o); api.CodeOf(err) != api.CodeConflict || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for _, same := range []string{EncapAuto, EncapWireGuard} {
+		o := DefaultOptions()
+		o.Encap = same
+		if err := s.agrees(o); err != nil {
+			t.Errorf("%s: %v", same, err)
+		}
+	}
+}
+
+func TestMeshIsEncryptedUnlessItIsFoundedOtherwise(t *testing.T) {
+	for encap, want := range map[string]settings{
+		"": {Encap: EncapWireGuard}, EncapAuto: {Encap: EncapWireGuard}, EncapWireGuard: {Encap: EncapWireGuard}, EncapVXLAN: {Encap: EncapVXLAN},
+	} {
+		o := DefaultOptions()
+		o.Encap = encap
+		if s := foundingSettings(o); s.Encap != want.Encap || s.tunnelPort() != map[string]uint16{EncapWireGuard: DefaultWGPort, EncapVXLAN: DefaultVXLANPort}[want.Encap] {
+			t.Errorf("--encap %q founds %+v", encap, s)
+		}
+	}
+}
+
+func TestSettingsOfAMeshFromBeforeWireGuardAreRead(t *testing.T) {
+	old := encode(map[int]any{1: DefaultRange, 2: 26, 3: EncapVXLAN, 4: DefaultVXLANPort})
+	if s, err := decodeSettings(old); err != nil || s.Encap != EncapVXLAN || s.WireGuardPort != 0 {
+		t.Errorf("%+v, %v", s, err)
 	}
 }
 

@@ -3,10 +3,12 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/weft-net/weft/api"
@@ -26,7 +28,7 @@ func (d *Daemon) preflight(known *peerState) error {
 	if err := checkNFT(); err != nil {
 		return err
 	}
-	if err := checkKernel(); err != nil {
+	if err := inScratch(checkKernel); err != nil {
 		return err
 	}
 	if d.hostCookie, err = hostCookie(); err != nil {
@@ -64,31 +66,13 @@ func firstLine(out []byte, err error) string {
 	return line
 }
 
-// checkKernel makes one of each device in a namespace that nobody sees and
-// that vanishes with them.
-func checkKernel() error {
-	ns, err := nl.NewNamespace()
-	if err != nil {
-		return &api.Error{Code: api.CodeFailed, Message: err.Error(), Fix: "use a kernel with network namespaces (CONFIG_NET_NS)"}
-	}
-	defer ns.Close()
-	conn, err := nl.OpenIn(ns)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	missing := func(what, module string, err error) error {
-		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("this kernel cannot make a %s: %v", what, errors.Unwrap(err)),
-			Fix: "load it with `modprobe " + module + "`, or use a kernel that has it"}
-	}
+// checkKernel makes one of each device that every host has.
+func checkKernel(conn *nl.Conn) error {
 	if _, err := conn.CreateBridge("check-br", nil); err != nil {
 		return missing("bridge", "bridge", err)
 	}
 	if _, err := conn.CreateVeth(nl.Veth{Host: "check-a", Peer: "check-b", MTU: 1500}); err != nil {
 		return missing("veth pair", "veth", err)
-	}
-	if _, err := conn.CreateVXLAN("check-vx", nil, 1450, nl.VXLAN{VNI: 1, Port: DefaultVXLANPort, Local: netip.MustParseAddr("127.0.0.1")}); err != nil {
-		return missing("VXLAN device", "vxlan", err)
 	}
 	return nil
 }
@@ -199,7 +183,7 @@ func checkPort(port uint16) error {
 
 // checkDevices makes sure, for a new peer, that its devices' names are free.
 func (d *Daemon) checkDevices() error {
-	for _, name := range []string{d.opts.Bridge, d.opts.tunnelDevice()} {
+	for _, name := range append(slices.Sorted(maps.Values(d.opts.tunnelDevices())), d.opts.Bridge) {
 		l, err := d.conn.Link(name)
 		if errors.Is(err, nl.ErrNotFound) {
 			continue
@@ -221,15 +205,7 @@ func (d *Daemon) checkSettings(s settings) error {
 	if err := d.checkRange(s.Range); err != nil {
 		return err
 	}
-	if d.hasLink(d.opts.tunnelDevice()) {
-		return nil // the port is ours already
-	}
-	u, err := net.ListenUDP("udp4", &net.UDPAddr{Port: int(s.VXLANPort)})
-	if err != nil {
-		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("UDP port %d, which the mesh uses for VXLAN, is taken: %v", s.VXLANPort, err),
-			Fix: fmt.Sprintf("`ss -lnup | grep :%d` shows by whom; end it, or found the mesh with another --vxlan-port", s.VXLANPort)}
-	}
-	return u.Close()
+	return d.checkTransport(s)
 }
 
 // checkRange makes sure that the mesh's range takes nothing from the host: a

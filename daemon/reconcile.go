@@ -105,7 +105,7 @@ func (d *Daemon) followPlan() error {
 	// The tunnel device comes first, since its MTU is the containers', too, and
 	// its routes last, since they prefer the bridge's address as their source.
 	up := d.driver.Up(d.local())
-	defer func() { d.tunnel.Store(&tunnel{d.driver.MTU(), d.driver.Links()}) }()
+	defer func() { d.tunnel.Store(&tunnel{d.driver.MTU(), d.driver.Userspace(), d.driver.Links()}) }()
 	if d.driver.MTU() == 0 {
 		return up
 	}
@@ -118,8 +118,8 @@ func (d *Daemon) followPlan() error {
 
 func (d *Daemon) local() encap.Local {
 	return encap.Local{
-		ID: d.identity.ID, Device: d.opts.tunnelDevice(), Alias: d.alias(), Underlay: d.advertise,
-		Port: d.settings.VXLANPort, VNI: d.token.VNI(), MTU: d.opts.MTU, Source: d.gateway(),
+		ID: d.identity.ID, Device: d.tunnelDevice(), Alias: d.alias(), Underlay: d.advertise,
+		Port: d.settings.tunnelPort(), VNI: d.token.VNI(), Key: d.tunnelKey, MTU: d.opts.MTU, Source: d.gateway(),
 	}
 }
 
@@ -135,6 +135,9 @@ func (d *Daemon) tunnelPeers() []encap.Peer {
 		peer := encap.Peer{ID: p.ID, Prefixes: d.plan.Prefixes(p.ID)}
 		if len(peer.Prefixes) == 0 {
 			continue // nothing lies behind it
+		}
+		if len(p.Record.WireGuardKey) == len(peer.Key) {
+			peer.Key = encap.PublicKey(p.Record.WireGuardKey)
 		}
 		if len(p.Record.Underlay) > 0 {
 			peer.Underlay = p.Record.Underlay[0]
@@ -157,7 +160,7 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 	cfg := bridge.Config{
 		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.driver.MTU(),
 		Range: d.settings.Range, Gateway: d.gateway(), Exposed: d.exposed(),
-		Prefixes: d.plan.Prefixes(d.identity.ID), Tunnels: []string{d.opts.tunnelDevice()},
+		Prefixes: d.plan.Prefixes(d.identity.ID), Tunnels: []string{d.tunnelDevice()},
 		Masquerade: *d.opts.Masquerade,
 	}
 	// Who may not use its address for now is cut off.
@@ -184,9 +187,10 @@ func (d *Daemon) active() map[netip.Addr]bool {
 // publish tells the mesh what it should know of this host.
 func (d *Daemon) publish() {
 	plan := d.plan.Status()
+	key := d.tunnelKey.Public()
 	d.note("publish", d.mesh.Publish(mesh.Body{
 		Name: d.opts.Name, Gossip: []netip.AddrPort{netip.AddrPortFrom(d.advertise, d.opts.Port)},
-		Underlay: []netip.Addr{d.advertise}, Transports: []string{d.driver.Name()}, Gateway: d.gateway(),
+		Underlay: []netip.Addr{d.advertise}, Transports: []string{d.driver.Name()}, WireGuardKey: key[:], Gateway: d.gateway(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: plan.FreeBlocks, Used: plan.Used,
 		Observer: *d.opts.Observer, Protocol: mesh.ProtocolVersion, Software: Version().Software,
 	}))

@@ -15,7 +15,6 @@ import (
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
-	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/internal/store"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
@@ -87,7 +86,11 @@ func (d *Daemon) erase(report api.ResetReport) erased {
 	d.haltPlan() // or it would put back what is being removed
 	d.kernel.Lock()
 	defer d.kernel.Unlock()
-	report, err := erase(report, d.keep, d.opts, d.driver, d.bridge)
+	tunnels := func() ([]string, error) { return nil, nil }
+	if d.driver != nil { // else this launch did not get as far, and what there is is another's
+		tunnels = func() ([]string, error) { return d.driver.Remove(d.tunnelDevice()) }
+	}
+	report, err := erase(report, d.keep, d.opts, tunnels, d.bridge)
 	return erased{report, err}
 }
 
@@ -192,18 +195,13 @@ func Reset(ctx context.Context, o Options, log *slog.Logger, force bool) (api.Re
 		return api.ResetReport{}, errors.Join(err, k.Close())
 	}
 	defer b.Close()
-	drv, err := encap.NewVXLAN(log)
-	if err != nil {
-		return api.ResetReport{}, errors.Join(err, k.Close())
-	}
-	defer drv.Close()
-	return erase(report, k, o, drv, b)
+	return erase(report, k, o, func() ([]string, error) { return removeTunnels(o, log) }, b)
 }
 
 // erase removes what weft has in the kernel and on the disk. The store goes
 // last and only if all else went, so that a second reset can finish the first.
-func erase(report api.ResetReport, k keep, o Options, drv encap.Driver, b *bridge.Bridge) (api.ResetReport, error) {
-	removed, err := removeFromKernel(k, o, drv, b)
+func erase(report api.ResetReport, k keep, o Options, tunnels func() ([]string, error), b *bridge.Bridge) (api.ResetReport, error) {
+	removed, err := removeFromKernel(k, o, tunnels, b)
 	report.Removed = append(report.Removed, removed...)
 	if err != nil {
 		return report, err
@@ -222,14 +220,12 @@ func erase(report api.ResetReport, k keep, o Options, drv encap.Driver, b *bridg
 
 // removeFromKernel removes what weft has in the kernel, and puts the sysctls
 // back that the store knows.
-func removeFromKernel(k keep, o Options, drv encap.Driver, b *bridge.Bridge) (removed []string, err error) {
+func removeFromKernel(k keep, o Options, tunnels func() ([]string, error), b *bridge.Bridge) (removed []string, err error) {
 	sysctls, err := k.sysctls()
-	if drv != nil {
-		gone, e := drv.Remove(o.tunnelDevice())
-		removed, err = append(removed, gone...), errors.Join(err, e)
-	}
+	gone, e := tunnels()
+	removed, err = append(removed, gone...), errors.Join(err, e)
 	if b != nil {
-		gone, e := b.Remove(o.Bridge, []string{o.tunnelDevice()}, sysctls)
+		gone, e := b.Remove(o.Bridge, slices.Sorted(maps.Values(o.tunnelDevices())), sysctls)
 		removed, err = append(removed, gone...), errors.Join(err, e)
 	}
 	if err != nil {

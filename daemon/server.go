@@ -134,7 +134,7 @@ func (d *Daemon) routes() http.Handler {
 	mux.HandleFunc("POST "+api.PathHide, answer(d, func(_ context.Context, r api.ExposeRequest) (api.Exposure, error) { return d.Hide(r) }))
 	mux.HandleFunc("POST "+api.PathRemove, answer(d, d.RemovePeer))
 	mux.HandleFunc("POST "+api.PathPrime, answer(d, func(ctx context.Context, _ struct{}) (api.IPAM, error) { return d.Prime(ctx) }))
-	mux.HandleFunc("POST "+api.PathStop, answerLast(d, func(context.Context, struct{}) (struct{}, error) { d.quit(); return struct{}{}, nil }))
+	mux.HandleFunc("POST "+api.PathStop, answerLast(d, func(_ context.Context, r api.StopRequest) (struct{}, error) { d.Stop(r); return struct{}{}, nil }))
 	mux.HandleFunc("POST "+api.PathReset, answerLast(d, d.Reset))
 	return mux
 }

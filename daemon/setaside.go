@@ -7,7 +7,6 @@ import (
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
-	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/internal/store"
 )
@@ -94,12 +93,7 @@ func unplumb(k keep, o Options, log *slog.Logger) (removed []string, err error) 
 		return nil, err
 	}
 	defer b.Close()
-	drv, err := encap.NewVXLAN(log)
-	if err != nil {
-		return nil, err
-	}
-	defer drv.Close()
-	return removeFromKernel(k, o, drv, b)
+	return removeFromKernel(k, o, func() ([]string, error) { return removeTunnels(o, log) }, b)
 }
 
 // leftBridge is the name of the bridge that weft left in the kernel, if there

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,29 +16,24 @@ import (
 // settings are fixed when a mesh is founded and the same for all its peers.
 // They travel in the hello's welcome, and a peer with others is refused.
 type settings struct {
-	Range     netip.Prefix `cbor:"1,keyasint"`
-	BlockBits int          `cbor:"2,keyasint"`
-	Encap     string       `cbor:"3,keyasint"`
-	VXLANPort uint16       `cbor:"4,keyasint"`
+	Range         netip.Prefix `cbor:"1,keyasint"`
+	BlockBits     int          `cbor:"2,keyasint"`
+	Encap         string       `cbor:"3,keyasint"`
+	VXLANPort     uint16       `cbor:"4,keyasint"`
+	WireGuardPort uint16       `cbor:"5,keyasint,omitempty"` // 0 in a mesh that was founded before there was one
 	// Founders are the addresses, in order, of the hosts that founded the mesh
 	// together; none if one did alone.
-	Founders []string `cbor:"5,keyasint,omitempty"`
+	Founders []string `cbor:"6,keyasint,omitempty"`
 }
 
 // foundingSettings are those of a mesh that is founded with these options.
 func foundingSettings(o Options) settings {
-	s := settings{Range: o.Range, BlockBits: o.BlockBits, Encap: o.Encap, VXLANPort: o.VXLANPort}
-	if !s.Range.IsValid() {
-		s.Range = DefaultRange
+	s := settings{
+		Range: cmp.Or(o.Range, DefaultRange), BlockBits: o.BlockBits, Encap: cmp.Or(o.chosenEncap(), DefaultEncap),
+		VXLANPort: cmp.Or(o.VXLANPort, DefaultVXLANPort), WireGuardPort: cmp.Or(o.WireGuardPort, DefaultWGPort),
 	}
 	if s.BlockBits == 0 {
 		s.BlockBits = ipam.DefaultBlockBits(s.Range)
-	}
-	if s.Encap == "" {
-		s.Encap = DefaultEncap
-	}
-	if s.VXLANPort == 0 {
-		s.VXLANPort = DefaultVXLANPort
 	}
 	return s
 }
@@ -66,6 +62,22 @@ func foundersOf(list []string, self netip.AddrPort) ([]string, error) {
 	return out, nil
 }
 
+// chosenEncap is the transport that was asked for, "" for whichever.
+func (o Options) chosenEncap() string {
+	if o.Encap == EncapAuto {
+		return ""
+	}
+	return o.Encap
+}
+
+// tunnelPort is the UDP port of the mesh's transport.
+func (s settings) tunnelPort() uint16 {
+	if s.Encap == EncapWireGuard {
+		return s.WireGuardPort
+	}
+	return s.VXLANPort
+}
+
 // agrees tells whether options that were given explicitly fit the mesh's settings.
 func (s settings) agrees(o Options) error {
 	differ := func(what string, mine, theirs any) error {
@@ -78,10 +90,12 @@ func (s settings) agrees(o Options) error {
 		return differ("range", o.Range, s.Range)
 	case o.BlockBits != 0 && o.BlockBits != s.BlockBits:
 		return differ("block size", fmt.Sprintf("/%d", o.BlockBits), fmt.Sprintf("/%d", s.BlockBits))
-	case o.Encap != "" && o.Encap != s.Encap:
+	case o.chosenEncap() != "" && o.Encap != s.Encap:
 		return differ("encapsulation", o.Encap, s.Encap)
 	case o.VXLANPort != 0 && o.VXLANPort != s.VXLANPort:
 		return differ("VXLAN port", o.VXLANPort, s.VXLANPort)
+	case o.WireGuardPort != 0 && o.WireGuardPort != s.WireGuardPort:
+		return differ("WireGuard port", o.WireGuardPort, s.WireGuardPort)
 	}
 	return nil
 }
@@ -128,7 +142,7 @@ func decodeSettings(b []byte) (settings, error) {
 	if err := ipam.Validate(s.Range, s.BlockBits); err != nil {
 		return s, fmt.Errorf("read the mesh's settings: %w", err)
 	}
-	if s.Encap != DefaultEncap {
+	if s.Encap != EncapWireGuard && s.Encap != EncapVXLAN {
 		return s, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("the mesh uses encapsulation %q, which this weft does not have", s.Encap),
 			Fix: "upgrade weft on this host to the mesh's version"}
 	}

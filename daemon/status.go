@@ -14,7 +14,8 @@ import (
 func (d *Daemon) Status() api.Status {
 	s := api.Status{
 		Version: Version(), Started: d.started.Round(time.Second),
-		Mesh: api.Mesh{ID: d.token.MeshID, GossipEncrypted: true, Encap: d.settings.Encap, VNI: d.token.VNI()},
+		Mesh: api.Mesh{ID: d.token.MeshID, GossipEncrypted: true, TrafficEncrypted: d.driver.Encrypted(),
+			Encap: d.settings.Encap, Userspace: d.tunnel.Load().userspace, VNI: d.token.VNI()},
 		IPAM: d.ipamStatus(),
 		Bridge: api.Bridge{Name: d.opts.Bridge, Gateway: netip.PrefixFrom(d.gateway(), d.settings.Range.Bits()),
 			MAC: bridgeMAC(d.identity.ID).String(), MTU: d.mtu()},
@@ -102,7 +103,7 @@ func (d *Daemon) links() []api.Link {
 	}
 	out := []api.Link{}
 	for _, l := range d.tunnel.Load().links {
-		link := api.Link{Peer: l.Peer, Name: names[l.Peer].Record.Name, Transport: d.driver.Name(),
+		link := api.Link{Peer: l.Peer, Name: names[l.Peer].Record.Name, Transport: d.driver.Name(), Encrypted: d.driver.Encrypted(),
 			Device: l.Device, MTU: l.MTU, Reason: l.Reason, Underlay: l.Underlay}
 		out = append(out, link)
 	}

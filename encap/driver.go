@@ -16,8 +16,9 @@ type Local struct {
 	Device   string     // name of the tunnel device
 	Alias    string     // marks the device; begins with nl.AliasPrefix
 	Underlay netip.Addr // this host's address that the tunnels end at
-	Port     uint16     // UDP
+	Port     uint16     // UDP, of every host's tunnels
 	VNI      uint32     // VXLAN network identifier
+	Key      PrivateKey // of WireGuard
 	MTU      int        // bytes inside of the tunnel; 0 for what the underlay allows
 	Source   netip.Addr // by which the host itself speaks to containers elsewhere
 }
@@ -28,6 +29,7 @@ type Peer struct {
 	Underlay netip.Addr     // where its tunnel ends
 	VTEP     netip.Addr     // its own address on the network: the next hop to its prefixes
 	Prefixes []netip.Prefix // that lie behind it
+	Key      PublicKey      // of WireGuard
 }
 
 // Link is the way to one peer, as it was last set.
@@ -54,18 +56,18 @@ type Driver interface {
 	Links() []Link
 	// MTU is what fits into the tunnel, in bytes; known after Up.
 	MTU() int
+	// Encrypted tells whether a stranger on the underlay can neither read nor
+	// forge what is carried.
+	Encrypted() bool
+	// Userspace tells whether each packet passes through a process, which is
+	// slower than the kernel alone; known after Up.
+	Userspace() bool
 	// Remove takes every trace of the transport out of the kernel and says what
 	// it removed. It needs no Up.
 	Remove(device string) (removed []string, err error)
-	// Close lets go of this process's resources; the kernel goes on forwarding.
+	// End ends the processes of the transport, and traffic with them; one that
+	// the kernel carries by itself goes on. It needs no Up.
+	End() error
+	// Close lets go of this process's resources; traffic goes on.
 	Close() error
-}
-
-// vxlanOverhead is what VXLAN adds to each packet, in bytes (RFC 7348): inner
-// Ethernet 14, VXLAN 8, UDP 8, and the outer IP header.
-func vxlanOverhead(underlay netip.Addr) int {
-	if underlay.Is6() {
-		return 70
-	}
-	return 50
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -18,24 +19,44 @@ import (
 type host struct {
 	t     *testing.T
 	ns    *nl.Namespace
-	drv   *VXLAN
+	make  func() (Driver, error)
+	drv   Driver
 	local Local
 	peer  Peer // as the others know it
 }
 
+// overEach runs a test over each transport.
+func overEach(t *testing.T, test func(t *testing.T, transport string)) {
+	for _, name := range []string{"vxlan", "wireguard"} {
+		t.Run(name, func(t *testing.T) { test(t, name) })
+	}
+}
+
+// maker of a transport's drivers; what they leave behind ends with the test.
+func maker(t *testing.T, transport string) func() (Driver, error) {
+	log := slog.New(slog.DiscardHandler)
+	if transport == "vxlan" {
+		return func() (Driver, error) { return NewVXLAN(log) }
+	}
+	process := ownProcess(t)
+	return func() (Driver, error) { return NewWireGuard(log, process) }
+}
+
 // segment makes n hosts on one underlay. The first has 10.32.1.0/24 behind it,
 // with the gateway 10.32.1.1, and so on.
-func segment(t *testing.T, n int) []*host {
+func segment(t *testing.T, transport string, n int) []*host {
 	t.Helper()
 	wire := namespace(t)
 	sh(t, wire, "ip link add br0 type bridge; ip link set br0 up")
 	var hosts []*host
 	for i := 1; i <= n; i++ {
 		id, gateway := uuid.UUID{byte(i)}, netip.AddrFrom4([4]byte{10, 32, byte(i), 1})
-		h := &host{t: t, ns: namespace(t)}
-		h.local = Local{ID: id, Device: "weft-vx", Alias: nl.AliasPrefix + "test", Port: 6784, VNI: 7,
+		h := &host{t: t, ns: namespace(t), make: maker(t, transport)}
+		key := newKey(t)
+		// The sockets of processes are in one directory, whatever namespace they are in.
+		h.local = Local{ID: id, Device: fmt.Sprintf("t%d-%d", os.Getpid(), i), Key: key, Alias: nl.AliasPrefix + "test", Port: 6784, VNI: 7,
 			Underlay: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), Source: gateway}
-		h.peer = Peer{id, h.local.Underlay, gateway, []netip.Prefix{netip.PrefixFrom(gateway, 24).Masked()}}
+		h.peer = Peer{id, h.local.Underlay, gateway, []netip.Prefix{netip.PrefixFrom(gateway, 24).Masked()}, key.Public()}
 		connect(t, h.ns, "u0", wire, fmt.Sprintf("p%d", i))
 		sh(t, wire, fmt.Sprintf("ip link set p%d master br0 up", i))
 		h.run(fmt.Sprintf("ip link set lo up; ip address add %s/24 dev u0; ip link set u0 up; "+
@@ -104,7 +125,7 @@ func (h *host) driver() {
 			h.t.Cleanup(func() { h.drv.Close() })
 		}
 		if err == nil {
-			h.drv, err = NewVXLAN(slog.New(slog.DiscardHandler))
+			h.drv, err = h.make()
 		}
 		return err
 	})
@@ -152,86 +173,100 @@ func wantFull(t *testing.T, hosts []*host, when string) {
 }
 
 func TestThreeHostsReachWhatIsBehindEachOther(t *testing.T) {
-	hosts := segment(t, 3)
-	mesh(hosts)
-	wantFull(t, hosts, "at first")
-	hosts[2].drv.Close()
-	wantFull(t, hosts, "after a driver let go")
+	overEach(t, func(t *testing.T, transport string) {
+		hosts := segment(t, transport, 3)
+		mesh(hosts)
+		wantFull(t, hosts, "at first")
+		hosts[2].drv.Close()
+		wantFull(t, hosts, "after a driver let go")
+	})
 }
 
 func TestPacketsPassUpToTheMTUAndLargerOnesAreRefusedWithAReason(t *testing.T) {
-	hosts := segment(t, 2)
-	mesh(hosts)
-	if got := hosts[0].drv.MTU(); got != 1450 {
-		t.Errorf("MTU = %d over an underlay of 1500", got)
-	}
-	// A container whose own MTU is as large as the underlay's.
-	c := namespace(t)
-	connect(t, c, "eth0", hosts[0].ns, "v0")
-	hosts[0].run("ip link set v0 master b0 up")
-	sh(t, c, "ip address add 10.32.1.9/24 dev eth0; ip link set eth0 up; ip route add default via 10.32.1.1")
-	for from, ns := range map[string]*nl.Namespace{"the host": hosts[0].ns, "a container": c} {
-		// ICMP and IP headers take 28 bytes.
-		if out, err := try(ns, "ping -c 1 -W 2 -M do -s 1422 10.32.2.1"); err != nil {
-			t.Errorf("1450 bytes from %s do not pass: %s", from, out)
+	overEach(t, func(t *testing.T, transport string) {
+		hosts := segment(t, transport, 2)
+		mesh(hosts)
+		mtu := map[string]int{"vxlan": 1450, "wireguard": 1440}[transport]
+		if got := hosts[0].drv.MTU(); got != mtu {
+			t.Errorf("MTU = %d over an underlay of 1500; want %d", got, mtu)
 		}
-		out, err := try(ns, "ping -c 1 -W 2 -M do -s 1423 10.32.2.1")
-		if err == nil || !strings.Contains(strings.ReplaceAll(out, "mtu = ", "mtu="), "mtu=1450") {
-			t.Errorf("1451 bytes from %s get no answer that names the MTU: %s", from, out)
+		// A container whose own MTU is as large as the underlay's.
+		c := namespace(t)
+		connect(t, c, "eth0", hosts[0].ns, "v0")
+		hosts[0].run("ip link set v0 master b0 up")
+		sh(t, c, "ip address add 10.32.1.9/24 dev eth0; ip link set eth0 up; ip route add default via 10.32.1.1")
+		for from, ns := range map[string]*nl.Namespace{"the host": hosts[0].ns, "a container": c} {
+			ping := func(bytes int) (string, error) {
+				return try(ns, fmt.Sprintf("ping -c 1 -W 2 -M do -s %d 10.32.2.1", bytes-28)) // less the headers of ICMP and IP
+			}
+			if out, err := ping(mtu); err != nil {
+				t.Errorf("%d bytes from %s do not pass: %s", mtu, from, out)
+			}
+			out, err := ping(mtu + 1)
+			if err == nil || !strings.Contains(strings.ReplaceAll(out, "mtu = ", "mtu="), fmt.Sprint("mtu=", mtu)) {
+				t.Errorf("%d bytes from %s get no answer that names the MTU: %s", mtu+1, from, out)
+			}
 		}
-	}
+	})
 }
 
 func TestTrafficFollowsAPeerToItsNewUnderlayAddress(t *testing.T) {
-	hosts := segment(t, 2)
-	mesh(hosts)
-	hosts[1].run("ip address flush dev u0; ip address add 192.0.2.77/24 dev u0")
-	if hosts[0].reaches("10.32.2.1") {
-		t.Fatal("the peer answers at an address that it no longer has")
-	}
-	hosts[1].local.Underlay, hosts[1].peer.Underlay = addr("192.0.2.77"), addr("192.0.2.77")
-	mesh(hosts)
-	wantFull(t, hosts, "after the move")
+	overEach(t, func(t *testing.T, transport string) {
+		hosts := segment(t, transport, 2)
+		mesh(hosts)
+		wantFull(t, hosts, "at first")
+		hosts[1].run("ip address flush dev u0; ip address add 192.0.2.77/24 dev u0")
+		if hosts[0].reaches("10.32.2.1") {
+			t.Fatal("the peer answers at an address that it no longer has")
+		}
+		hosts[1].local.Underlay, hosts[1].peer.Underlay = addr("192.0.2.77"), addr("192.0.2.77")
+		mesh(hosts)
+		wantFull(t, hosts, "after the move")
+	})
 }
 
 func TestTrafficFollowsAPrefixToItsNewHost(t *testing.T) {
-	hosts := segment(t, 3)
-	mesh(hosts)
-	from, to := hosts[1], hosts[2]
-	const moving = "10.32.2.128/25"
-	from.peer.Prefixes, to.peer.Prefixes = prefixes("10.32.2.0/25"), prefixes("10.32.3.0/24", moving)
-	to.run("ip address add 10.32.2.200/32 dev b0")
-	from.run("ip address delete 10.32.2.1/24 dev b0; ip address add 10.32.2.1/25 dev b0")
-	mesh(hosts)
-	wantFull(t, hosts, "after the move")
-	for _, h := range hosts {
-		if !h.reaches("10.32.2.200") {
-			t.Errorf("%s does not reach the address that moved", h.local.Source)
+	overEach(t, func(t *testing.T, transport string) {
+		hosts := segment(t, transport, 3)
+		mesh(hosts)
+		from, to := hosts[1], hosts[2]
+		const moving = "10.32.2.128/25"
+		from.peer.Prefixes, to.peer.Prefixes = prefixes("10.32.2.0/25"), prefixes("10.32.3.0/24", moving)
+		to.run("ip address add 10.32.2.200/32 dev b0")
+		from.run("ip address delete 10.32.2.1/24 dev b0; ip address add 10.32.2.1/25 dev b0")
+		mesh(hosts)
+		wantFull(t, hosts, "after the move")
+		for _, h := range hosts {
+			if !h.reaches("10.32.2.200") {
+				t.Errorf("%s does not reach the address that moved", h.local.Source)
+			}
 		}
-	}
-	if got := hosts[0].run("ip route show " + moving); !strings.Contains(got, "via 10.32.3.1") {
-		t.Errorf("the route to what moved is %s", got)
-	}
+		if got := hosts[0].run("ip route show " + moving); transport == "vxlan" && !strings.Contains(got, "via 10.32.3.1") {
+			t.Errorf("the route to what moved is %s", got)
+		}
+	})
 }
 
 func TestNewProcessAdoptsTheDeviceAndLosesNoPacket(t *testing.T) {
-	hosts := segment(t, 2)
-	mesh(hosts)
-	index := hosts[0].run("ip -o link show weft-vx | cut -d: -f1")
-	summary := make(chan string, 1)
-	go func() {
-		out, _ := try(hosts[0].ns, "ping -c 100 -i 0.01 -W 1 10.32.2.1") // what it lost is in what it prints
-		summary <- out
-	}()
-	for range 5 {
-		hosts[0].driver()
-		hosts[1].driver()
+	overEach(t, func(t *testing.T, transport string) {
+		hosts := segment(t, transport, 2)
 		mesh(hosts)
-	}
-	if out := <-summary; !strings.Contains(out, "100 packets transmitted, 100 received") {
-		t.Errorf("packets were lost: %s", out)
-	}
-	if got := hosts[0].run("ip -o link show weft-vx | cut -d: -f1"); got != index {
-		t.Errorf("the device was made anew: %s, was %s", got, index)
-	}
+		index := hosts[0].run("ip -o link show " + hosts[0].local.Device + " | cut -d: -f1")
+		summary := make(chan string, 1)
+		go func() {
+			out, _ := try(hosts[0].ns, "ping -c 100 -i 0.01 -W 1 10.32.2.1") // what it lost is in what it prints
+			summary <- out
+		}()
+		for range 5 {
+			hosts[0].driver()
+			hosts[1].driver()
+			mesh(hosts)
+		}
+		if out := <-summary; !strings.Contains(out, "100 packets transmitted, 100 received") {
+			t.Errorf("packets were lost: %s", out)
+		}
+		if got := hosts[0].run("ip -o link show " + hosts[0].local.Device + " | cut -d: -f1"); got != index {
+			t.Errorf("the device was made anew: %s, was %s", got, index)
+		}
+	})
 }

@@ -4,24 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/internal/nl"
 )
 
-// minMTU is the least that a tunnel is worth having with: IPv6 needs it, and
-// below it something is wrong with the underlay.
-const minMTU = 1280
-
 // VXLAN is the Driver for RFC 7348: one device, no learning and no flooding,
 // every entry programmed. Container traffic travels in the clear.
 type VXLAN struct {
 	log   *slog.Logger
 	conn  *nl.Conn
+	under underlay
 	local Local
 	mtu   int // of the device
-	fits  int // what the underlay allows, as it was last seen
 	plan  plan
 }
 
@@ -31,7 +28,7 @@ func NewVXLAN(log *slog.Logger) (*VXLAN, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &VXLAN{log: log, conn: conn}, nil
+	return &VXLAN{log: log, conn: conn, under: underlay{log: log, conn: conn}}, nil
 }
 
 // Name is "vxlan".
@@ -39,6 +36,15 @@ func (v *VXLAN) Name() string { return nl.KindVXLAN }
 
 // MTU is what fits into the tunnel, in bytes.
 func (v *VXLAN) MTU() int { return v.mtu }
+
+// Encrypted is false: VXLAN has nothing of the kind.
+func (v *VXLAN) Encrypted() bool { return false }
+
+// Userspace is false: the kernel carries every packet.
+func (v *VXLAN) Userspace() bool { return false }
+
+// End has nothing to do: there is no process.
+func (v *VXLAN) End() error { return nil }
 
 // Links are the links as they were last set.
 func (v *VXLAN) Links() []Link { return v.plan.links }
@@ -52,7 +58,7 @@ func (v *VXLAN) Close() error {
 // Up makes the device. One with other settings that cannot be changed in
 // place is made anew.
 func (v *VXLAN) Up(local Local) error {
-	mtu, err := v.fittingMTU(local)
+	mtu, err := v.under.fit(local, vxlanOverhead(local.Underlay))
 	if err != nil {
 		return err
 	}
@@ -63,21 +69,12 @@ func (v *VXLAN) Up(local Local) error {
 	}
 	err = v.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MAC: VTEPMAC(local.ID).HardwareAddr(), MTU: mtu, Up: true})
 	if errors.Is(err, unix.EADDRINUSE) {
-		return fmt.Errorf("UDP port %d, which the tunnels of this network use, is taken by another program (ss -lnup shows which): %w", local.Port, err)
+		return portTaken(local.Port, err)
 	}
 	if err != nil {
 		return err
 	}
-	for key, value := range map[string]string{
-		"forwarding": "1",
-		// The device is shared by all peers, which are no neighbours of each other.
-		"send_redirects": "0",
-	} {
-		if err := nl.SetSysctl("ipv4/conf/"+local.Device+"/"+key, value); err != nil {
-			return err
-		}
-	}
-	return nil
+	return forwards(local.Device)
 }
 
 func (v *VXLAN) device() (nl.Link, error) {
@@ -101,31 +98,6 @@ func (v *VXLAN) device() (nl.Link, error) {
 		err = fmt.Errorf("another VXLAN device uses port %d and network identifier %d: %w", want.Port, want.VNI, err)
 	}
 	return dev, err
-}
-
-// fittingMTU is the MTU of the device that carries the underlay address, less
-// what VXLAN adds, unless another is asked for.
-func (v *VXLAN) fittingMTU(local Local) (int, error) {
-	dev, err := v.conn.LinkWithAddr(local.Underlay)
-	if errors.Is(err, nl.ErrNotFound) {
-		return 0, fmt.Errorf("the underlay address %s is on no interface any more", local.Underlay)
-	}
-	if err != nil {
-		return 0, err
-	}
-	fits := dev.MTU - vxlanOverhead(local.Underlay)
-	if changed := fits != v.fits || local.MTU != v.local.MTU; changed && local.MTU > fits {
-		v.log.Warn("the MTU asked for is larger than the underlay's: large packets travel in fragments",
-			"mtu", local.MTU, "fits", fits, "device", dev.Name)
-	}
-	v.fits = fits
-	switch {
-	case local.MTU != 0:
-		return local.MTU, nil
-	case fits < minMTU:
-		return 0, fmt.Errorf("the underlay leaves an MTU of %d, and %d are needed: raise it on the device of %s, or say --mtu", fits, minMTU, local.Underlay)
-	}
-	return fits, nil
 }
 
 // Set programs the entries for these peers and removes all others.
@@ -167,4 +139,13 @@ func (v *VXLAN) Remove(device string) ([]string, error) {
 		return nil, nil // somebody else's
 	}
 	return []string{"VXLAN device " + device}, v.conn.DeleteLink(device)
+}
+
+// vxlanOverhead is what VXLAN adds to each packet, in bytes (RFC 7348): inner
+// Ethernet 14, VXLAN 8, UDP 8, and the outer IP header.
+func vxlanOverhead(underlay netip.Addr) int {
+	if underlay.Is6() {
+		return 70
+	}
+	return 50
 }

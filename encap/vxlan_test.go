@@ -33,7 +33,8 @@ func inNamespace(t *testing.T, fn func(run func(string) string)) {
 			}
 			return string(out)
 		}
-		run("ip link add u0 type veth peer name u1; ip link set u0 up; ip link set u1 up; ip address add 192.0.2.1/24 dev u0; " +
+		// Link-local addresses would come up, and be announced, in their own time.
+		run("sysctl -q -w net.ipv6.conf.default.addr_gen_mode=1; ip link add u0 type veth peer name u1; ip link set u0 up; ip link set u1 up; ip address add 192.0.2.1/24 dev u0; " +
 			"ip link add bridge0 type bridge; ip link set bridge0 up; ip address add 10.32.0.1/32 dev bridge0")
 		fn(run)
 		return nil
@@ -61,8 +62,8 @@ func TestSetProgramsRepairsAndRemoves(t *testing.T) {
 		}
 		defer v.Close()
 		peers := []Peer{
-			{uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("10.40.0.0/13")},
-			{uuid.UUID{3}, addr("192.0.2.3"), addr("10.36.0.0"), prefixes("10.36.0.0/14")},
+			{uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("10.40.0.0/13"), PublicKey{}},
+			{uuid.UUID{3}, addr("192.0.2.3"), addr("10.36.0.0"), prefixes("10.36.0.0/14"), PublicKey{}},
 		}
 		set := func(peers []Peer) string {
 			t.Helper()
@@ -128,8 +129,8 @@ func TestNoOpSetDisturbsNothing(t *testing.T) {
 		}
 		defer v.Close()
 		peers := []Peer{
-			{uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("10.40.0.0/13")},
-			{uuid.UUID{3}, addr("192.0.2.3"), addr("10.36.0.0"), prefixes("10.36.0.0/16", "10.37.0.0/16")},
+			{uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("10.40.0.0/13"), PublicKey{}},
+			{uuid.UUID{3}, addr("192.0.2.3"), addr("10.36.0.0"), prefixes("10.36.0.0/16", "10.37.0.0/16"), PublicKey{}},
 		}
 		set := func() {
 			t.Helper()
@@ -244,7 +245,7 @@ func TestIPv6UnderlayCostsTwentyBytesMore(t *testing.T) {
 		if err := v.Up(l); err != nil || v.MTU() != 1430 {
 			t.Errorf("Up = %v, MTU %d", err, v.MTU())
 		}
-		peer := Peer{uuid.UUID{2}, addr("2001:db8::2"), addr("10.40.0.0"), prefixes("10.40.0.0/13")}
+		peer := Peer{uuid.UUID{2}, addr("2001:db8::2"), addr("10.40.0.0"), prefixes("10.40.0.0/13"), PublicKey{}}
 		for range 2 {
 			if err := v.Set([]Peer{peer}); err != nil {
 				t.Error(err)

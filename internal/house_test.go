@@ -19,11 +19,12 @@ const module = "github.com/weft-net/weft"
 // One that is not listed may use none.
 var mayImport = map[string][]string{
 	"":                {"cli"},
-	"cli":             {"api", "daemon"},
+	"cli":             {"api", "daemon", "internal/wgproc"},
 	"ipam":            {"ipam/council"},
-	"daemon":          {"api", "mesh", "ipam", "bridge", "encap", "internal/nl", "internal/store"},
+	"daemon":          {"api", "mesh", "ipam", "bridge", "encap", "internal/nl", "internal/store", "internal/wgproc"},
 	"bridge":          {"internal/nl"},
-	"encap":           {"internal/nl"},
+	"encap":           {"internal/nl", "internal/wgproc"},
+	"internal/wgproc": {"internal/nl"},
 	"internal/netlab": {},
 	"internal/e2e":    {"api", "internal/netlab"},
 }
@@ -38,6 +39,8 @@ var only = map[string]string{
 	"go.etcd.io/raft/v3":                     "ipam/council",
 	"sigs.k8s.io/knftables":                  "bridge",
 	"github.com/coreos/go-iptables/iptables": "bridge",
+	"golang.zx2c4.com/wireguard/device":      "internal/wgproc",
+	"golang.zx2c4.com/wireguard/wgctrl":      "encap",
 }
 
 type goPackage struct {

@@ -70,6 +70,7 @@ for from in "${ends[@]}"; do
 	echo
 done
 
+encap=$(in_host 1 "$weft" status | sed -n 's/^mesh .*, traffic //p')
 title "an HTTP download from c1a to c3b, beside the same over the raw underlay"
 readonly mib=1024
 truncate -s ${mib}M "$state/www/zeros" # in memory, without taking any
@@ -89,7 +90,7 @@ sleep 0.2
 raw=$(speed "$(host 3)" 192.0.2.1)
 over=$(speed "$(container 3 b)" "${address[1a]}")
 echo "raw underlay        $raw MB/s   (host3 from host1, $mib MiB)"
-echo "container network   $over MB/s   (c3b from c1a, over VXLAN)"
+echo "container network   $over MB/s   (c3b from c1a, $encap)"
 echo "ratio               $((100 * over / raw)) %"
 
 title "how it all is: weft status"
@@ -99,7 +100,7 @@ if [ "${KEEP:-}" = 1 ]; then
 	cat <<-TEXT
 
 	It is still up. To play with it:
-	  alias h1='ip netns exec weft-demo-1 env WEFT_STATE_DIR=$state/1 WEFT_SOCKET=$state/1.sock $weft'
+	  alias h1='ip netns exec weft-demo-1 env WEFT_STATE_DIR=$state/1 WEFT_SOCKET=$state/1.sock WEFT_BRIDGE=weft1 $weft'
 	  h1 status; h1 ps -o wide; h1 expose
 	  ip netns exec weft-demo-c1a ping ${address[3b]}
 	  ip netns add weft-demo-c1c; h1 attach weft-demo-c1c

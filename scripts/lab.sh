@@ -15,11 +15,13 @@ fi
 host() { echo "$lab-$1"; }
 container() { echo "$lab-c$1$2"; }
 
-# in_host N COMMAND… runs on a host, with its own state and socket of weft.
+# in_host N COMMAND… runs on a host, with its own state and socket of weft. The
+# bridge's name is its own, too: the hosts share /run, where the process of
+# userspace WireGuard has a socket by the name of its device.
 in_host() {
 	local n=$1
 	shift
-	ip netns exec "$(host "$n")" env WEFT_STATE_DIR="$state/$n" WEFT_SOCKET="$state/$n.sock" WEFT_NAME="host$n" "$@"
+	ip netns exec "$(host "$n")" env WEFT_STATE_DIR="$state/$n" WEFT_SOCKET="$state/$n.sock" WEFT_NAME="host$n" WEFT_BRIDGE="weft$n" "$@"
 }
 
 # lab_up N… makes these hosts.
@@ -43,7 +45,7 @@ lab_up() {
 lab_down() {
 	local socket n pid
 	for socket in "$state"/*.sock; do
-		if [ -S "$socket" ]; then "${weft:?}" stop --socket "$socket" >/dev/null 2>&1 || true; fi
+		if [ -S "$socket" ]; then "${weft:?}" stop --all --socket "$socket" >/dev/null 2>&1 || true; fi
 	done
 	ip netns list | awk '{print $1}' | { grep "^$lab-" || true; } | while read -r n; do
 		for pid in $(ip netns pids "$n"); do kill "$pid" 2>/dev/null || true; done

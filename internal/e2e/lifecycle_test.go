@@ -16,18 +16,19 @@ func pinging(t *testing.T, from *netlab.Container, to, what string) (check func(
 	stop := from.Start("ping", "-i", "0.01", "-W", "1", to)
 	return func() {
 		t.Helper()
-		sent, lost, err := netlab.Lost(stop())
+		out := stop()
+		sent, lost, err := netlab.Lost(out)
 		if err != nil || sent < 50 || lost != 0 {
-			t.Errorf("%s: lost %d of %d pings, %v", what, lost, sent, err)
+			t.Errorf("%s: lost %d of %d pings, %v:\n%s", what, lost, sent, err, out)
 		}
 	}
 }
 
 func kill9(t *testing.T, h *netlab.Host) {
 	t.Helper()
-	pid := strings.TrimSpace(h.Run("cat", "/var/lib/weft/lock"))
+	pid := h.Run("cat", "/var/lib/weft/lock")
 	h.Run("kill", "-9", pid)
-	netlab.Eventually(t, "the killed daemon is gone", func() bool { return h.Try("kill", "-0", pid).Code != 0 })
+	netlab.Eventually(t, "the daemon is gone", func() bool { return h.Try("kill", "-0", pid).Code != 0 })
 }
 
 func TestKilledDaemonLosesNoPingAndNoAddress(t *testing.T) {
@@ -65,7 +66,7 @@ func TestStopLeavesContainersTalking(t *testing.T) {
 	hosts[1].Run("weft", "stop")
 	for _, h := range hosts {
 		for _, p := range h.Processes() {
-			if strings.Contains(p, "weft") {
+			if strings.Contains(p, "weft") && !strings.HasPrefix(p, "weft wg ") {
 				t.Errorf("%s still runs %s", h.Name, p)
 			}
 		}
@@ -187,7 +188,10 @@ func TestFailedLaunchLeavesNothingBehind(t *testing.T) {
 		"range overlaps a route":            {1, "overlaps the host's route to 10.40.1.0/24 on eth0", []string{"weft", "launch"}},
 		"mesh's range overlaps a route":     {1, "overlaps the host's route to 10.40.1.0/24", join},
 		"port taken":                        {1, "TCP port 7001 is taken", append([]string{"weft", "launch", "--port", "7001"}, free...)},
-		"VXLAN port taken":                  {1, "UDP port 7002, which the mesh uses for VXLAN, is taken", append([]string{"weft", "launch", "--vxlan-port", "7002"}, free...)},
+		"VXLAN port taken":                  {1, "UDP port 7002, which the mesh uses for vxlan, is taken", append([]string{"weft", "launch", "--encap", "vxlan", "--vxlan-port", "7002"}, free...)},
+		"WireGuard port taken":              {1, "UDP port 7002, which the mesh uses for wireguard, is taken", append([]string{"weft", "launch", "--wireguard-port", "7002"}, free...)},
+		"gossip on WireGuard's port":        {2, "cannot have UDP port 6785", append([]string{"weft", "launch", "--port", "6785"}, free...)},
+		"another transport than the mesh's": {1, "the mesh's encapsulation is wireguard, not vxlan", append(join, "--encap", "vxlan")},
 		"no nft":                            {1, "apt-get install nftables", append([]string{"env", "PATH=/run/nonft", weft, "launch"}, free...)},
 		"bridge's name is another device's": {1, "named mine already", append([]string{"weft", "launch", "--bridge", "mine"}, free...)},
 		"foreign mesh":                      {1, "belongs to mesh", []string{"weft", "launch", "--join", "192.0.2.1", "--token", otherToken}},
@@ -316,7 +320,7 @@ func TestRebootKeepsTheAddressSpace(t *testing.T) {
 	prefixes := fmt.Sprint(status(t, hosts[0]).Self.Prefixes)
 	kill9(t, hosts[0])
 	// What a restart of the machine does to the kernel's state and /run.
-	hosts[0].Run("bash", "-c", "ip netns delete a; ip link delete weft; ip link delete weft-vx; nft flush ruleset; rm -rf /run/weft; sysctl -q -w net.ipv4.ip_forward=0")
+	hosts[0].Run("bash", "-c", "ip netns delete a; ip link delete weft; ip link delete weft-wg; nft flush ruleset; rm -rf /run/weft /run/wireguard; sysctl -q -w net.ipv4.ip_forward=0")
 	hosts[0].Run("weft", "launch")
 	if got := fmt.Sprint(status(t, hosts[0]).Self.Prefixes); got != prefixes {
 		t.Errorf("after the restart it holds %s; had %s", got, prefixes)

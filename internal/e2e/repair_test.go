@@ -10,7 +10,7 @@ import (
 )
 
 func TestWhatOthersRemoveComesBack(t *testing.T) {
-	_, hosts := launched(t, 2)
+	_, hosts := launched(t, 2, "--encap", "vxlan")
 	a, _ := attached(t, hosts[0], "a")
 	_, addrB := attached(t, hosts[0], "b")
 	_, addrC := attached(t, hosts[1], "c")

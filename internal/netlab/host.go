@@ -152,9 +152,16 @@ func Pings(from Pinger, to string) bool {
 	return from.Try("ping", "-c", "3", "-i", "0.05", "-W", "1", to).Code == 0
 }
 
-var pingSummary = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
+var (
+	pingSummary = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
+	pingAnswer  = regexp.MustCompile(`icmp_seq=(\d+) ttl=`)
+)
 
-// Lost counts the pings without an answer in what ping printed.
+// onTheirWay is how many answers may be on their way when ping is told to end.
+const onTheirWay = 5
+
+// Lost counts the pings without an answer in what ping printed, but for the
+// last ones, whose answers may have been on their way when ping was told to end.
 func Lost(ping string) (sent, lost int, err error) {
 	m := pingSummary.FindStringSubmatch(ping)
 	if m == nil {
@@ -162,5 +169,13 @@ func Lost(ping string) (sent, lost int, err error) {
 	}
 	sent, _ = strconv.Atoi(m[1])
 	got, _ := strconv.Atoi(m[2])
+	last := 0
+	for _, m := range pingAnswer.FindAllStringSubmatch(ping, -1) {
+		seq, _ := strconv.Atoi(m[1])
+		last = max(last, seq)
+	}
+	if tail := sent - last; tail <= onTheirWay {
+		got += tail
+	}
 	return sent, sent - got, nil
 }

@@ -1,6 +1,7 @@
 package netlab
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -27,6 +28,7 @@ func TestHostsReachEachOtherUntilThePartition(t *testing.T) {
 func TestLossLosesAboutThatMuch(t *testing.T) {
 	lab := New(t)
 	a, b := lab.Host("a"), lab.Host("b")
+	Pings(a, b.Addr.String()) // now they know each other's hardware addresses
 	b.Loss(30)
 	sent, lost, err := Lost(a.Try("ping", "-c", "300", "-i", "0.002", "-W", "1", b.Addr.String()).Stdout)
 	if err != nil || sent != 300 || lost < 45 || lost > 150 {
@@ -80,6 +82,29 @@ func TestOrphansAreReapedAndAllEndsWithTheTest(t *testing.T) {
 	for _, f := range all {
 		if b, err := os.ReadFile(f); err == nil && strings.HasPrefix(string(b), "sleep\x00986") {
 			t.Errorf("a process of the lab lives on: %s", f)
+		}
+	}
+}
+
+func TestLostCountsWhatHadNoAnswerButForTheLast(t *testing.T) {
+	answers := func(seqs ...int) (out string) {
+		for _, n := range seqs {
+			out += fmt.Sprintf("64 bytes from 10.0.0.1: icmp_seq=%d ttl=64 time=0.1 ms\n", n)
+		}
+		return out
+	}
+	for _, tc := range []struct {
+		ping string
+		lost int
+	}{
+		{answers(1, 2, 3) + "3 packets transmitted, 3 received, 0% loss", 0},
+		{answers(1, 3) + "3 packets transmitted, 2 received, 33% loss", 1},
+		{answers(1, 2) + "4 packets transmitted, 2 received, 50% loss", 0},
+		{answers(1, 3) + "5 packets transmitted, 2 received, 60% loss", 1},
+		{answers(1, 2) + "50 packets transmitted, 2 received, 96% loss", 48},
+	} {
+		if _, lost, err := Lost(tc.ping); lost != tc.lost || err != nil {
+			t.Errorf("lost %d, %v; want %d:\n%s", lost, err, tc.lost, tc.ping)
 		}
 	}
 }

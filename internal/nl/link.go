@@ -8,14 +8,19 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Kinds of links that weft makes.
 const (
-	KindBridge = "bridge"
-	KindVXLAN  = "vxlan"
-	KindVeth   = "veth"
+	KindBridge    = "bridge"
+	KindVXLAN     = "vxlan"
+	KindVeth      = "veth"
+	KindWireGuard = "wireguard"
 )
+
+// KindTUN is that of a device whose packets a process reads and writes.
+const KindTUN = "tuntap"
 
 // AliasPrefix begins the alias of every device that weft made.
 const AliasPrefix = "weft:"
@@ -151,6 +156,24 @@ func (c *Conn) CreateBridge(name string, mac net.HardwareAddr) (Link, error) {
 	attrs.Name, attrs.HardwareAddr = name, mac
 	if err := c.h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return Link{}, fmt.Errorf("create bridge %s: %w", name, err)
+	}
+	return c.Link(name)
+}
+
+// ErrUnsupported is wrapped by errors about a device that this kernel cannot make.
+var ErrUnsupported = errors.New("this kernel does not have it")
+
+// CreateWireGuard makes a WireGuard device of the kernel, which is down. The
+// error wraps ErrUnsupported where the kernel has none.
+func (c *Conn) CreateWireGuard(name string) (Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	err := c.h.LinkAdd(&netlink.Wireguard{LinkAttrs: attrs})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		err = ErrUnsupported
+	}
+	if err != nil {
+		return Link{}, fmt.Errorf("create WireGuard device %s: %w", name, err)
 	}
 	return c.Link(name)
 }

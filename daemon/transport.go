@@ -1,0 +1,110 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/wgproc"
+)
+
+// drivers make the driver of each transport.
+func drivers(o Options, log *slog.Logger) map[string]func() (encap.Driver, error) {
+	return map[string]func() (encap.Driver, error){
+		EncapWireGuard: func() (encap.Driver, error) { return encap.NewWireGuard(log, wgproc.Own(o.StateDir)) },
+		EncapVXLAN:     func() (encap.Driver, error) { return encap.NewVXLAN(log) },
+	}
+}
+
+// removeTunnels removes what any transport has in the kernel: which one it was
+// cannot be asked of a store that is damaged.
+func removeTunnels(o Options, log *slog.Logger) (removed []string, err error) {
+	for name, device := range o.tunnelDevices() {
+		driver, e := drivers(o, log)[name]()
+		if e == nil {
+			var gone []string
+			gone, e = driver.Remove(device)
+			removed, e = append(removed, gone...), errors.Join(e, driver.Close())
+		}
+		err = errors.Join(err, e)
+	}
+	return removed, err
+}
+
+// tunnelDevice is the name of the device to other hosts.
+func (d *Daemon) tunnelDevice() string { return d.opts.tunnelDevices()[d.settings.Encap] }
+
+// checkTransport makes sure that this host can carry traffic as the mesh does,
+// and that the port for it is free.
+func (d *Daemon) checkTransport(s settings) error {
+	port, device := s.tunnelPort(), d.opts.tunnelDevices()[s.Encap]
+	if port == d.opts.Port {
+		return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("gossip cannot have UDP port %d, which the mesh uses for %s", port, s.Encap),
+			Fix: "give another --port"}
+	}
+	if d.hasLink(device) {
+		return nil // the port is ours already
+	}
+	check := checkVXLAN
+	if s.Encap == EncapWireGuard {
+		check = checkWireGuard
+	}
+	if err := inScratch(check); err != nil {
+		return err
+	}
+	u, err := net.ListenUDP("udp4", &net.UDPAddr{Port: int(port)})
+	if err != nil {
+		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("UDP port %d, which the mesh uses for %s, is taken: %v", port, s.Encap, err),
+			Fix: fmt.Sprintf("`ss -lnup | grep :%d` shows by whom; end it, or found the mesh with another --%s-port", port, s.Encap)}
+	}
+	return u.Close()
+}
+
+func checkVXLAN(conn *nl.Conn) error {
+	_, err := conn.CreateVXLAN("check", nil, 1450, nl.VXLAN{VNI: 1, Port: DefaultVXLANPort, Local: netip.MustParseAddr("127.0.0.1")})
+	if err != nil {
+		return missing("VXLAN device", "vxlan", err)
+	}
+	return nil
+}
+
+// checkWireGuard is content with a kernel that lets a process be WireGuard.
+func checkWireGuard(conn *nl.Conn) error {
+	_, err := conn.CreateWireGuard("check")
+	if !errors.Is(err, nl.ErrUnsupported) {
+		return err
+	}
+	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("this kernel has neither WireGuard nor TUN devices: %v", err),
+			Fix: "load one of them with `modprobe wireguard` or `modprobe tun`, or found the mesh with --encap vxlan, which does not encrypt"}
+	}
+	return f.Close()
+}
+
+// inScratch runs a check in a namespace that nobody sees and that vanishes with
+// all that is made in it.
+func inScratch(check func(*nl.Conn) error) error {
+	ns, err := nl.NewNamespace()
+	if err != nil {
+		return &api.Error{Code: api.CodeFailed, Message: err.Error(), Fix: "use a kernel with network namespaces (CONFIG_NET_NS)"}
+	}
+	defer ns.Close()
+	conn, err := nl.OpenIn(ns)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return check(conn)
+}
+
+func missing(what, module string, err error) error {
+	return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("this kernel cannot make a %s: %v", what, errors.Unwrap(err)),
+		Fix: "load it with `modprobe " + module + "`, or use a kernel that has it"}
+}

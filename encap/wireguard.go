@@ -1,0 +1,220 @@
+package encap
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"golang.zx2c4.com/wireguard/wgctrl"
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/wgproc"
+)
+
+// startPause is the least time between two starts of the process: one that ends
+// at once must not keep the host busy.
+const startPause = 2 * time.Second
+
+// WireGuard is the Driver for WireGuard: one device, of the kernel or, where it
+// has none, of a process of its own, and for each peer exactly the prefixes
+// that are its own. Container traffic is encrypted and authenticated.
+type WireGuard struct {
+	log       *slog.Logger
+	conn      *nl.Conn
+	kernel    func(device string) (nl.Link, error) // makes a device of the kernel
+	control   *control
+	process   wgproc.Process
+	under     underlay
+	local     Local
+	mtu       int // of the device
+	userspace bool
+	started   time.Time // when the process was last started
+	plan      planWG
+	announced map[PublicKey]netip.AddrPort // endpoints as they were last set
+}
+
+// NewWireGuard returns the driver for the caller's network namespace. The
+// process is what it starts where the kernel has no WireGuard.
+func NewWireGuard(log *slog.Logger, process wgproc.Process) (*WireGuard, error) {
+	conn, err := nl.Open()
+	if err != nil {
+		return nil, err
+	}
+	client, err := wgctrl.New()
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("open the control of WireGuard: %w", err)
+	}
+	return &WireGuard{log: log, conn: conn, kernel: conn.CreateWireGuard, control: newControl(client), process: process,
+		under: underlay{log: log, conn: conn}}, nil
+}
+
+// Name is "wireguard".
+func (w *WireGuard) Name() string { return nl.KindWireGuard }
+
+// MTU is what fits into the tunnel, in bytes.
+func (w *WireGuard) MTU() int { return w.mtu }
+
+// Encrypted is true.
+func (w *WireGuard) Encrypted() bool { return true }
+
+// Userspace tells whether a process carries the packets.
+func (w *WireGuard) Userspace() bool { return w.userspace }
+
+// Links are the links as they were last set.
+func (w *WireGuard) Links() []Link { return w.plan.links }
+
+// Close lets go of the kernel and of the process, which go on forwarding.
+func (w *WireGuard) Close() error {
+	w.conn.Close()
+	return w.control.close()
+}
+
+// Up makes the device, with this host's key and port.
+func (w *WireGuard) Up(local Local) error {
+	_, err := w.up(local)
+	return err
+}
+
+func (w *WireGuard) up(local Local) (nl.Link, error) {
+	mtu, err := w.under.fit(local, wireguardOverhead(local.Underlay))
+	if err != nil {
+		return nl.Link{}, err
+	}
+	w.local, w.mtu = local, mtu
+	dev, err := w.device()
+	if err != nil {
+		return dev, err
+	}
+	w.userspace = dev.Kind == nl.KindTUN
+	// The key comes before the first packet.
+	if err := w.configure(func(have *wgtypes.Device) *wgtypes.Config { return ownChanges(local, have) }); err != nil {
+		return dev, err
+	}
+	// No link-local address: there is nobody on the link to hear of it.
+	if err := nl.SetSysctl("ipv6/conf/"+local.Device+"/addr_gen_mode", "1"); err != nil && !errors.Is(err, nl.ErrNotFound) {
+		return dev, err
+	}
+	err = w.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MTU: mtu, Up: true})
+	if errors.Is(err, unix.EADDRINUSE) {
+		return dev, portTaken(local.Port, err)
+	}
+	if err != nil {
+		return dev, err
+	}
+	return dev, forwards(local.Device)
+}
+
+// device finds or makes the device.
+func (w *WireGuard) device() (nl.Link, error) {
+	name := w.local.Device
+	dev, err := w.conn.Link(name)
+	switch {
+	case err == nil && dev.IsWeft() && (dev.Kind == nl.KindWireGuard || dev.Kind == nl.KindTUN):
+		return dev, nil
+	case err == nil:
+		return dev, fmt.Errorf("device %s is not weft's: remove it (ip link delete %s), or give weft another name", name, name)
+	case !errors.Is(err, nl.ErrNotFound):
+		return dev, err
+	}
+	if dev, err = w.kernel(name); !errors.Is(err, nl.ErrUnsupported) {
+		if err == nil {
+			// At once: a device without the mark is somebody else's.
+			err = w.conn.AdjustLink(dev, nl.LinkState{Alias: w.local.Alias})
+		}
+		return dev, err
+	}
+	if since := time.Since(w.started); since < startPause {
+		return dev, fmt.Errorf("userspace WireGuard ended within %s of its start: wireguard.log in %s says why", since.Round(time.Millisecond), w.process.Dir)
+	}
+	w.started = time.Now()
+	if err := w.process.Start(name, w.local.Alias, w.mtu); err != nil {
+		return dev, err
+	}
+	w.log.Info("userspace WireGuard started", "device", name)
+	return w.conn.Link(name)
+}
+
+// configure makes the changes that are found in the device as it is.
+func (w *WireGuard) configure(changes func(have *wgtypes.Device) *wgtypes.Config) error {
+	have, err := w.control.device(w.local.Device)
+	if err != nil {
+		return fmt.Errorf("look at WireGuard device %s: %w", w.local.Device, err)
+	}
+	c := changes(have)
+	if c == nil {
+		return nil
+	}
+	err = w.control.configure(w.local.Device, *c)
+	if errors.Is(err, unix.EADDRINUSE) {
+		err = errors.Join(portTaken(w.local.Port, err), w.End()) // the process says from now on that it has the port
+	}
+	if err != nil {
+		return fmt.Errorf("configure WireGuard device %s: %w", w.local.Device, err)
+	}
+	return nil
+}
+
+// Set makes the device's peers be these, with their prefixes and routes, and
+// removes all others.
+func (w *WireGuard) Set(peers []Peer) error {
+	dev, err := w.up(w.local)
+	if err != nil {
+		return err
+	}
+	p := planWireGuard(w.local, peers)
+	for i := range p.routes {
+		p.routes[i].Device = dev.Index
+	}
+	for i := range p.links {
+		p.links[i].MTU = w.mtu
+	}
+	w.plan = p
+	// The way is made before the traffic is led there.
+	err = w.configure(func(have *wgtypes.Device) *wgtypes.Config {
+		return peerChanges(p.ends, have, w.announced, time.Now())
+	})
+	if err == nil {
+		w.announced = map[PublicKey]netip.AddrPort{}
+		for _, end := range p.ends {
+			w.announced[end.key] = end.endpoint
+		}
+	}
+	return errors.Join(err, w.conn.SyncRoutes(p.routes, func(r nl.Route) bool { return r.Device == dev.Index }))
+}
+
+// End ends the process, where there is one, and its device with it.
+func (w *WireGuard) End() error {
+	_, err := w.process.End()
+	return err
+}
+
+// Remove ends the process and deletes the device, with its routes.
+func (w *WireGuard) Remove(device string) (removed []string, err error) {
+	ended, err := w.process.Remove(device)
+	if ended {
+		removed = append(removed, "userspace WireGuard of "+device)
+	}
+	dev, e := w.conn.Link(device)
+	if errors.Is(e, nl.ErrNotFound) || e == nil && !dev.IsWeft() {
+		return removed, err
+	}
+	if e == nil {
+		e = w.conn.DeleteLink(device)
+		removed = append(removed, "WireGuard device "+device)
+	}
+	return removed, errors.Join(err, e)
+}
+
+// wireguardOverhead is what WireGuard adds to each packet, in bytes: its header
+// 16, the authentication 16, UDP 8, and the outer IP header.
+func wireguardOverhead(underlay netip.Addr) int {
+	if underlay.Is6() {
+		return 80
+	}
+	return 60
+}

@@ -1,0 +1,156 @@
+package encap
+
+import (
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"github.com/weft-net/weft/internal/nl"
+)
+
+const (
+	// keepalive holds NAT and firewalls between the hosts open, and has the
+	// session ready before the first packet of a container needs it.
+	keepalive = 25 * time.Second
+	// sessionTime is how long WireGuard believes in a session
+	// (REJECT_AFTER_TIME).
+	sessionTime = 180 * time.Second
+)
+
+// tunnelEnd is a peer of a WireGuard device.
+type tunnelEnd struct {
+	key      PublicKey
+	endpoint netip.AddrPort
+	allowed  []netip.Prefix // exactly these: what else it sends is dropped
+}
+
+// planWG is everything that a WireGuard device needs: for n peers n ends, and
+// a route for each prefix.
+type planWG struct {
+	ends   []tunnelEnd
+	routes []nl.Route // Device is filled in when it is known
+	links  []Link
+}
+
+// planWireGuard computes the plan. Each peer's end is known by its key.
+func planWireGuard(local Local, peers []Peer) planWG {
+	var p planWG
+	for _, j := range judge(local, peers, local.Key.Public(), keyOf) {
+		if j.usable() {
+			p.ends = append(p.ends, tunnelEnd{j.end, netip.AddrPortFrom(j.peer.Underlay, local.Port), j.peer.Prefixes})
+			for _, prefix := range j.peer.Prefixes {
+				p.routes = append(p.routes, nl.Route{Dst: prefix, Src: local.Source})
+			}
+		}
+		p.links = append(p.links, j.link)
+	}
+	return p
+}
+
+func keyOf(peer Peer) (key PublicKey, reason string) {
+	if peer.Key == (PublicKey{}) {
+		reason = "it has said no WireGuard key"
+	}
+	return peer.Key, reason
+}
+
+// ownChanges is what differs between a device and this host's end of the
+// tunnels; nil for nothing.
+func ownChanges(local Local, have *wgtypes.Device) *wgtypes.Config {
+	var c wgtypes.Config
+	if key := wgtypes.Key(local.Key); have.PrivateKey != key {
+		c.PrivateKey = &key
+	}
+	if port := int(local.Port); have.ListenPort != port {
+		c.ListenPort = &port
+	}
+	if c.PrivateKey == nil && c.ListenPort == nil {
+		return nil
+	}
+	return &c
+}
+
+// peerChanges is what differs between a device's peers and the ends of a plan;
+// nil for nothing. Announced has the endpoint of each peer as it was last set.
+func peerChanges(ends []tunnelEnd, have *wgtypes.Device, announced map[PublicKey]netip.AddrPort, now time.Time) *wgtypes.Config {
+	there := map[PublicKey]wgtypes.Peer{}
+	for _, p := range have.Peers {
+		there[PublicKey(p.PublicKey)] = p
+	}
+	var changes []wgtypes.PeerConfig
+	for _, end := range ends {
+		old, known := there[end.key]
+		delete(there, end.key)
+		change := wgtypes.PeerConfig{PublicKey: wgtypes.Key(end.key), UpdateOnly: known}
+		differs := !known
+		if !known || !staysAt(old, end.endpoint, announced[end.key], now) {
+			change.Endpoint, differs = net.UDPAddrFromAddrPort(end.endpoint), true
+		}
+		if old.PersistentKeepaliveInterval != keepalive {
+			interval := keepalive
+			change.PersistentKeepaliveInterval, differs = &interval, true
+		}
+		missing, extra := compare(old.AllowedIPs, end.allowed)
+		switch {
+		case extra:
+			change.ReplaceAllowedIPs, change.AllowedIPs, differs = true, toIPNets(end.allowed), true
+		case len(missing) > 0:
+			change.AllowedIPs, differs = toIPNets(missing), true
+		}
+		if differs {
+			changes = append(changes, change)
+		}
+	}
+	for key := range there {
+		changes = append(changes, wgtypes.PeerConfig{PublicKey: wgtypes.Key(key), Remove: true})
+	}
+	if changes == nil {
+		return nil
+	}
+	return &wgtypes.Config{Peers: changes}
+}
+
+// staysAt tells whether a peer is left at the endpoint that the device has for
+// it. WireGuard follows a peer to wherever its packets come from, which behind
+// NAT is not what it announces: as long as it is heard of there, that is right.
+func staysAt(peer wgtypes.Peer, want, announced netip.AddrPort, now time.Time) bool {
+	if peer.Endpoint == nil {
+		return false
+	}
+	at := peer.Endpoint.AddrPort()
+	if netip.AddrPortFrom(at.Addr().Unmap(), at.Port()) == want {
+		return true
+	}
+	moved := announced.IsValid() && announced != want
+	return !moved && now.Sub(peer.LastHandshakeTime) < sessionTime
+}
+
+// compare returns which of the prefixes a peer does not have, and whether it
+// has others.
+func compare(have []net.IPNet, want []netip.Prefix) (missing []netip.Prefix, extra bool) {
+	absent := map[netip.Prefix]bool{}
+	for _, p := range want {
+		absent[p] = true
+	}
+	for _, n := range have {
+		addr, _ := netip.AddrFromSlice(n.IP)
+		bits, _ := n.Mask.Size()
+		p := netip.PrefixFrom(addr.Unmap(), bits)
+		_, wanted := absent[p]
+		extra = extra || !wanted
+		delete(absent, p)
+	}
+	return slices.SortedFunc(maps.Keys(absent), netip.Prefix.Compare), extra
+}
+
+func toIPNets(prefixes []netip.Prefix) []net.IPNet {
+	out := make([]net.IPNet, len(prefixes))
+	for i, p := range prefixes {
+		out[i] = net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+	}
+	return out
+}

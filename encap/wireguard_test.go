@@ -1,0 +1,300 @@
+package encap
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/wgproc"
+)
+
+// TestMain makes this test a program that can be userspace WireGuard, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "wg" {
+		if wgproc.Main(os.Args[2:]) != nil {
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// ownProcess is a process that ends with the test.
+func ownProcess(t *testing.T) wgproc.Process {
+	p := wgproc.Own(t.TempDir())
+	t.Cleanup(func() {
+		if _, err := p.End(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func newKey(t *testing.T) PrivateKey {
+	t.Helper()
+	k, err := NewPrivateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// inUserspace has a host's driver do without the kernel's WireGuard, if it has one.
+func (h *host) inUserspace() *WireGuard {
+	w := h.drv.(*WireGuard)
+	w.kernel = func(string) (nl.Link, error) { return nl.Link{}, nl.ErrUnsupported }
+	return w
+}
+
+// alone makes a host with peers that nobody is, and its driver, in userspace.
+func alone(t *testing.T) (*host, *WireGuard, []Peer) {
+	h := segment(t, "wireguard", 1)[0]
+	peers := []Peer{
+		{uuid.UUID{2}, addr("192.0.2.2"), netip.Addr{}, prefixes("10.40.0.0/13"), newKey(t).Public()},
+		{uuid.UUID{3}, addr("192.0.2.3"), netip.Addr{}, prefixes("10.36.0.0/16", "10.37.0.0/16"), newKey(t).Public()},
+	}
+	return h, h.inUserspace(), peers
+}
+
+func (h *host) set(peers []Peer) {
+	h.t.Helper()
+	h.do(func() error {
+		if err := h.drv.Up(h.local); err != nil {
+			return err
+		}
+		return h.drv.Set(peers)
+	})
+}
+
+// look shows all that the driver is to see to.
+func (h *host) look(w *WireGuard) string {
+	h.t.Helper()
+	dev, err := w.control.device(h.local.Device)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var ends []string
+	for _, p := range dev.Peers {
+		end := p.PublicKey.String() + " " + p.Endpoint.String()
+		for _, n := range p.AllowedIPs {
+			end += " " + n.String()
+		}
+		ends = append(ends, end)
+	}
+	slices.Sort(ends)
+	return dev.PublicKey.String() + "\n" + strings.Join(ends, "\n") + "\n" + h.run("ip -o route show proto 87 | sort; ip -o link show "+h.local.Device+" | grep -o 'mtu [0-9]*\\|[<,]UP\\|alias .*'; "+
+		"sysctl net.ipv4.conf."+h.local.Device+".forwarding net.ipv4.conf."+h.local.Device+".send_redirects")
+}
+
+func TestWireGuardIsSetRepairedAndRemoved(t *testing.T) {
+	h, w, peers := alone(t)
+	clean := h.run("ip -o link; ip route")
+	h.set(peers)
+	want := h.look(w)
+	for _, part := range []string{"192.0.2.2:6784 10.40.0.0/13", "10.36.0.0/16 dev " + h.local.Device, "src 10.32.1.1", "mtu 1440", "UP", "alias weft:test", "forwarding = 1"} {
+		if !strings.Contains(want, part) {
+			t.Errorf("%q is not in\n%s", part, want)
+		}
+	}
+	configure := func(c wgtypes.Config) {
+		if err := w.control.configure(h.local.Device, c); err != nil {
+			t.Error(err)
+		}
+	}
+	stranger, first := wgtypes.Key(newKey(t).Public()), wgtypes.Key(peers[0].Key)
+	everything := []net.IPNet{{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}}
+	for what, damage := range map[string]func(){
+		"nothing":       func() {},
+		"the device":    func() { h.run("ip link delete " + h.local.Device) },
+		"the process":   func() { _ = w.End() },
+		"its socket":    func() { h.run("rm /var/run/wireguard/" + h.local.Device + ".sock") },
+		"the state":     func() { h.run("ip link set " + h.local.Device + " down") },
+		"the MTU":       func() { h.run("ip link set " + h.local.Device + " mtu 1300") },
+		"a route":       func() { h.run("ip route delete 10.36.0.0/16") },
+		"another route": func() { h.run("ip route add 10.44.0.0/24 dev " + h.local.Device + " proto 87") },
+		"all peers":     func() { configure(wgtypes.Config{ReplacePeers: true}) },
+		"the key":       func() { k := wgtypes.Key(newKey(t)); configure(wgtypes.Config{PrivateKey: &k}) },
+		"the port":      func() { port := 7000; configure(wgtypes.Config{ListenPort: &port}) },
+		"another peer": func() {
+			configure(wgtypes.Config{Peers: []wgtypes.PeerConfig{{PublicKey: stranger, AllowedIPs: everything}}})
+		},
+		"a peer's reach": func() {
+			configure(wgtypes.Config{Peers: []wgtypes.PeerConfig{{PublicKey: first, AllowedIPs: everything}}})
+		},
+		"an endpoint": func() {
+			configure(wgtypes.Config{Peers: []wgtypes.PeerConfig{{PublicKey: first, Endpoint: &net.UDPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 1}}}})
+		},
+	} {
+		w.started = time.Time{} // the pause between two starts is another test's
+		damage()
+		if what == "its socket" { // the process notices by itself, and ends
+			for n := 0; n < 100 && h.run("ip -o link show "+h.local.Device+" 2>/dev/null; true") != ""; n++ {
+				time.Sleep(20 * time.Millisecond)
+			}
+		}
+		h.do(func() error { return w.Set(peers) })
+		if got := h.look(w); got != want {
+			t.Errorf("after damage to %s:\n%s\nwant:\n%s", what, got, want)
+		}
+	}
+	if !w.Userspace() || !w.Encrypted() {
+		t.Errorf("userspace %v, encrypted %v", w.Userspace(), w.Encrypted())
+	}
+	h.set(nil)
+	if got := h.look(w); strings.Contains(got, "192.0.2") || strings.Contains(got, "src") {
+		t.Errorf("without peers there is still:\n%s", got)
+	}
+	h.do(func() error {
+		removed, err := w.Remove(h.local.Device)
+		if len(removed) != 1 {
+			t.Errorf("removed: %v", removed)
+		}
+		return err
+	})
+	if got := h.run("ip -o link; ip route"); got != clean {
+		t.Errorf("Remove leaves\n%s\nwas\n%s", got, clean)
+	}
+	if left, err := os.ReadDir(w.process.Dir); err != nil || len(left) > 0 {
+		t.Errorf("Remove leaves %v, %v", left, err)
+	}
+	if _, err := os.Stat("/var/run/wireguard/" + h.local.Device + ".sock"); err == nil {
+		t.Error("Remove leaves the socket")
+	}
+}
+
+func TestWireGuardLeavesForeignDevicesAlone(t *testing.T) {
+	h, w, _ := alone(t)
+	h.run("ip link add " + h.local.Device + " type bridge")
+	h.do(func() error {
+		if err := w.Up(h.local); err == nil || !strings.Contains(err.Error(), "is not weft's") {
+			t.Errorf("Up = %v", err)
+		}
+		if removed, err := w.Remove(h.local.Device); len(removed) > 0 || err != nil {
+			t.Errorf("Remove = %v, %v", removed, err)
+		}
+		return nil
+	})
+	h.run("ip link show " + h.local.Device)
+}
+
+func TestWireGuardNamesWhoHasItsPortAndTakesItWhenItIsFree(t *testing.T) {
+	h, w, peers := alone(t)
+	h.do(func() error {
+		other, err := net.ListenUDP("udp4", &net.UDPAddr{Port: int(h.local.Port)})
+		if err != nil {
+			return err
+		}
+		if err := w.Up(h.local); err == nil || !strings.Contains(err.Error(), "UDP port 6784") || !strings.Contains(err.Error(), "taken by another program") {
+			t.Errorf("Up = %v", err)
+		}
+		w.started = time.Now()
+		if err := w.Up(h.local); err == nil || !strings.Contains(err.Error(), "ended within") {
+			t.Errorf("Up at once again = %v", err)
+		}
+		other.Close()
+		time.Sleep(startPause)
+		return w.Up(h.local)
+	})
+	h.set(peers)
+}
+
+func TestProcessIsOnlyForAKernelWithoutWireGuard(t *testing.T) {
+	h := segment(t, "wireguard", 1)[0]
+	w := h.drv.(*WireGuard)
+	h.do(func() error {
+		_, err := w.conn.CreateWireGuard("probe")
+		lacking := errors.Is(err, nl.ErrUnsupported)
+		other, err := net.ListenUDP("udp4", &net.UDPAddr{Port: int(h.local.Port)})
+		if err != nil {
+			return err
+		}
+		for range 2 { // again, when the device is there
+			if err := w.Up(h.local); err == nil || !strings.Contains(err.Error(), "UDP port 6784") && !lacking {
+				t.Errorf("Up with a port that is taken = %v", err)
+			}
+		}
+		other.Close()
+		if lacking {
+			time.Sleep(startPause)
+		}
+		if err := w.Up(h.local); err != nil || w.Userspace() != lacking {
+			t.Errorf("Up = %v; userspace %v, and the kernel lacks it: %v", err, w.Userspace(), lacking)
+		}
+		return nil
+	})
+}
+
+func TestTwoOfOneNameInDifferentNamespacesAreToldApart(t *testing.T) {
+	hosts := segment(t, "wireguard", 2)
+	hosts[1].local.Device = hosts[0].local.Device
+	first := hosts[0].inUserspace()
+	hosts[1].inUserspace()
+	hosts[0].do(func() error { return hosts[0].drv.Up(hosts[0].local) })
+	hosts[1].do(func() error {
+		if err := hosts[1].drv.Up(hosts[1].local); err == nil || !strings.Contains(err.Error(), "same name, in another network namespace") {
+			t.Errorf("Up = %v", err)
+		}
+		return nil
+	})
+	if _, err := first.control.device(hosts[0].local.Device); err != nil {
+		t.Errorf("the first is disturbed: %v", err)
+	}
+}
+
+func TestWireGuardOverIPv6CostsTwentyBytesMore(t *testing.T) {
+	hosts := segment(t, "wireguard", 2)
+	for i, h := range hosts {
+		a := addr([]string{"2001:db8::1", "2001:db8::2"}[i])
+		h.run("ip address add " + a.String() + "/64 dev u0 nodad")
+		h.local.Underlay, h.peer.Underlay = a, a
+	}
+	mesh(hosts)
+	wantFull(t, hosts, "over IPv6")
+	if got := hosts[0].drv.MTU(); got != 1420 {
+		t.Errorf("MTU = %d", got)
+	}
+}
+
+func TestSilentProcessDoesNotHangItsDriver(t *testing.T) {
+	h, w, peers := alone(t)
+	h.set(peers)
+	sock := "/var/run/wireguard/" + h.local.Device + ".sock"
+	pid := strings.TrimSpace(h.run("ss -xlpH src " + sock + " | grep -o 'pid=[0-9]*' | cut -d= -f2"))
+	h.run("kill -STOP " + pid)
+	start := time.Now()
+	h.do(func() error {
+		if err := w.Set(peers); err == nil || !strings.Contains(err.Error(), "does not answer") {
+			t.Errorf("Set = %v", err)
+		}
+		return nil
+	})
+	if took := time.Since(start); took > 2*controlTime {
+		t.Errorf("it took %s", took)
+	}
+	if err := w.End(); err != nil { // a stopped process needs more than SIGTERM
+		t.Error(err)
+	}
+	w.started = time.Time{}
+	h.set(peers)
+}
+
+func TestAllowedIPsAreExactlyAPeersPrefixes(t *testing.T) {
+	hosts := segment(t, "wireguard", 2)
+	mesh(hosts)
+	wantFull(t, hosts, "at first")
+	// The second host sends from an address that the plan gives to nobody there.
+	hosts[1].run("ip address add 10.32.99.1/32 dev b0")
+	hosts[0].run("ip route add 10.32.99.0/24 dev " + hosts[0].local.Device)
+	if _, err := try(hosts[1].ns, "ping -c 2 -i 0.1 -W 1 -I 10.32.99.1 10.32.1.1"); err == nil {
+		t.Error("a foreign source address passes")
+	}
+}

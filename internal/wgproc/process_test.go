@@ -1,0 +1,177 @@
+package wgproc
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/weft-net/weft/internal/nl"
+)
+
+// TestMain makes this test a program that can be userspace WireGuard, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "wg" {
+		if Main(os.Args[2:]) != nil {
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// inside runs a test in a network namespace with a process that ends with it.
+func inside(t *testing.T, fn func(p Process, device string, conn *nl.Conn)) {
+	t.Helper()
+	ns, err := nl.NewNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	p := Own(t.TempDir())
+	defer func() {
+		if _, err := p.End(); err != nil {
+			t.Error(err)
+		}
+	}()
+	// The sockets of processes are in one directory, whatever namespace they are in.
+	device := fmt.Sprintf("p%d", os.Getpid())
+	err = ns.Do(func() error {
+		conn, err := nl.Open()
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		fn(p, device, conn)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func start(t *testing.T, p Process, device string) (pid int) {
+	t.Helper()
+	if err := p.Start(device, nl.AliasPrefix+"test", 1400); err != nil {
+		t.Fatal(err)
+	}
+	pid, err := holder(p.Dir)
+	if err != nil || pid == 0 {
+		t.Fatalf("holder = %d, %v", pid, err)
+	}
+	return pid
+}
+
+func TestProcessIsDetachedAndCarriesNoSecret(t *testing.T) {
+	t.Setenv("WEFT_TOKEN", "weft1-secret")
+	t.Setenv("NOTIFY_SOCKET", "/nonexistent")
+	inside(t, func(p Process, device string, conn *nl.Conn) {
+		pid := start(t, p, device)
+		link, err := conn.Link(device)
+		if err != nil || link.Kind != nl.KindTUN || !link.IsWeft() || link.MTU != 1400 {
+			t.Errorf("device %+v, %v", link, err)
+		}
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		if err != nil || f[1] == fmt.Sprint(os.Getpid()) || f[3] != fmt.Sprint(pid) {
+			t.Errorf("process %d has parent %s and session %s, %v", pid, f[1], f[3], err)
+		}
+		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if err != nil || strings.Contains(string(env), "secret") || strings.Contains(string(env), "NOTIFY") {
+			t.Errorf("environment %q, %v", env, err)
+		}
+		if ended, err := p.End(); !ended || err != nil {
+			t.Errorf("End = %v, %v", ended, err)
+		}
+		if _, err := conn.Link(device); err == nil {
+			t.Error("the device outlives its process")
+		}
+		if _, err := os.Stat(socketPath(device)); err == nil {
+			t.Error("the socket outlives its process")
+		}
+		if ended, err := p.End(); ended || err != nil {
+			t.Errorf("End again = %v, %v", ended, err)
+		}
+	})
+}
+
+func TestThereIsOneProcessInADirectory(t *testing.T) {
+	inside(t, func(p Process, device string, conn *nl.Conn) {
+		first := start(t, p, device)
+		if err := Run(t.Context(), Config{Device: device + "b", Dir: p.Dir}, slog.New(slog.DiscardHandler), func() {}); err == nil || !strings.Contains(err.Error(), "runs already") {
+			t.Errorf("Run beside it = %v", err)
+		}
+		// Start is for when there is no device: what has the lock then is useless.
+		second := start(t, p, device)
+		if pid, err := holder(p.Dir); first == second || err != nil || pid != second {
+			t.Errorf("%d, then %d; the lock has %d, %v", first, second, pid, err)
+		}
+	})
+}
+
+func TestStartSaysWhyItFailsAndLeavesNothing(t *testing.T) {
+	inside(t, func(p Process, device string, conn *nl.Conn) {
+		if _, err := conn.CreateBridge(device, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Start(device, nl.AliasPrefix+"test", 1400); err == nil || !strings.Contains(err.Error(), "make TUN device "+device) {
+			t.Errorf("Start = %v", err)
+		}
+		if pid, err := holder(p.Dir); pid != 0 || err != nil {
+			t.Errorf("holder = %d, %v", pid, err)
+		}
+		nowhere := Own(filepath.Join(p.Dir, "none"))
+		if err := nowhere.Start(device, nl.AliasPrefix+"test", 1400); err == nil || !strings.Contains(err.Error(), "no such file or directory") {
+			t.Errorf("Start without a directory = %v", err)
+		}
+	})
+}
+
+func TestRemoveTakesTheSocketOfAKilledProcessAndNoOther(t *testing.T) {
+	inside(t, func(p Process, device string, conn *nl.Conn) {
+		start(t, p, device)
+		if _, err := p.End(); err != nil {
+			t.Fatal(err)
+		}
+		for what, stale := range map[string]bool{"stale": true, "in use": false} {
+			if err := os.MkdirAll(socketDir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socketPath(device)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.SetUnlinkOnClose(false)
+			if stale {
+				l.Close()
+			}
+			if _, err := p.Remove(device); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Stat(socketPath(device)); (err != nil) != stale {
+				t.Errorf("a socket that is %s: %v", what, err)
+			}
+			l.Close()
+			os.Remove(socketPath(device))
+		}
+		if left, err := os.ReadDir(p.Dir); err != nil || len(left) > 0 {
+			t.Errorf("left: %v, %v", left, err)
+		}
+	})
+}
+
+func TestLogDoesNotRepeatItself(t *testing.T) {
+	var out strings.Builder
+	log := quiet(slog.New(slog.NewTextHandler(&out, nil)))
+	for range 3 {
+		log.Errorf("no answer from %d", 1)
+		log.Errorf("no answer from %d", 2)
+		log.Verbosef("too much")
+	}
+	if got := strings.Count(out.String(), "\n"); got != 2 {
+		t.Errorf("%d lines:\n%s", got, out.String())
+	}
+}
