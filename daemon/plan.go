@@ -52,6 +52,7 @@ func (d *Daemon) runPlan() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.halt = cancel
 	d.background.Go(func() {
+		silent := map[uuid.UUID]time.Time{}
 		tick := time.NewTicker(ipam.TickEvery)
 		defer tick.Stop()
 		for {
@@ -61,7 +62,7 @@ func (d *Daemon) runPlan() {
 			case <-d.replicate.enforce:
 			case <-tick.C:
 				d.note("plan", d.plan.Tick())
-				d.expire()
+				d.expire(silent)
 			}
 			d.enforceNow()
 		}
@@ -84,16 +85,25 @@ func (d *Daemon) enforceNow() {
 	d.note("reconcile", d.reconcileKernel())
 }
 
-// expire asks the council to shut out peers that have been gone for too long.
-func (d *Daemon) expire() {
+// expire asks the council to shut out peers that have left, and those that have
+// not answered for as long as this process has watched them and for too long.
+func (d *Daemon) expire(silent map[uuid.UUID]time.Time) {
 	after := d.opts.ReclaimAfter
 	for _, p := range d.mesh.Peers() {
+		since, known := silent[p.ID]
 		switch {
 		case p.Self:
-		case p.State == mesh.StateDeparted, p.State == mesh.StateFailed && after > 0 && d.now().Sub(p.Since) > after:
+		case p.State == mesh.StateDeparted:
 			d.note("expire", d.plan.Expire(p.ID))
 		case p.State == mesh.StateAlive:
-			d.plan.Spare(p.ID)
+			delete(silent, p.ID)
+			if known {
+				d.plan.Spare(p.ID)
+			}
+		case !known:
+			silent[p.ID] = d.now()
+		case after > 0 && d.now().Sub(since) > after:
+			d.note("expire", d.plan.Expire(p.ID))
 		}
 	}
 }
