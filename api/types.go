@@ -43,6 +43,8 @@ type AttachRequest struct {
 	Container string `json:"container"`
 	// Address asks for a certain address; the zero value for any.
 	Address netip.Addr `json:"address,omitzero"`
+	// More asks for further addresses on the same interface.
+	More []netip.Addr `json:"more,omitempty"`
 	// Subnet is the part of the range that the address is to be in; the zero
 	// value for the host's default.
 	Subnet netip.Prefix `json:"subnet,omitzero"`
@@ -67,10 +69,12 @@ type Attachment struct {
 	// Container is the reference that it was attached by.
 	Container string `json:"container"`
 	// Address with the prefix length of the whole range.
-	Address   netip.Prefix `json:"address"`
-	Gateway   netip.Addr   `json:"gateway"`
-	MAC       string       `json:"mac"`
-	Interface string       `json:"interface"`
+	Address netip.Prefix `json:"address"`
+	// More are further addresses of the interface.
+	More      []netip.Prefix `json:"more,omitempty"`
+	Gateway   netip.Addr     `json:"gateway"`
+	MAC       string         `json:"mac"`
+	Interface string         `json:"interface"`
 	// HostInterface is the end of the veth pair on the bridge.
 	HostInterface string `json:"hostInterface"`
 	// NetNS is the absolute path of the network namespace.

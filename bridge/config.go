@@ -35,10 +35,11 @@ type Port struct {
 	NetNS string // path of the network namespace
 	// Cookie is the namespace's number; 0 for whatever is at the path.
 	Cookie        uint64
-	Interface     string       // name inside
-	HostInterface string       // name on the host
-	Address       netip.Prefix // with the prefix length of the range: all of it is on-link
-	DefaultRoute  bool         // through the gateway, where there is no other
+	Interface     string         // name inside
+	HostInterface string         // name on the host
+	Address       netip.Prefix   // with the prefix length of the range: all of it is on-link
+	More          []netip.Prefix // further ones, likewise; the hardware address follows from the first
+	DefaultRoute  bool           // through the gateway, where there is no other
 }
 
 // HostInterfaceName names the host's end of a container's interface: the same

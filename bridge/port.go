@@ -62,8 +62,17 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 	if err := b.awaitForwarding(p.HostInterface); err != nil {
 		return err
 	}
-	return ns.Do(func() error { return announce(index, p.Address.Addr(), MACOf(p.Address.Addr())) })
+	return ns.Do(func() error {
+		var errs []error
+		for _, a := range p.addresses() {
+			errs = append(errs, announce(index, a.Addr(), MACOf(p.Address.Addr())))
+		}
+		return errors.Join(errs...)
+	})
 }
+
+// addresses are all of the port's.
+func (p Port) addresses() []netip.Prefix { return append([]netip.Prefix{p.Address}, p.More...) }
 
 // pair is the host's end of the veth pair; made tells that it is new.
 func (b *Bridge) pair(cfg Config, p Port, ns *nl.Namespace, inside *nl.Conn) (host nl.Link, made bool, err error) {
@@ -96,7 +105,7 @@ func furnish(cfg Config, p Port, inside *nl.Conn) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := inside.SyncAddrs(l, []netip.Prefix{p.Address}, func(a netip.Prefix) bool { return cfg.Range.Contains(a.Addr()) }); err != nil {
+	if err := inside.SyncAddrs(l, p.addresses(), func(a netip.Prefix) bool { return cfg.Range.Contains(a.Addr()) }); err != nil {
 		return 0, err
 	}
 	if err := inside.AdjustLink(l, nl.LinkState{MAC: MACOf(p.Address.Addr()), MTU: cfg.MTU, Up: true}); err != nil {

@@ -16,18 +16,22 @@ func (a *app) attach() *cobra.Command {
 	var req api.AttachRequest
 	var subnet string
 	cmd := &cobra.Command{
-		Use:   "attach CONTAINER [ADDRESS]",
+		Use:   "attach CONTAINER [ADDRESS…]",
 		Short: "Put a container on the network, and print its address",
 		Long: `Put a container on the network, and print its address.
 
 CONTAINER is the name of a network namespace (ip netns), an absolute path to
-one, or the id of a process in one. ADDRESS asks for a certain address out of
-this host's part of the range. The same again changes nothing.`,
+one, or the id of a process in one. ADDRESS asks for a certain address: one of
+another host's is asked for there, and waited for until --timeout if that host is
+down. Several are put on one interface, and further ones can be added later. The
+same again changes nothing.`,
 		Example: `  ip netns add c1 && weft attach c1
   weft attach c2 10.32.0.77
+  weft attach c2 10.32.0.78 10.32.0.79   # two more for the same container
+  weft attach c3 --subnet 10.40.0.0/16
   weft attach $(docker inspect -f '{{.State.Pid}}' web) --ifname eth1
   weft attach /proc/4711/ns/net -o json`,
-		Args:              arguments(cobra.RangeArgs(1, 2)),
+		Args:              arguments(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeNamespaces,
 		RunE: func(_ *cobra.Command, args []string) (err error) {
 			if req.Container, err = containerArg(args[0]); err != nil {
@@ -43,8 +47,16 @@ this host's part of the range. The same again changes nothing.`,
 			}
 			ctx, cancel := a.request()
 			defer cancel()
-			if req.Address, err = a.address(ctx, args[1:]); err != nil {
-				return err
+			for i := range args[1:] {
+				addr, err := a.address(ctx, args[1+i:])
+				if err != nil {
+					return err
+				}
+				if i == 0 {
+					req.Address = addr
+				} else {
+					req.More = append(req.More, addr)
+				}
 			}
 			got, err := a.client().Attach(ctx, req)
 			if err != nil {
@@ -53,8 +65,10 @@ this host's part of the range. The same again changes nothing.`,
 			if a.output == "json" {
 				return a.json(got)
 			}
-			_, err = fmt.Fprintln(a.Stdout, got.Address.Addr())
-			return err
+			for _, p := range append([]netip.Prefix{got.Address}, got.More...) {
+				fmt.Fprintln(a.Stdout, p.Addr())
+			}
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&req.Interface, "ifname", "", "`name` of the interface inside (default eth0, or eth1 where there is an eth0)")

@@ -272,7 +272,13 @@ func childArgs(cmd *cobra.Command, join []string) []string {
 		switch f.Name {
 		case "foreground", "token", "token-file", "output", "join":
 		default:
-			out = append(out, "--"+f.Name+"="+f.Value.String())
+			values := []string{f.Value.String()}
+			if list, ok := f.Value.(pflag.SliceValue); ok {
+				values = list.GetSlice()
+			}
+			for _, v := range values {
+				out = append(out, "--"+f.Name+"="+v)
+			}
 		}
 	})
 	for _, j := range join {

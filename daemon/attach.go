@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/weft-net/weft/api"
@@ -28,15 +29,10 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 	defer unlock()
 
 	if a, ok := d.findAttached(c.cookie, req.Interface); ok {
-		if req.Address.IsValid() && req.Address != a.Address {
-			return api.Attachment{}, &api.Error{Code: api.CodeConflict,
-				Message: fmt.Sprintf("container %s has address %s on %s already", req.Container, a.Address, a.Interface),
-				Fix:     fmt.Sprintf("weft detach %s first, or give another interface by --ifname", req.Container)}
+		if req.Address.IsValid() {
+			req.More = append([]netip.Addr{req.Address}, req.More...)
 		}
-		if err := d.plumb(a); err != nil {
-			return api.Attachment{}, err
-		}
-		return d.describe(a), nil
+		return d.addAddresses(ctx, a, req.More)
 	}
 
 	a := attachment{Reference: req.Container, NetNS: c.path, Cookie: c.cookie, Interface: req.Interface,
@@ -59,7 +55,46 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 	if err := d.plumb(a); err != nil {
 		return api.Attachment{}, undo(err)
 	}
+	if len(req.More) > 0 {
+		if _, err := d.addAddresses(ctx, a, req.More); err != nil {
+			return api.Attachment{}, errors.Join(err, d.unplumb(a), d.forget(a))
+		}
+		a, _ = d.findAttached(c.cookie, a.Interface)
+	}
 	d.log.Info("attached", "container", a.Reference, "address", a.Address, "interface", a.Interface)
+	return d.describe(a), nil
+}
+
+// addAddresses gives an interface those of some addresses that it does not have.
+// If one cannot be had none is added.
+func (d *Daemon) addAddresses(ctx context.Context, a attachment, more []netip.Addr) (api.Attachment, error) {
+	before := a
+	a.More = slices.Clone(a.More)
+	undo := func(cause error) error {
+		var errs []error
+		for _, addr := range a.More[len(before.More):] {
+			errs = append(errs, d.plan.Release(a.key(), addr))
+		}
+		return errors.Join(append([]error{cause}, errs...)...)
+	}
+	for _, addr := range more {
+		if slices.Contains(a.addresses(), addr) {
+			continue
+		}
+		if _, err := d.takeAddress(ctx, a.key(), addr, netip.Prefix{}); err != nil {
+			return api.Attachment{}, undo(err)
+		}
+		a.More = append(a.More, addr)
+	}
+	if len(a.More) > len(before.More) {
+		if err := d.keep.saveAttachment(a); err != nil {
+			return api.Attachment{}, undo(err)
+		}
+		d.setAttached(a)
+	}
+	if err := d.plumb(a); err != nil {
+		return api.Attachment{}, err
+	}
 	return d.describe(a), nil
 }
 
@@ -97,7 +132,11 @@ func (d *Daemon) forget(a attachment) error {
 	if err := d.keep.dropAttachment(a.key()); err != nil {
 		return err
 	}
-	return d.plan.Release(a.key(), a.Address)
+	var errs []error
+	for _, addr := range a.addresses() {
+		errs = append(errs, d.plan.Release(a.key(), addr))
+	}
+	return errors.Join(errs...)
 }
 
 // freeInterface chooses the name inside: eth0 where there is none yet, else eth1.
@@ -136,7 +175,7 @@ func (d *Daemon) Detach(ctx context.Context, req api.DetachRequest) ([]api.Attac
 	}
 	var found []attachment
 	for _, a := range d.listAttached() {
-		if match(a) && (!req.Address.IsValid() || a.Address == req.Address) {
+		if match(a) && (!req.Address.IsValid() || slices.Contains(a.addresses(), req.Address)) {
 			found = append(found, a)
 		}
 	}
@@ -149,6 +188,14 @@ func (d *Daemon) Detach(ctx context.Context, req api.DetachRequest) ([]api.Attac
 	}
 	out := []api.Attachment{}
 	for _, a := range found {
+		if req.Address.IsValid() && len(a.More) > 0 {
+			gone, err := d.dropAddress(ctx, a, req.Address)
+			if err != nil {
+				return out, err
+			}
+			out = append(out, gone)
+			continue
+		}
 		if err := d.detach(ctx, a); err != nil {
 			return out, err
 		}
@@ -163,16 +210,44 @@ func (d *Daemon) detach(ctx context.Context, a attachment) error {
 		return fmt.Errorf("wait for another request for container %s: %w", a.Reference, err)
 	}
 	defer unlock()
-	d.kernel.Lock()
-	err = d.bridge.Unplumb(d.bridgeConfig(), d.port(a))
-	d.kernel.Unlock()
-	if err != nil && !errors.Is(err, nl.ErrNotFound) {
+	if err := d.unplumb(a); err != nil {
 		return err
 	}
 	if err := d.forget(a); err != nil {
 		return err
 	}
 	d.log.Info("detached", "container", a.Reference, "address", a.Address)
+	return nil
+}
+
+// dropAddress takes one of several addresses off an interface.
+func (d *Daemon) dropAddress(ctx context.Context, a attachment, addr netip.Addr) (api.Attachment, error) {
+	unlock, err := d.containers.lock(ctx, a.Cookie)
+	if err != nil {
+		return api.Attachment{}, fmt.Errorf("wait for another request for container %s: %w", a.Reference, err)
+	}
+	defer unlock()
+	rest := slices.DeleteFunc(a.addresses(), func(x netip.Addr) bool { return x == addr })
+	gone := a
+	gone.Address, gone.More = addr, nil
+	a.Address, a.More = rest[0], rest[1:]
+	if err := d.keep.saveAttachment(a); err != nil {
+		return api.Attachment{}, err
+	}
+	d.setAttached(a)
+	if err := d.plumb(a); err != nil {
+		return api.Attachment{}, err
+	}
+	return d.describe(gone), d.plan.Release(a.key(), addr)
+}
+
+// unplumb removes the kernel's side of one attachment.
+func (d *Daemon) unplumb(a attachment) error {
+	d.kernel.Lock()
+	defer d.kernel.Unlock()
+	if err := d.bridge.Unplumb(d.bridgeConfig(), d.port(a)); err != nil && !errors.Is(err, nl.ErrNotFound) {
+		return err
+	}
 	return nil
 }
 
@@ -184,8 +259,14 @@ func (d *Daemon) plumb(a attachment) error {
 }
 
 func (d *Daemon) port(a attachment) bridge.Port {
+	var more []netip.Prefix
+	for _, addr := range a.More {
+		if active, _ := d.plan.Held(a.key(), addr); active {
+			more = append(more, netip.PrefixFrom(addr, d.settings.Range.Bits()))
+		}
+	}
 	return bridge.Port{
-		NetNS: a.NetNS, Cookie: a.Cookie, Interface: a.Interface,
+		More: more, NetNS: a.NetNS, Cookie: a.Cookie, Interface: a.Interface,
 		HostInterface: bridge.HostInterfaceName(a.Cookie, a.Interface),
 		Address:       netip.PrefixFrom(a.Address, d.settings.Range.Bits()),
 		DefaultRoute:  a.Default,
@@ -202,7 +283,7 @@ func (d *Daemon) describe(a attachment) api.Attachment {
 		state = "gone"
 	}
 	return api.Attachment{
-		Container: a.Reference, Address: p.Address, Gateway: d.gateway(), MAC: bridge.MACOf(a.Address).String(),
+		Container: a.Reference, Address: p.Address, More: p.More, Gateway: d.gateway(), MAC: bridge.MACOf(a.Address).String(),
 		Interface: a.Interface, HostInterface: p.HostInterface, NetNS: a.NetNS, MTU: d.mtu(), State: state,
 		Since: a.Since.Round(time.Second),
 	}

@@ -187,7 +187,12 @@ type attachment struct {
 	Address   netip.Addr `cbor:"5,keyasint"`
 	Default   bool       `cbor:"6,keyasint"` // default route through the bridge
 	Since     time.Time  `cbor:"7,keyasint"`
+	// More are further addresses of the interface.
+	More []netip.Addr `cbor:"8,keyasint,omitempty"`
 }
+
+// addresses are all of the attachment's.
+func (a attachment) addresses() []netip.Addr { return append([]netip.Addr{a.Address}, a.More...) }
 
 func (a attachment) key() string { return attachmentKey(a.Cookie, a.Interface) }
 

@@ -17,6 +17,9 @@ import (
 
 // startPlan reads the address plan.
 func (d *Daemon) startPlan(p peerState) error {
+	if sub, rng := d.opts.Subnet, d.settings.Range; sub.IsValid() && (sub.Bits() < rng.Bits() || !rng.Contains(sub.Addr())) {
+		return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("the default subnet %s is not in the mesh's range %s", sub, rng), Fix: "give another --default-subnet"}
+	}
 	var err error
 	d.replicate = &replicate{d: d, enforce: make(chan struct{}, 1)}
 	d.plan, err = ipam.NewAllocator(p.planConfig(), planStore{d.keep.Store}, d.replicate, rand.Uint64()>>16<<16)
@@ -37,7 +40,7 @@ func (d *Daemon) readAttachments() error {
 	}
 	d.attached.byKey = kept
 	for _, a := range d.plan.Allocations() {
-		if _, ok := kept[a.Owner]; !ok && a.Owner != ownerGateway && a.Owner != ownerExpose {
+		if at, ok := kept[a.Owner]; !(ok && slices.Contains(at.addresses(), a.Addr)) && a.Owner != ownerGateway && a.Owner != ownerExpose {
 			if err := d.plan.Release(a.Owner, a.Addr); err != nil {
 				return err
 			}
