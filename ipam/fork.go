@@ -34,10 +34,16 @@ func (c *Core) remember(m *Msg) {
 		}
 	}
 	for j, o := range lives {
-		if j != i && now.first <= o.last && o.first <= now.last {
+		if j == i || now.first > o.last {
+			continue
+		}
+		if o.first <= now.last {
 			c.poison(m.FromID)
 			return
 		}
+		// A late message of an earlier start, or a store that was set back to
+		// before the other start began. Who sent it knows which.
+		c.send(m.Peer, &Msg{Kind: kindSeen, To: m.FromID, Token: o.start, Index: o.last})
 	}
 	lives = slices.Clone(lives)
 	if i >= 0 {
@@ -47,6 +53,14 @@ func (c *Core) remember(m *Msg) {
 	}
 	c.seen[m.FromID] = lives
 	mark(&c.dirty.seen, m.FromID)
+}
+
+// onSeen compares what another heard of this member with what it knows itself.
+// The other may be no member here: it is one of those that were forgotten.
+func (c *Core) onSeen(m *Msg) {
+	if m.To == c.self && m.Token != c.start && m.Index >= c.begun {
+		c.poison(c.self)
+	}
 }
 
 // poison marks a member that is in the world more than once. It is to be sealed,

@@ -31,6 +31,7 @@ const (
 	kindDigest   kind = 17 // this is what I know, in short
 	kindSync     kind = 18 // this is what you do not
 	kindDelta    kind = 19 // news for everybody
+	kindSeen     kind = 20 // this is the last that I heard of another start of yours
 )
 
 // Msg is what one plan says to another, or to all.

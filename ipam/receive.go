@@ -53,7 +53,7 @@ func (c *Core) receive(m *Msg) (Effects, error) {
 				c.heard[m.FromID] = true
 			}
 		}
-		if !c.isMember(m.FromID) && m.Kind != kindRequest && m.Kind != kindDigest {
+		if !c.isMember(m.FromID) && m.Kind != kindRequest && m.Kind != kindDigest && m.Kind != kindSeen {
 			return c.finish(), nil
 		}
 	} else if m.Kind != kindDigest {
@@ -120,6 +120,8 @@ func (c *Core) handle(m *Msg) error {
 		c.onDigest(m)
 	case kindSync, kindDelta:
 		c.takeIn(m)
+	case kindSeen:
+		c.onSeen(m)
 	default:
 		return fmt.Errorf("%w: a message of unknown kind %d", ErrCorrupt, m.Kind)
 	}

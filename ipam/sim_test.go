@@ -50,17 +50,6 @@ func run(f faults, seed uint64, story *strings.Builder) (w *world) {
 	return w
 }
 
-// tell repeats a schedule and prints what happened.
-func tell(t *testing.T, f faults, seed uint64) {
-	story := &strings.Builder{}
-	w := run(f, seed, story)
-	lines := strings.SplitAfter(story.String(), "\n")
-	if n := len(lines); n > 400 && *simSeed == 0 {
-		lines = lines[n-400:]
-	}
-	t.Errorf("%s, seed %d: %s\n%s", f.name, seed, w.fail, strings.Join(lines, ""))
-}
-
 func chosen() []faults {
 	if *simMode == "" {
 		return modes

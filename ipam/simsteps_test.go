@@ -14,7 +14,7 @@ func (w *world) step() {
 	h := w.pick()
 	if h.core == nil {
 		if w.chance(15) && !h.left {
-			w.tell("host %d starts", h.n)
+			w.tell("host %s starts", h)
 			h.start()
 		}
 		return
@@ -51,7 +51,7 @@ func (w *world) fault(h *host) {
 		}
 	case 3, 4:
 		if w.f.crashes {
-			w.tell("host %d crashes", h.n)
+			w.tell("host %s crashes", h)
 			h.crash()
 		}
 	case 5, 6:
@@ -64,14 +64,14 @@ func (w *world) fault(h *host) {
 		}
 	case 8:
 		if w.f.diskLoss && w.chance(40) {
-			w.tell("host %d loses its disk", h.n)
+			w.tell("host %s loses its disk", h)
 			h.crash()
 			h.disk = map[[2]string]Write{}
 		}
 	case 9:
 		if w.f.rollback && w.chance(50) {
 			if h.old != nil && w.chance(50) {
-				w.tell("host %d's disk is set back", h.n)
+				w.tell("host %s's disk is set back", h)
 				w.taint = true
 				h.crash()
 				h.disk, h.old = h.old, nil
@@ -136,7 +136,7 @@ func (h *host) join() {
 	}
 	e, err := h.core.Join(o.peer, 0, h.w.nonce, h.w.nonce)
 	if err == nil {
-		h.w.tell("host %d asks host %d to let it in, as %x", h.n, o.n, h.core.self[:2])
+		h.w.tell("host %s asks host %s to let it in, as %s", h, o, h.w.who(h.core.self))
 	}
 	h.do(e, err)
 }
@@ -157,7 +157,7 @@ func (h *host) attach() {
 			h.w.violated("an allocation sends something")
 		}
 		h.containers[name] = a
-		h.w.tell("host %d gives %s to %s", h.n, a, name)
+		h.w.tell("host %s gives %s to %s", h, a, name)
 		h.do(e, nil)
 		return
 	}
@@ -167,7 +167,7 @@ func (h *host) attach() {
 		return
 	}
 	h.containers[name] = a
-	h.w.tell("host %d claims %s for %s", h.n, a, name)
+	h.w.tell("host %s claims %s for %s", h, a, name)
 	h.do(e, nil)
 }
 
@@ -179,7 +179,7 @@ func (h *host) detach() {
 	name := names[h.w.rng.IntN(len(names))]
 	a := h.containers[name]
 	delete(h.containers, name)
-	h.w.tell("host %d frees %s of %s", h.n, a, name)
+	h.w.tell("host %s frees %s of %s", h, a, name)
 	h.do(h.core.Release(name, a), nil)
 }
 
@@ -206,7 +206,7 @@ func (w *world) partition() {
 		w.cut[[2]int{a, b}], w.cut[[2]int{b, a}] = true, true
 	case 5: // one host
 		a := w.pick().n
-		w.tell("host %d is cut off", a)
+		w.tell("host %s is cut off", w.hosts[a])
 		for b := range w.hosts {
 			if a != b {
 				w.cut[[2]int{a, b}], w.cut[[2]int{b, a}] = true, true
@@ -221,7 +221,7 @@ func (w *world) remove(by, gone *host) {
 	if !ok || by.left {
 		return
 	}
-	w.tell("host %d is told to remove host %d, which is %x", by.n, gone.n, id[:2])
+	w.tell("host %s is told to remove host %s, which is %s", by, gone, w.who(id))
 	e, err := by.core.Seal(id)
 	by.do(e, err)
 }
@@ -249,7 +249,7 @@ func (h *host) leave() {
 	if err != nil {
 		return
 	}
-	h.w.tell("host %d leaves, and gives all to host %d", h.n, heir.n)
+	h.w.tell("host %s leaves, and gives all to host %s", h, heir)
 	h.do(e, nil)
 	e, err = h.core.Seal(h.core.self)
 	h.do(e, err)
@@ -269,7 +269,7 @@ func (w *world) force(h *host) {
 	w.nonce++
 	e, err := h.core.Force(survivors, w.nonce*2654435761)
 	if err == nil {
-		w.tell("host %d forces a mesh of %d", h.n, len(survivors))
+		w.tell("host %s forces a mesh of %d", h, len(survivors))
 	}
 	h.do(e, err)
 }
@@ -284,7 +284,7 @@ func (w *world) clone(h *host) {
 	// The other machine's own life ends; its peer is the copy's from now on only
 	// in so far as both speak for the same member, one after the other.
 	w.taint = true
-	w.tell("host %d runs from a copy of what it was in memory", h.n)
+	w.tell("host %s runs from a copy of what it was in memory", h)
 	h.old = nil
 	copied := maps.Clone(h.disk)
 	h.start()
@@ -343,9 +343,22 @@ func (w *world) heal() {
 	w.violated("it does not become quiet: %s", w.isQuiet())
 }
 
-// isStuck tells whether the council has lost its majority.
+// isStuck tells whether the council has lost its majority. A leader that is
+// alone does not know that it is.
 func (w *world) isStuck() bool {
-	return !slices.ContainsFunc(w.hosts, func(h *host) bool { return h.core != nil && !h.left && h.core.leads() })
+	return !slices.ContainsFunc(w.hosts, func(h *host) bool {
+		return h.core != nil && !h.left && h.core.leads() && w.hasMajority(h.core.node.State().Voters)
+	})
+}
+
+func (w *world) hasMajority(voters []ID) bool {
+	n := 0
+	for _, h := range w.hosts {
+		if h.core != nil && !h.left && h.core.node != nil && slices.Contains(voters, h.core.self) {
+			n++
+		}
+	}
+	return n > len(voters)/2
 }
 
 // rescue is the operator who forces a mesh with everybody who is left.
@@ -368,7 +381,7 @@ func (w *world) rescue() {
 		}
 	}
 	w.nonce++
-	w.tell("the majority is gone: host %d forces a mesh of %d", best.n, len(survivors))
+	w.tell("the majority is gone: host %s forces a mesh of %d", best, len(survivors))
 	e, err := best.core.Force(survivors, w.nonce*2654435761)
 	best.do(e, err)
 }
@@ -390,7 +403,7 @@ func (w *world) unite() {
 	}
 	for _, h := range w.hosts {
 		if h.core != nil && !h.left && h.core.domain != best {
-			w.tell("host %d is reset", h.n)
+			w.tell("host %s is reset", h)
 			h.crash()
 			h.disk = map[[2]string]Write{}
 			h.start()
