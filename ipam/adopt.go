@@ -7,7 +7,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// merge takes in rows and says what they mean for this peer.
+// merge takes in rows of others and says what they mean for this peer.
 func (c *Core) merge(rows []Row) {
 	if !inOrder(rows) {
 		for _, r := range rows {
@@ -15,13 +15,26 @@ func (c *Core) merge(rows []Row) {
 		}
 		return
 	}
-	merged, news := c.table.merge(rows)
-	if len(news) == 0 {
+	news := c.write(rows)
+	if c.self != uuid.Nil && slices.ContainsFunc(news, func(r Row) bool { return r.From == c.self }) {
+		// Only an owner writes, and this one knows nothing of it: its store was
+		// set back to before it gave that away.
+		c.poison(c.self)
 		return
 	}
-	c.table, c.dirty.table = merged, true
-	c.news.Rows = append(c.news.Rows, news...)
-	c.adopt()
+	if len(news) > 0 {
+		c.adopt()
+	}
+}
+
+// write puts rows into the registers, and returns what of them was news.
+func (c *Core) write(rows []Row) []Row {
+	merged, news := c.table.merge(rows)
+	if len(news) > 0 {
+		c.table, c.dirty.table = merged, true
+		c.news.Rows = append(c.news.Rows, news...)
+	}
+	return news
 }
 
 // inOrder tells whether rows can be merged in one pass.
@@ -38,7 +51,8 @@ func inOrder(rows []Row) bool {
 func (c *Core) give(rows []Row) {
 	c.own = minus(c.own, spansOf(rows))
 	c.dirty.own = true
-	c.merge(rows)
+	c.write(rows)
+	c.adopt()
 }
 
 func spansOf(rows []Row) []span {

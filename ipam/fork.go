@@ -55,6 +55,12 @@ func (c *Core) remember(m *Msg) {
 	mark(&c.dirty.seen, m.FromID)
 }
 
+// forgotWard tells whether somebody was let in by this member, which knows
+// nothing of it.
+func (c *Core) forgotWard(m *Msg) bool {
+	return c.self != uuid.Nil && m.From.Sponsor == c.self && !c.wards[m.FromID] && !c.view.IsAdmitted(m.FromID)
+}
+
 // onSeen compares what another heard of this member with what it knows itself.
 // The other may be no member here: it is one of those that were forgotten.
 func (c *Core) onSeen(m *Msg) {

@@ -48,6 +48,10 @@ func (c *Core) receive(m *Msg) (Effects, error) {
 		}
 		c.remember(m)
 		if m.Kind != kindRequest {
+			if c.forgotWard(m) {
+				c.poison(c.self)
+				return c.finish(), nil
+			}
 			c.learn([]council.Member{m.From})
 			if c.wards[m.FromID] {
 				c.heard[m.FromID] = true
