@@ -97,6 +97,10 @@ type volatile struct {
 	// never heard of it, and the council must not count on it.
 	heard map[ID]bool
 	asked map[netip.Addr]int // the tick at which a wanted address was claimed last
+	// said counts the messages of this start, and counts is the most that was
+	// heard of others': of two copies of a running process one is behind.
+	said   uint64
+	counts map[ID]said
 }
 
 // New returns the plan with what was committed before. The start is any number
@@ -114,6 +118,7 @@ func New(cfg Config, saved []Write, start uint64) (*Core, error) {
 		held: map[netip.Addr]holding{}, used: map[int]int{}, books: map[ID]book{}, members: map[ID]council.Member{},
 		wards: map[ID]bool{}, releases: map[netip.Addr]uint64{}, seen: map[ID][]life{}, poisoned: map[ID]bool{},
 	}
+	c.counts = map[ID]said{}
 	c.wishes, c.up, c.heard, c.asked = map[ID]bool{}, map[ID]int{}, map[ID]bool{}, map[netip.Addr]int{}
 	c.fence = 1
 	c.table = newTable(c.blocks())

@@ -97,5 +97,6 @@ func (c *Core) stamp(m *Msg) {
 		// Nobody is to take it for a member before its sponsor has.
 		m.From, m.FromID = council.Member{}, uuid.Nil
 	}
-	m.Seq, m.Begun, m.Start = c.seq, c.begun, c.start
+	c.said++
+	m.Seq, m.Begun, m.Start, m.Said = c.seq, c.begun, c.start, c.said
 }

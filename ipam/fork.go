@@ -17,6 +17,9 @@ type life struct {
 	first, last uint64
 }
 
+// said is how far the process of a start has come.
+type said struct{ start, count uint64 }
+
 // livesKept bounds what is kept of each member.
 const livesKept = 8
 
@@ -24,6 +27,7 @@ const livesKept = 8
 // each other: two that overlap are those of two copies, or of a store that was
 // set back and knows nothing of what it said since.
 func (c *Core) remember(m *Msg) {
+	c.countSaid(m)
 	lives := c.seen[m.FromID]
 	i := slices.IndexFunc(lives, func(l life) bool { return l.start == m.Start })
 	now := life{m.Start, m.Begun, m.Seq}
@@ -55,6 +59,18 @@ func (c *Core) remember(m *Msg) {
 	mark(&c.dirty.seen, m.FromID)
 }
 
+// countSaid notes how much a process has said. To a message from before, of
+// which there are many kinds but few digests, it answers how much that is: two
+// processes that run from one memory know nothing of each other but this.
+func (c *Core) countSaid(m *Msg) {
+	switch most := c.counts[m.FromID]; {
+	case m.Start != most.start || m.Said > most.count:
+		c.counts[m.FromID] = said{m.Start, m.Said}
+	case m.Said < most.count && m.Kind == kindDigest:
+		c.send(m.Peer, &Msg{Kind: kindSeen, To: m.FromID, Token: m.Start, Nonce: most.count})
+	}
+}
+
 // forgotWard tells whether somebody was let in by this member, which knows
 // nothing of it.
 func (c *Core) forgotWard(m *Msg) bool {
@@ -64,7 +80,11 @@ func (c *Core) forgotWard(m *Msg) bool {
 // onSeen compares what another heard of this member with what it knows itself.
 // The other may be no member here: it is one of those that were forgotten.
 func (c *Core) onSeen(m *Msg) {
-	if m.To == c.self && m.Token != c.start && m.Index >= c.begun {
+	ahead := m.Index >= c.begun // of a start before this one
+	if m.Token == c.start {
+		ahead = m.Nonce > c.said
+	}
+	if m.To == c.self && ahead {
 		c.poison(c.self)
 	}
 }

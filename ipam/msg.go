@@ -46,6 +46,8 @@ type Msg struct {
 	// Seq is the transaction that it follows; Start is the process, and Begun
 	// the process's first transaction.
 	Seq, Begun, Start uint64
+	// Said counts the messages of the process.
+	Said uint64
 
 	To      ID     // for which life of the receiver; zero for any
 	Nonce   uint64 // ties an answer to its question
