@@ -266,7 +266,10 @@ func (c *Core) learn(list []council.Member) {
 			if _, in := c.view.Admitted[id]; in || id == c.self {
 				continue
 			}
-			if _, known := c.members[id]; known || !c.isKnown(m.Sponsor) || m.Sponsor == c.self && !c.wards[id] {
+			if _, known := c.members[id]; known || !c.isKnown(m.Sponsor) {
+				continue
+			}
+			if _, sealed := c.view.Sealed[id]; m.Sponsor == c.self && !c.wards[id] && !sealed {
 				continue
 			}
 			c.members[id] = m

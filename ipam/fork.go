@@ -77,6 +77,16 @@ func (c *Core) forgotWard(m *Msg) bool {
 	return c.self != uuid.Nil && m.From.Sponsor == c.self && !c.wards[m.FromID] && !c.view.IsAdmitted(m.FromID)
 }
 
+// isOutvoted tells whether somebody decided in the name of this member, whose
+// vote alone decides.
+func (c *Core) isOutvoted() bool {
+	if c.node == nil {
+		return false
+	}
+	s := c.node.State()
+	return len(s.Voters) == 1 && s.Voters[0] == c.self && s.Index < c.view.Index && s.Domain.Hash() == c.domain
+}
+
 // onSeen compares what another heard of this member with what it knows itself.
 // The other may be no member here: it is one of those that were forgotten.
 func (c *Core) onSeen(m *Msg) {

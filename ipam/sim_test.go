@@ -25,7 +25,9 @@ var modes = []faults{
 	{name: "wire", hosts: 4, steps: 200, loss: true, partitions: true, crashes: true, seals: true, wire: true},
 	{name: "disk", hosts: 5, steps: 400, loss: true, partitions: true, crashes: true, suspicion: true, seals: true, diskLoss: true},
 	{name: "force", hosts: 5, steps: 400, loss: true, partitions: true, crashes: true, seals: true, forces: true},
-	{name: "rollback", hosts: 5, steps: 400, loss: true, partitions: true, crashes: true, seals: true, rollback: true, clones: true},
+	{name: "rollback", hosts: 5, steps: 400, loss: true, partitions: true, crashes: true, seals: true, rollback: true},
+	{name: "clones", hosts: 4, steps: 300, loss: true, partitions: true, crashes: true, seals: true, clones: true},
+	{name: "voters", hosts: 7, steps: 900, loss: true, partitions: true, crashes: true, suspicion: true, seals: true, leaves: true},
 }
 
 // run plays a schedule to its end and returns what was wrong; "" for nothing.
@@ -33,7 +35,9 @@ func run(f faults, seed uint64, story *strings.Builder) (w *world) {
 	w = newWorld(f, seed)
 	w.story = story
 	for _, h := range w.hosts {
-		h.start()
+		if !h.left {
+			h.start()
+		}
 	}
 	w.nonce++
 	e, err := w.hosts[0].core.Found(w.nonce)
@@ -95,7 +99,8 @@ func TestSimulationForATime(t *testing.T) {
 func simulate(t *testing.T, m faults, more func(uint64) bool) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	var schedules, events, tainted uint64
+	var schedules, events uint64
+	var tainted, windows, detected int
 	next := *simFirst - 1
 	var failed []uint64
 	for range runtime.GOMAXPROCS(0) {
@@ -113,6 +118,8 @@ func simulate(t *testing.T, m faults, more func(uint64) bool) {
 				mu.Lock()
 				schedules++
 				events += uint64(w.events)
+				windows += w.windows
+				detected += w.detected
 				if w.taint {
 					tainted++
 				}
@@ -125,6 +132,9 @@ func simulate(t *testing.T, m faults, more func(uint64) bool) {
 	}
 	wg.Wait()
 	fmt.Printf("sim %-9s %8d schedules %10d events %d violations\n", m.name, schedules, events, len(failed))
+	if tainted > 0 {
+		fmt.Printf("sim %-9s %8d set back or copied, %d addresses twice for a while, %d times told\n", m.name, tainted, windows, detected)
+	}
 	if len(failed) > 0 {
 		tell(t, m, failed[0])
 	}

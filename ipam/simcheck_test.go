@@ -12,10 +12,16 @@ import (
 // check is what must hold after every event: no address is in use on two hosts
 // that can both send.
 func (w *world) check() {
+	for a := range w.doubled {
+		if w.active[a] < 2 {
+			delete(w.doubled, a)
+		}
+	}
 	for a, n := range w.active {
 		if n < 2 {
 			continue
 		}
+		twice := false
 		by := map[council.Hash]int{}
 		for _, h := range w.hosts {
 			if !h.active[a] {
@@ -23,11 +29,19 @@ func (w *world) check() {
 			}
 			for domain := range w.heardIn(h, a) {
 				by[domain]++
-				if by[domain] > 1 && !w.taint {
-					w.violated("%s is in use on two hosts that can both send: %s", a, w.activeOn(a))
-					return
-				}
+				twice = twice || by[domain] > 1
 			}
+		}
+		switch {
+		case !twice:
+			delete(w.doubled, a)
+		case !w.taint:
+			w.violated("%s is in use on two hosts that can both send: %s", a, w.activeOn(a))
+			return
+		case !w.doubled[a]:
+			w.doubled[a] = true
+			w.windows++
+			w.tell("%s is in use twice: %s", a, w.activeOn(a))
 		}
 	}
 }
@@ -88,6 +102,9 @@ func (w *world) checkFenced(s council.State) {
 // isQuiet says what is not as it should be when nothing is wrong any more; ""
 // for nothing.
 func (w *world) isQuiet() string {
+	if len(w.doubled) > 0 {
+		return fmt.Sprintf("%d addresses are in use twice", len(w.doubled))
+	}
 	var first *host
 	owners := map[int]int{}
 	for _, h := range w.hosts {

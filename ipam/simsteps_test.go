@@ -3,6 +3,7 @@ package ipam
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/weft-net/weft/ipam/council"
@@ -44,7 +45,11 @@ func (w *world) step() {
 
 // fault is one of what the schedule may suffer.
 func (w *world) fault(h *host) {
-	switch w.rng.IntN(12) {
+	kind := w.rng.IntN(12)
+	if w.f.rollback && w.chance(30) {
+		kind = 9
+	}
+	switch kind {
 	case 0, 1, 2:
 		if w.f.partitions {
 			w.partition()
@@ -69,7 +74,7 @@ func (w *world) fault(h *host) {
 			h.disk = map[[2]string]Write{}
 		}
 	case 9:
-		if w.f.rollback && w.chance(50) {
+		if w.f.rollback {
 			if h.old != nil && w.chance(50) {
 				w.tell("host %s's disk is set back", h)
 				w.taint = true
@@ -84,7 +89,7 @@ func (w *world) fault(h *host) {
 			w.force(h)
 		}
 	case 11:
-		if w.f.clones && w.chance(20) {
+		if w.f.clones && w.chance(60) {
 			w.clone(h)
 		}
 	}
@@ -109,7 +114,7 @@ func (w *world) deliverAny() {
 
 // exchange is a gossip's exchange between two hosts.
 func (w *world) exchange(a, b *host) {
-	if a == b || a.core == nil || b.core == nil || a.left || b.left {
+	if a.peer == b.peer || a.core == nil || b.core == nil || a.left || b.left {
 		return
 	}
 	w.flying = append(w.flying, flight{a.n, b.n, a.core.State(), true}, flight{b.n, a.n, b.core.State(), true})
@@ -274,27 +279,54 @@ func (w *world) force(h *host) {
 	h.do(e, err)
 }
 
-// clone starts a copy of a host's disk in place of another host: two machines
-// that are one member.
+// clone starts a second machine from a copy of a host, disk and memory: two
+// that are one member, know nothing of each other and both send.
 func (w *world) clone(h *host) {
-	o := w.pick()
-	if o == h || o.left || h.left {
+	o := w.hosts[len(w.hosts)-1]
+	if !o.left || o.core != nil || h.left || o == h {
 		return
 	}
-	// The other machine's own life ends; its peer is the copy's from now on only
-	// in so far as both speak for the same member, one after the other.
 	w.taint = true
-	w.tell("host %s runs from a copy of what it was in memory", h)
-	h.old = nil
-	copied := maps.Clone(h.disk)
-	h.start()
-	for range 5 {
-		w.deliverAny()
-		h.do(h.core.Tick(w.live(h)), nil)
+	w.tell("host %s is a running copy of host %s", o, h)
+	o.left, o.peer, o.plane, o.disk = false, h.peer, h.plane, maps.Clone(h.disk)
+	o.containers = maps.Clone(h.containers)
+	var saved []Write
+	for _, x := range o.disk {
+		saved = append(saved, x)
 	}
-	h.crash()
-	h.disk = copied
-	h.start()
+	sortWrites(saved)
+	c, err := New(Config{o.peer, simMesh, simRange, simBlockBits}, saved, h.core.start)
+	if err != nil {
+		w.violated("the copy of host %s does not start: %v", h, err)
+		return
+	}
+	c.begun, c.said, c.ticks, c.fence, c.enforced = h.core.begun, h.core.said, h.core.ticks, h.core.fence, h.core.enforced
+	o.core = c
+	o.refresh()
+}
+
+// scrap is the operator who switches a copied machine off, once it was found out.
+func (w *world) scrap() {
+	o := w.hosts[len(w.hosts)-1]
+	if !w.f.clones || o.left {
+		return
+	}
+	twin := w.hosts[w.hostNumber(o.peer)]
+	if o.core.self != (ID{}) && o.core.self == twin.core.self {
+		w.violated("hosts %s and %s are both %s, and do not know it", o, twin, w.who(o.core.self))
+		return
+	}
+	w.tell("host %s is switched off", o)
+	o.off()
+}
+
+// off ends a host and all that ran on it.
+func (h *host) off() {
+	h.left, h.core, h.containers = true, nil, map[string]netip.Addr{}
+	for a := range h.active {
+		h.w.active[a]--
+	}
+	clear(h.active)
 }
 
 // heal lets everything become quiet: no faults any more, and time.
@@ -328,8 +360,11 @@ func (w *world) heal() {
 		if w.check(); w.fail != "" {
 			return
 		}
-		if round%10 == 9 && w.isQuiet() == "" {
+		if round%10 == 9 && (round > 200 || !w.f.clones) && w.isQuiet() == "" {
 			return
+		}
+		if round == 200 {
+			w.scrap()
 		}
 		if round == 450 && w.isStuck() {
 			if w.rescue(); w.extinct {

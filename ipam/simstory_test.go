@@ -140,8 +140,10 @@ func (w *world) tellMsg(m *Msg) string {
 func (w *world) activeOn(a netip.Addr) string {
 	var out []string
 	for _, h := range w.hosts {
-		if h.active[a] {
+		if h.active[a] && h.core != nil {
 			out = append(out, h.String()+" as "+w.who(h.core.self))
+		} else if h.active[a] {
+			out = append(out, h.String()+", whose daemon is down")
 		}
 	}
 	slices.Sort(out)

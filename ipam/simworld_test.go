@@ -48,12 +48,16 @@ type world struct {
 	events int
 	// latest is the furthest state of the council of each domain.
 	latest  map[council.Hash]council.State
-	active  map[netip.Addr]int // on how many hosts
-	taint   bool               // somebody's disk was set back, or a host copied
-	story   *strings.Builder   // nil if nobody reads it
-	names   map[ID]string      // of members, for the story
-	extinct bool               // everybody lost everything
-	fail    string
+	active  map[netip.Addr]int  // on how many hosts
+	taint   bool                // somebody's disk was set back, or a host copied
+	doubled map[netip.Addr]bool // in use twice at the last check, which taint alone excuses
+	// windows counts the times that an address was in use twice before it was
+	// found out; detected, the times that a host was told that it is a copy.
+	windows, detected int
+	story             *strings.Builder // nil if nobody reads it
+	names             map[ID]string    // of members, for the story
+	extinct           bool             // everybody lost everything
+	fail              string
 }
 
 type flight struct {
@@ -89,10 +93,16 @@ type plane struct {
 }
 
 func newWorld(f faults, seed uint64) *world {
-	w := &world{f: f, rng: rand.New(rand.NewPCG(seed, 7)), cut: map[[2]int]bool{}, latest: map[council.Hash]council.State{}, active: map[netip.Addr]int{}, names: map[ID]string{}}
+	w := &world{f: f, rng: rand.New(rand.NewPCG(seed, 7)), cut: map[[2]int]bool{}, latest: map[council.Hash]council.State{}, active: map[netip.Addr]int{}, doubled: map[netip.Addr]bool{}, names: map[ID]string{}}
+	if f.clones {
+		f.hosts++ // the machine that a copy will run on
+	}
 	for n := range f.hosts {
 		h := &host{w: w, n: n, peer: uuid.UUID{15: byte(n + 1)}, disk: map[[2]string]Write{}, containers: map[string]netip.Addr{}, active: map[netip.Addr]bool{}}
 		w.hosts = append(w.hosts, h)
+	}
+	if f.clones {
+		w.hosts[f.hosts-1].left = true
 	}
 	return w
 }
@@ -168,19 +178,21 @@ func (h *host) do(e Effects, err error) {
 		}
 	}
 	for _, m := range e.Send {
-		w.post(h.n, int(m.To[15])-1, m.Body, false)
+		w.post(h.n, w.hostOf(m.To), m.Body, false)
 	}
 	if e.Gossip != nil {
 		for _, o := range w.hosts {
-			if o != h {
+			if o.peer != h.peer {
 				w.post(h.n, o.n, e.Gossip, true)
 			}
 		}
 	}
 	if e.Trouble != "" {
 		w.tell("host %s: %s", h, e.Trouble)
-		if !w.taint && strings.Contains(e.Trouble, ErrForked.Error()) {
-			w.violated("host %s is taken for a copy, and is none", h)
+		if strings.Contains(e.Trouble, ErrForked.Error()) {
+			if w.detected++; !w.taint {
+				w.violated("host %s is taken for a copy, and is none", h)
+			}
 		}
 	}
 	if e.Renounced {
@@ -253,13 +265,27 @@ func (h *host) witness() {
 	}
 }
 
+func (w *world) hostNumber(peer uuid.UUID) int { return int(peer[15]) - 1 }
+
+// hostOf is the host of a peer. What is sent to one that is there twice comes
+// to either.
+func (w *world) hostOf(peer uuid.UUID) int {
+	n := w.hostNumber(peer)
+	for _, o := range w.hosts {
+		if o.n != n && o.peer == peer && !o.left && w.chance(50) {
+			return o.n
+		}
+	}
+	return n
+}
+
 func (w *world) linked(a, b int) bool { return !w.cut[[2]int{a, b}] }
 
 // live are the peers that answer a host.
 func (w *world) live(h *host) map[uuid.UUID]bool {
 	out := map[uuid.UUID]bool{}
 	for _, o := range w.hosts {
-		if o == h || o.core == nil || o.left || !w.linked(h.n, o.n) || !w.linked(o.n, h.n) || w.f.suspicion && w.chance(3) {
+		if o.peer == h.peer || o.core == nil || o.left || !w.linked(h.n, o.n) || !w.linked(o.n, h.n) || w.f.suspicion && w.chance(3) {
 			continue
 		}
 		out[o.peer] = true
@@ -270,7 +296,7 @@ func (w *world) live(h *host) map[uuid.UUID]bool {
 // deliver gives a message to whom it is for.
 func (w *world) deliver(f flight) {
 	to := w.hosts[f.to]
-	if to.core == nil || !w.linked(f.from, f.to) {
+	if to.core == nil || !w.linked(f.from, f.to) || to.peer == w.hosts[f.from].peer {
 		return
 	}
 	var e Effects

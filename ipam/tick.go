@@ -25,6 +25,9 @@ func (c *Core) Tick(live map[uuid.UUID]bool) Effects {
 		c.broken(c.node.Tick(gone))
 		c.pumpRaft()
 	}
+	if c.isOutvoted() {
+		c.poison(c.self)
+	}
 	if c.Lodged() && !c.view.IsAdmitted(c.self) && c.ticks%proposeEvery == 0 {
 		c.sendTo(c.me.Sponsor, c.digest()) // it vouches for this member once it hears from it
 	}
