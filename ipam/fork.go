@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/ipam/council"
 )
 
 // ErrForked says that this peer's store was set back or copied.
@@ -71,10 +73,12 @@ func (c *Core) countSaid(m *Msg) {
 	}
 }
 
-// forgotWard tells whether somebody was let in by this member, which knows
-// nothing of it.
-func (c *Core) forgotWard(m *Msg) bool {
-	return c.self != uuid.Nil && m.From.Sponsor == c.self && !c.wards[m.FromID] && !c.view.IsAdmitted(m.FromID)
+// forgotWard tells whether a member was let in by this one, which knows nothing
+// of it: nobody else knows of a ward before its sponsor does.
+func (c *Core) forgotWard(m council.Member) bool {
+	id := m.ID()
+	_, sealed := c.view.Sealed[id]
+	return c.self != uuid.Nil && m.Sponsor == c.self && !c.wards[id] && !c.view.IsAdmitted(id) && !sealed
 }
 
 // isOutvoted tells whether somebody decided in the name of this member, whose

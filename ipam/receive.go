@@ -3,6 +3,7 @@ package ipam
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -48,7 +49,7 @@ func (c *Core) receive(m *Msg) (Effects, error) {
 		}
 		c.remember(m)
 		if m.Kind != kindRequest {
-			if c.forgotWard(m) {
+			if c.forgotWard(m.From) {
 				c.poison(c.self)
 				return c.finish(), nil
 			}
@@ -211,6 +212,9 @@ func (c *Core) takeIn(m *Msg) {
 		before := c.view.Index
 		c.decided(x)
 		behind = behind || c.view.Index == before && x.Index > before
+	}
+	if slices.ContainsFunc(d.Members, c.forgotWard) {
+		c.poison(c.self)
 	}
 	c.learn(d.Members)
 	c.merge(d.Rows)

@@ -124,6 +124,9 @@ func (w *world) tellMsg(m *Msg) string {
 			out += fmt.Sprintf(" [%d+%d to %s]", r.First, r.Count, w.who(r.Owner))
 		}
 	}
+	if m.Raft != nil {
+		out += fmt.Sprintf(" %s term %d index %d commit %d reject %v", m.Raft.Raft.GetType(), m.Raft.Raft.GetTerm(), m.Raft.Raft.GetIndex(), m.Raft.Raft.GetCommit(), m.Raft.Raft.GetReject())
+	}
 	if m.State != nil {
 		out += fmt.Sprintf(" state %d", m.State.Index)
 	}

@@ -310,7 +310,7 @@ func (w *world) deliver(f flight) {
 		w.violated("host %s refuses a message of kind %d: %v", to, f.m.Kind, err)
 		return
 	}
-	if w.story != nil && !f.gossip && f.m.Kind != kindRaft {
+	if w.story != nil && !f.gossip {
 		w.tell("%s -> %s: %s", w.hosts[f.from], to, w.tellMsg(f.m))
 	}
 	to.do(e, nil)
