@@ -378,11 +378,11 @@ func (w *world) heal() {
 	w.violated("it does not become quiet: %s", w.isQuiet())
 }
 
-// isStuck tells whether the council has lost its majority. A leader that is
-// alone does not know that it is.
+// isStuck tells whether the council has lost its majority, or two copies of a
+// voter have spoilt its log. A leader that is alone does not know that it is.
 func (w *world) isStuck() bool {
 	return !slices.ContainsFunc(w.hosts, func(h *host) bool {
-		return h.core != nil && !h.left && h.core.leads() && w.hasMajority(h.core.node.State().Voters)
+		return h.core != nil && !h.left && h.core.leads() && !h.core.node.Changing() && w.hasMajority(h.core.node.State().Voters)
 	})
 }
 
