@@ -12,8 +12,8 @@ import (
 // setView makes a state the one that is known, and draws the consequences.
 func (c *Core) setView(s council.State) {
 	fenced := len(s.Sealed) != len(c.view.Sealed)
-	if len(s.Domain.Forces) != len(c.view.Domain.Forces) || c.view.Index == 0 {
-		c.domain = s.Domain.Hash()
+	if domain := s.Domain.Hash(); domain != c.domain { // of a rival, it may be no longer than ours
+		c.domain = domain
 		fenced = true
 	}
 	c.view, c.dirty.view = s, true
