@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -327,4 +328,121 @@ func TestVoterThatLostItsDiskNeverVotesUnderItsOldName(t *testing.T) {
 	if v.core.self == old || v.core.self == uuid.Nil {
 		t.Error("it is not a new member")
 	}
+}
+
+func TestTwoFoundersOfOneMeshNeverMix(t *testing.T) {
+	s := &scene{world: newWorld(faults{hosts: 3}, 1), t: t}
+	a, b, c := s.hosts[0], s.hosts[1], s.hosts[2]
+	s.story = &strings.Builder{}
+	s.part(b)
+	for n, h := range []*host{a, b} {
+		h.start()
+		e, err := h.core.Found(uint64(n + 1))
+		s.must(err)
+		h.do(e, nil)
+		s.run(h, "web", "")
+	}
+	c.start()
+	s.join(c, a)
+	s.mend()
+	s.settle(30)
+	for _, h := range s.hosts {
+		want := a
+		if h == b {
+			want = b
+		}
+		if h.core.domain != want.core.domain || h.core.table.at(0).Owner != want.core.self {
+			t.Errorf("host %s took in what another mesh says", h)
+		}
+	}
+	if !strings.Contains(s.story.String(), ErrStrangers.Error()) {
+		t.Error("nobody says so")
+	}
+	b.crash()
+	b.disk = map[[2]string]Write{}
+	delete(b.containers, "web")
+	b.start()
+	s.rejoin()
+	s.quiet()
+}
+
+func TestMeshCanBeFoundedOnceOnly(t *testing.T) {
+	s := newScene(t, 2, 2)
+	for _, h := range s.hosts {
+		if _, err := h.core.Found(9); err == nil {
+			t.Errorf("host %s founds what is there already", h)
+		}
+	}
+}
+
+func TestPoisonedMemberIsShutOutAndComesBackAsAnother(t *testing.T) {
+	s := newScene(t, 3, 3)
+	a, b, c := s.hosts[0], s.hosts[1], s.hosts[2]
+	s.taint = true
+	old, addr := c.core.self, s.run(c, "web", "")
+	a.core.poison(old)
+	a.do(a.core.finish(), nil)
+	s.settle(2)
+	if c.core.self == old || c.active[addr] {
+		t.Error("it goes on as it was")
+	}
+	s.rejoin()
+	s.quiet()
+	if _, sealed := b.core.view.Sealed[old]; !sealed {
+		t.Error("its former life is not shut out")
+	}
+	if !c.active[addr] {
+		t.Errorf("it did not get its address back: %+v", c.core.held[addr])
+	}
+}
+
+func TestPacketsFromAnAddressAreTakenFromItsHolderOnly(t *testing.T) {
+	s := newScene(t, 3, 3)
+	a, b, c := s.hosts[0], s.hosts[1], s.hosts[2]
+	addr := s.leased(b, c)
+	s.settle(6)
+	for _, o := range []*host{a, b, c} {
+		if id, ok := o.plane.core.holder(addr); !ok || id != c.core.self {
+			t.Errorf("host %s takes packets from %s of %s", o, addr, s.who(id))
+		}
+	}
+	old := c.core.self
+	s.goes(c)
+	s.removed(a, old)
+	s.settle(6)
+	for _, o := range []*host{a, b} {
+		if id, ok := o.plane.core.holder(addr); ok && id == old {
+			t.Errorf("host %s still takes packets of who is shut out", o)
+		}
+	}
+}
+
+func TestTwoThatRunFromOneMemoryDoNotBothStayTheSameMember(t *testing.T) {
+	s := &scene{world: newWorld(faults{hosts: 3, clones: true}, 3), t: t}
+	for _, h := range s.hosts[:3] {
+		h.start()
+	}
+	a, b, copied := s.hosts[0], s.hosts[1], s.hosts[3]
+	e, err := a.core.Found(1)
+	s.nonce = 1
+	s.must(err)
+	a.do(e, nil)
+	s.join(b, a)
+	s.join(s.hosts[2], a)
+	s.run(b, "web", "")
+	s.settle(20)
+	s.clone(b)
+	if s.fine(); len(s.doubled) == 0 {
+		t.Error("the copy's container does not use what the other one's does")
+	}
+	s.settle(40)
+	if copied.core.self == b.core.self && b.core.self != uuid.Nil {
+		t.Errorf("both are %s still", s.who(b.core.self))
+	}
+	if len(s.doubled) > 0 {
+		t.Errorf("%d addresses are in use twice still", len(s.doubled))
+	}
+	s.scrap()
+	s.rejoin()
+	s.quiet()
 }

@@ -8,7 +8,8 @@ var mutants = []mutant{
 		{"adopt.go", "	c.own = minus(c.own, spansOf(rows))\n	c.dirty.own = true\n", "	c.own = minus(c.own, spansOf(rows))\n"}}},
 	{name: "an allocation is not committed, and no restart scan", modes: "plain loss", edits: []edit{
 		{"holding.go", "	mark(&c.dirty.held, a)\n", ""},
-		{"simworld_test.go", "_, held := h.core.held[a]; !held {", "_, held := h.core.held[a]; !held && false {"}}},
+		{"simworld_test.go", "_, held := h.core.held[a]; !held {", "_, held := h.core.held[a]; !held && false {"},
+		{"simworld_test.go", "!ok || x.use == useWanted {\n			delete", "!ok && !slices.Contains(slices.Collect(maps.Values(h.containers)), a) || ok && x.use == useWanted {\n			delete"}}},
 	{name: "a donation of one that was sealed is used", modes: "plain disk force", edits: []edit{
 		{"adopt.go", "	return c.isMember(r.From)\n", "	return true\n"}}},
 	{name: "a reclaim with the word of a majority", modes: "plain disk", edits: []edit{

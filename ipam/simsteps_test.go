@@ -154,9 +154,17 @@ func (h *host) attach() {
 	h.made++
 	name := fmt.Sprintf("c%d-%d", h.n, h.made)
 	if h.w.chance(60) {
-		a, e, err := h.core.Allocate(name)
+		part := simRange
+		if h.w.chance(25) { // a part of it
+			bits := 26 + h.w.rng.IntN(5)
+			part = netip.PrefixFrom(h.core.addr(h.w.rng.IntN(h.core.blocks()*h.core.blockSize())), bits).Masked()
+		}
+		a, e, err := h.core.AllocateIn(name, part)
 		if err != nil {
 			return
+		}
+		if !part.Contains(a) {
+			h.w.violated("%s is given in %s", a, part)
 		}
 		if len(e.Send) > 0 || e.Gossip != nil {
 			h.w.violated("an allocation sends something")

@@ -134,9 +134,12 @@ func (c *Core) meet(m *Msg) {
 		c.send(m.Peer, c.everything())
 		return
 	}
-	// They may have to come over to us: answer with our state, but only that once.
-	if r, _ := c.view.Domain.To(m.State.Domain); r == council.Descendant || r == council.Winner {
+	switch r, _ := c.view.Domain.To(m.State.Domain); r {
+	case council.Descendant, council.Winner:
+		// They may have to come over to us: answer with our state, but only that once.
 		c.send(m.Peer, c.everything())
+	case council.Stranger:
+		c.trouble(ErrStrangers)
 	}
 }
 
