@@ -91,7 +91,7 @@ func (c *Core) onClaim(m *Msg) {
 		return // it will hear who does
 	}
 	refuse := func(format string, args ...any) {
-		c.send(m.Peer, &Msg{Kind: kindNoLease, Addr: a, Token: m.Token, Reason: fmt.Sprintf(format, args...)})
+		c.send(m.Peer, &Msg{Kind: kindNoLease, To: m.FromID, Addr: a, Token: m.Token, Reason: fmt.Sprintf(format, args...)})
 	}
 	own := c.ownBook()
 	if i, found := own.find(a); found {
@@ -104,7 +104,7 @@ func (c *Core) onClaim(m *Msg) {
 		case m.Token > l.Token:
 			c.addLease(lease{Addr: a, Holder: m.FromID, Token: m.Token})
 		}
-		c.send(m.Peer, &Msg{Kind: kindLeased, Addr: a, Token: m.Token})
+		c.send(m.Peer, &Msg{Kind: kindLeased, To: m.FromID, Addr: a, Token: m.Token})
 		return
 	}
 	if h, taken := c.held[a]; taken {
@@ -118,7 +118,7 @@ func (c *Core) onClaim(m *Msg) {
 		return
 	}
 	c.addLease(lease{Addr: a, Holder: m.FromID, Token: m.Token})
-	c.send(m.Peer, &Msg{Kind: kindLeased, Addr: a, Token: m.Token})
+	c.send(m.Peer, &Msg{Kind: kindLeased, To: m.FromID, Addr: a, Token: m.Token})
 }
 
 // onLeased takes in a lease that is wanted; another is given back.
@@ -130,7 +130,7 @@ func (c *Core) onLeased(m *Msg) {
 		}
 		return
 	}
-	c.send(m.Peer, &Msg{Kind: kindRelease, Addr: m.Addr, Token: m.Token})
+	c.send(m.Peer, &Msg{Kind: kindRelease, To: m.FromID, Addr: m.Addr, Token: m.Token})
 }
 
 func (c *Core) onNoLease(m *Msg) {
@@ -151,7 +151,7 @@ func (c *Core) onRelease(m *Msg) {
 		return
 	}
 	c.dropLeases(func(l lease) bool { return l.Addr == m.Addr && l.Holder == m.FromID && l.Token == m.Token })
-	c.send(m.Peer, &Msg{Kind: kindReleased, Addr: m.Addr, Token: m.Token})
+	c.send(m.Peer, &Msg{Kind: kindReleased, To: m.FromID, Addr: m.Addr, Token: m.Token})
 }
 
 func (c *Core) onReleased(m *Msg) {
@@ -170,5 +170,5 @@ func (c *Core) onAudit(m *Msg) {
 	if i, found := own.find(m.Addr); found && own.leases[i].Holder == m.FromID && own.leases[i].Token == m.Token {
 		return
 	}
-	c.send(m.Peer, &Msg{Kind: kindNoLease, Addr: m.Addr, Token: m.Token, Reason: "the lease is not known"})
+	c.send(m.Peer, &Msg{Kind: kindNoLease, To: m.FromID, Addr: m.Addr, Token: m.Token, Reason: "the lease is not known"})
 }

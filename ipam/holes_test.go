@@ -41,31 +41,33 @@ func TestNewcomerThatTheLeaderNeverHeardOfIsShutOutWithItsSponsor(t *testing.T) 
 
 func TestGiftThatArrivesAfterTheGiversSealIsNotUsed(t *testing.T) {
 	s := newScene(t, 4, 4)
-	a, b, c := s.hosts[0], s.hosts[1], s.hosts[2]
+	a, b, c, d := s.hosts[0], s.hosts[1], s.hosts[2], s.hosts[3]
 	giver, before := b.core.self, count(c.core.own)
-	s.hold = func(f flight) bool { return f.from == b.n }
+	s.hold = func(f flight) bool { return f.to == a.n || f.to == c.n } // of the gift only d hears
 	s.nonce++
 	c.do(c.core.Request(b.peer, 1, s.nonce), nil)
 	s.deliverAll()
-	if len(s.late) == 0 {
+	s.late, s.hold = nil, nil
+	if d.core.table.at(d.core.table.owned(c.core.self)[0].first).Owner != c.core.self || count(d.core.table.owned(c.core.self)) == before {
 		t.Fatal("nothing was given")
 	}
-	gifts := s.late
-	s.late, s.hold = nil, nil
+	s.part(d)
 	s.goes(b)
 	s.seal(a, giver)
-	s.settle(5)
-	c.enforce()
-	for _, f := range gifts {
-		s.deliver(f)
+	s.hold = func(f flight) bool { return f.m.Kind == kindAck }
+	s.settle(12)
+	if !c.core.isSealed(giver) {
+		t.Fatal("host c has not heard of the seal")
 	}
-	if got := count(c.core.own); got != before && !s.inherited(c, giver) {
+	s.mend()
+	s.settle(5)
+	if owned := count(c.core.table.owned(c.core.self)); owned == before || s.inherited(a, giver) {
+		t.Fatalf("host c has not heard of the gift: it owns %d blocks", owned)
+	}
+	if got := count(c.core.own); got != before {
 		t.Errorf("host c uses %d blocks after a gift of one that is shut out, %d before", got, before)
 	}
-	s.settle(30)
-	for _, f := range gifts {
-		s.deliver(f)
-	}
+	s.arrive()
 	s.quiet()
 }
 
@@ -444,5 +446,64 @@ func TestTwoThatRunFromOneMemoryDoNotBothStayTheSameMember(t *testing.T) {
 	}
 	s.scrap()
 	s.rejoin()
+	s.quiet()
+}
+
+func TestReclaimWaitsForWardsThatOnlyTheirSponsorKnows(t *testing.T) {
+	s := newScene(t, 4, 3)
+	a, sponsor, x, n := s.hosts[0], s.hosts[1], s.hosts[2], s.hosts[3]
+	gone := x.core.self
+	s.exchange(n, sponsor)
+	s.settle(2)
+	// The sponsor never hears that the newcomer is in, and so it is not admitted.
+	s.hold = func(f flight) bool { return f.from == n.n && f.to != x.n && f.m.Kind != kindRequest }
+	s.cut[[2]int{a.n, n.n}] = true
+	s.nonce++
+	e, err := n.core.Join(sponsor.peer, 0, s.nonce, s.nonce)
+	s.must(err)
+	n.do(e, nil)
+	s.deliverAll()
+	s.part(x, n)
+	s.exchange(x, n)
+	s.deliverAll()
+	s.nonce++
+	n.do(n.core.Request(x.peer, 1, s.nonce), nil)
+	s.deliverAll()
+	if !n.core.Lodged() || n.core.view.IsAdmitted(n.core.self) {
+		t.Fatalf("the newcomer is not as it should be\n%s", s.state())
+	}
+	gift := n.core.own
+	s.goes(x)
+	s.seal(a, gone)
+	s.settle(40)
+	if !a.core.isSealed(gone) || s.inherited(a, gone) {
+		t.Error("what was sealed is given away without the word of the newcomer")
+	}
+	s.late, s.hold = nil, nil
+	s.mend()
+	s.quiet()
+	if len(minus(gift, n.core.own)) > 0 {
+		t.Error("the newcomer lost what it was given")
+	}
+}
+
+func TestAnswerToAnEarlierLifeIsNotTaken(t *testing.T) {
+	s := newScene(t, 3, 3)
+	a, c := s.hosts[0], s.hosts[2]
+	addr := s.leased(a, c)
+	late := &Msg{Kind: kindLeased, To: c.core.self, Addr: addr}
+	c.crash()
+	c.disk = map[[2]string]Write{}
+	c.start()
+	s.rejoin()
+	if h := c.core.held[addr]; h.use == useWanted {
+		late.Token = h.token // which may be the same as before: the disk that counted is lost
+	}
+	a.core.stamp(late)
+	before := c.core.held[addr].use
+	s.deliver(flight{a.n, c.n, late, false})
+	if before == useWanted && c.core.held[addr].use != useWanted {
+		t.Error("an answer to who this host was before counts")
+	}
 	s.quiet()
 }

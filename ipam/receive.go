@@ -89,6 +89,9 @@ func (c *Core) foreign(m *Msg) {
 }
 
 func (c *Core) handle(m *Msg) error {
+	if m.To != uuid.Nil && m.To != c.self && m.Kind != kindDigest && m.Kind != kindSync {
+		return nil // for an earlier life
+	}
 	switch m.Kind {
 	case kindRequest:
 		c.onRequest(m)
