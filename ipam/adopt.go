@@ -15,16 +15,35 @@ func (c *Core) merge(rows []Row) {
 		}
 		return
 	}
-	news := c.write(rows)
-	if c.self != uuid.Nil && slices.ContainsFunc(news, func(r Row) bool { return r.From == c.self }) {
+	mine := func(r Row) bool { return r.From == c.self && c.self != uuid.Nil }
+	known := c.ofKnown(rows)
+	if news := c.write(known); slices.ContainsFunc(news, mine) || len(known) < len(rows) && slices.ContainsFunc(rows, c.isForgotten) {
 		// Only an owner writes, and this one knows nothing of it: its store was
 		// set back to before it gave that away.
 		c.poison(c.self)
 		return
 	}
-	if len(news) > 0 {
-		c.adopt()
+	c.adopt()
+}
+
+// isForgotten tells whether a row is a gift of ours to somebody unknown, of a
+// register that we still have.
+func (c *Core) isForgotten(r Row) bool {
+	return r.From == c.self && c.self != uuid.Nil && !c.isKnown(r.Owner) && r.compare(c.table.at(r.First)) > 0
+}
+
+// ofKnown leaves out rows of owners that are not known here: nobody could tell
+// when such a one is shut out, and what it owns would be lost for good. They
+// come again, with who that is.
+func (c *Core) ofKnown(rows []Row) []Row {
+	unknown := func(r Row) bool {
+		_, sealed := c.view.Sealed[r.Owner]
+		return r.Owner != uuid.Nil && !sealed && !c.isKnown(r.Owner)
 	}
+	if !slices.ContainsFunc(rows, unknown) {
+		return rows
+	}
+	return slices.DeleteFunc(slices.Clone(rows), unknown)
 }
 
 // write puts rows into the registers, and returns what of them was news.

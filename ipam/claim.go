@@ -19,6 +19,10 @@ const (
 func (c *Core) claim(a netip.Addr) {
 	h := c.held[a]
 	owner := c.table.at(c.blockOf(a)).Owner
+	if c.ownsBlock(c.blockOf(a)) {
+		c.claimOwn(a)
+		return
+	}
 	if c.self == uuid.Nil || !c.lodged || owner == c.self || !c.isMember(owner) {
 		return
 	}
@@ -28,6 +32,19 @@ func (c *Core) claim(a netip.Addr) {
 	}
 	c.asked[a] = c.ticks + 1
 	c.sendTo(owner, &Msg{Kind: kindClaim, Addr: a, Token: h.token})
+}
+
+// claimOwn decides about an address that is wanted in a block of ours, which
+// came to us with a lease to another.
+func (c *Core) claimOwn(a netip.Addr) {
+	if !c.isLeasedOut(a) {
+		c.grantHeld(a, useOwn)
+		return
+	}
+	h := c.held[a]
+	h.refused = "it is used on another host"
+	c.setHeld(a, &h)
+	c.asked[a] = c.ticks + 1
 }
 
 // tickClaims repeats what has not been answered.

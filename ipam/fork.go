@@ -35,21 +35,22 @@ func (c *Core) remember(m *Msg) {
 	now := life{m.Start, m.Begun, m.Seq}
 	if i >= 0 {
 		now.first, now.last = min(now.first, lives[i].first), max(now.last, lives[i].last)
-		if now == lives[i] {
-			return
-		}
 	}
 	for j, o := range lives {
 		if j == i || now.first > o.last {
 			continue
 		}
+		// A late message of an earlier start, or a store that was set back to
+		// before the other start began. Who sent it knows which, and may have
+		// forgotten everybody who could tell it otherwise.
+		c.send(m.Peer, &Msg{Kind: kindSeen, To: m.FromID, Token: o.start, Index: o.last})
 		if o.first <= now.last {
 			c.poison(m.FromID)
 			return
 		}
-		// A late message of an earlier start, or a store that was set back to
-		// before the other start began. Who sent it knows which.
-		c.send(m.Peer, &Msg{Kind: kindSeen, To: m.FromID, Token: o.start, Index: o.last})
+	}
+	if i >= 0 && now == lives[i] {
+		return
 	}
 	lives = slices.Clone(lives)
 	if i >= 0 {
