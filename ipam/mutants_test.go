@@ -14,6 +14,7 @@ import (
 	"time"
 )
 
+// Flags of TestEveryMutantIsCaught.
 var (
 	simMutants    = flag.Bool("sim.mutants", false, "show that the simulator catches what it must")
 	simMutant     = flag.String("sim.mutant", "", "of one mutant only: a part of its name")
@@ -114,10 +115,9 @@ func (m mutant) hunt(dir string) error {
 		out, err := exec.Command(binary, "-test.run", "^"+m.test+"$", "-test.timeout", "60s").CombinedOutput()
 		if err != nil && strings.Contains(string(out), "--- FAIL") {
 			row("directed", "1", "", m.test)
-			if m.modes == "" {
-				return nil
-			}
-		} else {
+			return nil
+		} else if m.modes == "" {
+			row("NOTHING", "1", "", m.test)
 			return fmt.Errorf("survives %s", m.test)
 		}
 	}
@@ -138,5 +138,6 @@ func (m mutant) hunt(dir string) error {
 			return nil
 		}
 	}
+	row("NOTHING", strconv.Itoa(*mutantsMaxima), "", "")
 	return fmt.Errorf("survives %d schedules of each of: %s", *mutantsMaxima, m.modes)
 }

@@ -164,7 +164,7 @@ func (c *Core) move(s council.State) {
 	rival := r == council.Winner
 	c.dropNode()
 	c.round = round{}
-	if rival {
+	if rival || !c.lodged { // who is no member may know decisions that this domain is without
 		// What was decided on the other side is void here, and so is what this
 		// member owns by it.
 		if c.self != uuid.Nil {
@@ -174,7 +174,9 @@ func (c *Core) move(s council.State) {
 			mark(&c.dirty.books, id)
 		}
 		c.table, c.books, c.members = newTable(c.blocks()), map[ID]book{}, map[ID]council.Member{}
-		c.former = nil
+		if rival {
+			c.former = nil
+		}
 		c.dirty.table, c.dirty.members = true, true
 	}
 	c.setView(s)
