@@ -83,6 +83,25 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
+// regressions are schedules in which something was wrong once.
+var regressions = []struct {
+	mode string
+	seed uint64
+}{
+	{"rollback", 99}, {"rollback", 323}, {"rollback", 1411}, {"rollback", 3281}, {"clones", 95}, {"clones", 248}, {"clones", 1017},
+	{"voters", 389}, {"voters", 1959}, {"disk", 1815}, {"force", 271}, {"force", 2316}, {"force", 3215},
+}
+
+func TestSchedulesThatFailedOnceDoNotAgain(t *testing.T) {
+	for _, r := range regressions {
+		for _, m := range modes {
+			if m.name == r.mode && run(m, r.seed, nil).fail != "" {
+				tell(t, m, r.seed)
+			}
+		}
+	}
+}
+
 func TestSimulationForATime(t *testing.T) {
 	if *simSeconds == 0 {
 		t.Log("not asked for by -sim.seconds")

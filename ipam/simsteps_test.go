@@ -347,7 +347,7 @@ func (w *world) heal() {
 			h.start()
 		}
 	}
-	for round := range 900 {
+	for round := range 1100 {
 		for _, h := range w.hosts {
 			if h.left || h.core == nil {
 				continue
@@ -374,7 +374,7 @@ func (w *world) heal() {
 		if round == 200 {
 			w.scrap()
 		}
-		if round == 450 && w.isStuck() {
+		if (round == 450 || round == 750) && w.isStuck() {
 			if w.rescue(); w.extinct {
 				return
 			}
