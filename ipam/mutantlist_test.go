@@ -19,7 +19,7 @@ var mutants = []mutant{
 		{"receive.go", "	if m.To != uuid.Nil && m.To != c.self && m.Kind != kindDigest && m.Kind != kindSync {\n", "	if false {\n"}}},
 	{name: "wards need not tell what they know", test: "TestReclaimWaitsForWardsThatOnlyTheirSponsorKnows", edits: []edit{
 		{"reclaim.go", "			queue = append(queue, w.ID())\n", ""}}},
-	{name: "wards of the sealed are members", modes: "plain disk", edits: []edit{
+	{name: "wards of the sealed are members", modes: "plain disk", test: "TestNewcomerThatTheLeaderNeverHeardOfIsShutOutWithItsSponsor", edits: []edit{
 		{"core.go", "		if _, sealed := c.view.Sealed[id]; sealed {\n			return false\n		}\n		if _, in := c.view.Admitted[id]; in {\n			return true\n		}\n		sponsor, known := c.sponsor(id)",
 			"		if _, sealed := c.view.Sealed[id]; sealed {\n			return false\n		}\n		if _, in := c.view.Admitted[id]; in {\n			return true\n		}\n		if _, known := c.sponsor(id); known {\n			return true\n		}\n		sponsor, known := c.sponsor(id)"}}},
 	{name: "a reclaim of before the last counts", test: "TestTwoReclaimsFromDifferentWordsDoNotBothCount", edits: []edit{

@@ -45,11 +45,15 @@ func TestEveryMutantIsCaught(t *testing.T) {
 		return
 	}
 	fmt.Printf("%-58s %-12s %9s %6s %7s  %s\n", "mutant", "caught by", "schedules", "seed", "time", "by what")
+	base := filepath.Join(t.TempDir(), "base.test")
+	if out, err := exec.Command("go", "test", "-c", "-o", base, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
 	for _, m := range mutants {
 		if !strings.Contains(m.name, *simMutant) {
 			continue
 		}
-		if err := m.hunt(t.TempDir()); err != nil {
+		if err := m.hunt(t.TempDir(), base); err != nil {
 			t.Errorf("%s: %v", m.name, err)
 		}
 	}
@@ -97,8 +101,9 @@ var (
 	seedLine = regexp.MustCompile(`seed (\d+): (.*)`)
 )
 
-// hunt runs the mutant until it is caught, and prints how.
-func (m mutant) hunt(dir string) error {
+// hunt runs the mutant until it is caught, and prints how. What catches it must
+// find nothing without it.
+func (m mutant) hunt(dir, base string) error {
 	began := time.Now()
 	overlay, err := m.overlay(dir)
 	if err != nil {
@@ -112,6 +117,9 @@ func (m mutant) hunt(dir string) error {
 		fmt.Printf("%-58s %-12s %9s %6s %7s  %.110s\n", m.name, by, schedules, seed, time.Since(began).Round(100*time.Millisecond), what)
 	}
 	if m.test != "" {
+		if out, err := exec.Command(base, "-test.run", "^"+m.test+"$").CombinedOutput(); err != nil || strings.Contains(string(out), "no tests to run") {
+			return fmt.Errorf("%s fails without the mutant, or does not exist", m.test)
+		}
 		out, err := exec.Command(binary, "-test.run", "^"+m.test+"$", "-test.timeout", "60s").CombinedOutput()
 		if err != nil && strings.Contains(string(out), "--- FAIL") {
 			row("directed", "1", "", m.test)
@@ -133,6 +141,9 @@ func (m mutant) hunt(dir string) error {
 			}
 			if found := seedLine.FindSubmatch(out); found != nil {
 				seed, what = string(found[1]), string(found[2])
+			}
+			if err := exec.Command(base, "-test.run", "^TestSimulation$", "-sim.mode", mode, "-sim.first", seed, "-sim.count", "1").Run(); seed != "" && err != nil {
+				return fmt.Errorf("%s, seed %s fails without the mutant, too", mode, seed)
 			}
 			row(mode, n, seed, what)
 			return nil
