@@ -54,15 +54,15 @@ var mutants = []mutant{
 		{"reclaim.go", "	if c.enforced >= c.fence && c.view.LastSeal() >= m.Index && c.Lodged() {\n", "	if c.view.LastSeal() >= m.Index && c.Lodged() {\n"}}},
 	{name: "heirs do not take over leases", modes: "plain disk", edits: []edit{
 		{"adopt.go", "	for _, l := range legacy {\n		c.addLease(l)\n", "	for _, l := range legacy[:0] {\n		c.addLease(l)\n"}}},
-	{name: "a newcomer speaks as a member before it was let in", modes: "plain disk", edits: []edit{
+	{name: "a newcomer speaks as a member before it was let in", test: "TestNewcomerIsSilentUntilItWasLetIn", edits: []edit{
 		{"effects.go", "	if !c.lodged && m.Kind != kindRequest {\n", "	if false {\n"},
 		{"core.go", "			if _, sealed := c.view.Sealed[id]; m.Sponsor == c.self && !c.wards[id] && !sealed {\n				continue\n			}\n", ""},
 		{"fork.go", "	return c.self != uuid.Nil && m.Sponsor == c.self &&", "	return false && c.self != uuid.Nil && m.Sponsor == c.self &&"}}},
-	{name: "an older claim replaces a newer one", modes: "plain disk", edits: []edit{
+	{name: "an older claim replaces a newer one", test: "TestOlderClaimDoesNotReplaceANewerOne", edits: []edit{
 		{"claim.go", "		case m.Token < l.Token:\n			return // it has begun anew since\n		case m.Token > l.Token:\n", "		case m.Token != l.Token:\n"}}},
-	{name: "a ward is admitted that never heard that it is in", modes: "disk plain", edits: []edit{
+	{name: "a ward is admitted that never heard that it is in", test: "TestWardThatNeverHeardIsNotAdmitted", edits: []edit{
 		{"propose.go", "		if c.heard[id] && c.view", "		if c.view"}}},
-	{name: "a peer joins anew before the kernel has cut the old life off", modes: "disk plain", edits: []edit{
+	{name: "a peer joins anew before the kernel has cut the old life off", test: "TestNobodyJoinsAnewBeforeItsOldLifeIsCutOff", edits: []edit{
 		{"donate.go", "	if c.enforced < c.fence {\n		return Effects{}, ErrNotEnforced\n	}\n", ""}}},
 	{name: "a repeated request is granted again", test: "TestRepeatedRequestIsGrantedOnceAlsoAfterARestart", edits: []edit{
 		{"donate.go", "		if g.to == m.FromID && g.nonce == m.Nonce {\n", "		if false && g.nonce == m.Nonce {\n"}}},
