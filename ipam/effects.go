@@ -44,7 +44,6 @@ type dirty struct {
 	held                                                               map[netip.Addr]bool
 	books, seen                                                        map[ID]bool
 	raft                                                               []council.Write
-	rest                                                               bool // seen alone is no reason to write
 }
 
 func mark[K comparable](m *map[K]bool, k K) {
