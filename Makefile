@@ -6,7 +6,7 @@ VERSION ?= 0.1.0-dev
 LDFLAGS := -s -w -X github.com/weft-net/weft/daemon.software=$(VERSION)
 TOOLS   := $(GO) tool -modfile=scripts/tools/go.mod
 
-.PHONY: all build demo test unit e2e lint bench fuzz deps clean
+.PHONY: all build demo test unit sim sim-mutants e2e lint bench fuzz deps clean
 
 all: build
 
@@ -23,6 +23,12 @@ test: deps lint unit e2e ## everything that has to pass
 
 unit: ## unit, property and kernel tests, with the race detector
 	$(GO) test -count=1 -race $$($(GO) list ./... | grep -v /e2e)
+
+sim: ## random schedules of the address plan for SECONDS
+	$(GO) test ./ipam -count=1 -v -timeout 0 -run TestSimulationForATime -sim.seconds $(or $(SECONDS),60) -sim.first $(or $(FIRST),1)
+
+sim-mutants: ## every mistake that the simulator must catch, and what caught it
+	$(GO) test ./ipam -count=1 -v -timeout 0 -run TestEveryMutantIsCaught -sim.mutants
 
 e2e: build ## the real daemon on hosts made of namespaces
 	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -v -timeout 15m ./internal/e2e/...

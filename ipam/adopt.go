@@ -7,7 +7,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// merge takes in rows and says what they mean for this peer.
+// merge takes in rows of others and says what they mean for this peer.
 func (c *Core) merge(rows []Row) {
 	if !inOrder(rows) {
 		for _, r := range rows {
@@ -15,13 +15,45 @@ func (c *Core) merge(rows []Row) {
 		}
 		return
 	}
-	merged, news := c.table.merge(rows)
-	if len(news) == 0 {
+	mine := func(r Row) bool { return r.From == c.self && c.self != uuid.Nil }
+	known := c.ofKnown(rows)
+	if news := c.write(known); slices.ContainsFunc(news, mine) || len(known) < len(rows) && slices.ContainsFunc(rows, c.isForgotten) {
+		// Only an owner writes, and this one knows nothing of it: its store was
+		// set back to before it gave that away.
+		c.poison(c.self)
 		return
 	}
-	c.table, c.dirty.table = merged, true
-	c.news.Rows = append(c.news.Rows, news...)
 	c.adopt()
+}
+
+// isForgotten tells whether a row is a gift of ours to somebody unknown, of a
+// register that we still have.
+func (c *Core) isForgotten(r Row) bool {
+	return r.From == c.self && c.self != uuid.Nil && !c.isKnown(r.Owner) && r.compare(c.table.at(r.First)) > 0
+}
+
+// ofKnown leaves out rows of owners that are not known here: nobody could tell
+// when such a one is shut out, and what it owns would be lost for good. They
+// come again, with who that is.
+func (c *Core) ofKnown(rows []Row) []Row {
+	unknown := func(r Row) bool {
+		_, sealed := c.view.Sealed[r.Owner]
+		return r.Owner != uuid.Nil && !sealed && !c.isKnown(r.Owner)
+	}
+	if !slices.ContainsFunc(rows, unknown) {
+		return rows
+	}
+	return slices.DeleteFunc(slices.Clone(rows), unknown)
+}
+
+// write puts rows into the registers, and returns what of them was news.
+func (c *Core) write(rows []Row) []Row {
+	merged, news := c.table.merge(rows)
+	if len(news) > 0 {
+		c.table, c.dirty.table = merged, true
+		c.news.Rows = append(c.news.Rows, news...)
+	}
+	return news
 }
 
 // inOrder tells whether rows can be merged in one pass.
@@ -38,7 +70,8 @@ func inOrder(rows []Row) bool {
 func (c *Core) give(rows []Row) {
 	c.own = minus(c.own, spansOf(rows))
 	c.dirty.own = true
-	c.merge(rows)
+	c.write(rows)
+	c.adopt()
 }
 
 func spansOf(rows []Row) []span {

@@ -18,6 +18,10 @@ const (
 func (c *Core) claim(a netip.Addr) {
 	h := c.held[a]
 	owner := c.table.at(c.blockOf(a)).Owner
+	if c.ownsBlock(c.blockOf(a)) {
+		c.settle(a)
+		return
+	}
 	if c.self == uuid.Nil || !c.lodged || owner == c.self || !c.isMember(owner) {
 		return
 	}
@@ -106,7 +110,7 @@ func (c *Core) onClaim(m *Msg) {
 		return // it will hear who does
 	}
 	refuse := func(reason string) {
-		c.send(m.Peer, &Msg{Kind: kindNoLease, Addr: a, Token: m.Token, Reason: reason})
+		c.send(m.Peer, &Msg{Kind: kindNoLease, To: m.FromID, Addr: a, Token: m.Token, Reason: reason})
 	}
 	own := c.ownBook()
 	if i, found := own.find(a); found {
@@ -119,7 +123,7 @@ func (c *Core) onClaim(m *Msg) {
 		case m.Token > l.Token:
 			c.addLease(lease{Addr: a, Holder: m.FromID, Token: m.Token})
 		}
-		c.send(m.Peer, &Msg{Kind: kindLeased, Addr: a, Token: m.Token})
+		c.send(m.Peer, &Msg{Kind: kindLeased, To: m.FromID, Addr: a, Token: m.Token})
 		return
 	}
 	if _, taken := c.held[a]; taken {
@@ -133,7 +137,7 @@ func (c *Core) onClaim(m *Msg) {
 		return
 	}
 	c.addLease(lease{Addr: a, Holder: m.FromID, Token: m.Token})
-	c.send(m.Peer, &Msg{Kind: kindLeased, Addr: a, Token: m.Token})
+	c.send(m.Peer, &Msg{Kind: kindLeased, To: m.FromID, Addr: a, Token: m.Token})
 }
 
 // onLeased takes in a lease that is wanted; another is given back.
@@ -145,7 +149,7 @@ func (c *Core) onLeased(m *Msg) {
 		}
 		return
 	}
-	c.send(m.Peer, &Msg{Kind: kindRelease, Addr: m.Addr, Token: m.Token})
+	c.send(m.Peer, &Msg{Kind: kindRelease, To: m.FromID, Addr: m.Addr, Token: m.Token})
 }
 
 func (c *Core) onNoLease(m *Msg) {
@@ -166,7 +170,7 @@ func (c *Core) onRelease(m *Msg) {
 		return
 	}
 	c.dropLeases(func(l lease) bool { return l.Addr == m.Addr && l.Holder == m.FromID && l.Token == m.Token })
-	c.send(m.Peer, &Msg{Kind: kindReleased, Addr: m.Addr, Token: m.Token})
+	c.send(m.Peer, &Msg{Kind: kindReleased, To: m.FromID, Addr: m.Addr, Token: m.Token})
 }
 
 func (c *Core) onReleased(m *Msg) {
@@ -185,5 +189,5 @@ func (c *Core) onAudit(m *Msg) {
 	if i, found := own.find(m.Addr); found && own.leases[i].Holder == m.FromID && own.leases[i].Token == m.Token {
 		return
 	}
-	c.send(m.Peer, &Msg{Kind: kindNoLease, Addr: m.Addr, Token: m.Token, Reason: "the lease is not known"})
+	c.send(m.Peer, &Msg{Kind: kindNoLease, To: m.FromID, Addr: m.Addr, Token: m.Token, Reason: "the lease is not known"})
 }

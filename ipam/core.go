@@ -103,6 +103,10 @@ type volatile struct {
 	// never heard of it, and the council must not count on it.
 	heard map[ID]bool
 	asked map[netip.Addr]int // the tick at which a wanted address was claimed last
+	// said counts the messages of this start, and counts is the most that was
+	// heard of others': of two copies of a running process one is behind.
+	said   uint64
+	counts map[ID]said
 }
 
 func (cfg Config) space() space { return space{cfg.Range, cfg.BlockBits} }
@@ -124,6 +128,7 @@ func New(cfg Config, saved []Write, start uint64) (*Core, error) {
 	}
 	c.wishes, c.sealing = map[ID]bool{}, map[ID]int{}
 	c.up, c.heard, c.asked = map[ID]int{}, map[ID]bool{}, map[netip.Addr]int{}
+	c.counts = map[ID]said{}
 	c.fence = 1
 	c.table = newTable(c.blocks())
 	var disk council.Disk
@@ -292,7 +297,10 @@ func (c *Core) learn(list []council.Member) {
 			if _, in := c.view.Admitted[id]; in || id == c.self {
 				continue
 			}
-			if _, known := c.members[id]; known || !c.isKnown(m.Sponsor) || m.Sponsor == c.self && !c.wards[id] {
+			if _, known := c.members[id]; known || !c.isKnown(m.Sponsor) {
+				continue
+			}
+			if _, sealed := c.view.Sealed[id]; m.Sponsor == c.self && !c.wards[id] && !sealed {
 				continue
 			}
 			c.members[id] = m

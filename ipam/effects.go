@@ -44,7 +44,6 @@ type dirty struct {
 	held                                                               map[netip.Addr]bool
 	books, seen                                                        map[ID]bool
 	raft                                                               []council.Write
-	rest                                                               bool // seen alone is no reason to write
 }
 
 func mark[K comparable](m *map[K]bool, k K) {
@@ -97,5 +96,6 @@ func (c *Core) stamp(m *Msg) {
 		// Nobody is to take it for a member before its sponsor has.
 		m.From, m.FromID = council.Member{}, uuid.Nil
 	}
-	m.Seq, m.Begun, m.Start = c.seq, c.begun, c.start
+	c.said++
+	m.Seq, m.Begun, m.Start, m.Said = c.seq, c.begun, c.start, c.said
 }

@@ -20,6 +20,8 @@ var (
 	ErrInUse     = errors.New("addresses are in use")
 	// ErrUnknownPeer: it is no member of the plan, as far as is known here.
 	ErrUnknownPeer = errors.New("a peer that is no member of the address plan")
+	// ErrStrangers: two hosts founded the mesh, each without the other.
+	ErrStrangers = errors.New("another mesh of the same name was founded independently: reset the hosts of one of them")
 	// ErrNotEnforced: the data plane does not follow the last decision yet.
 	ErrNotEnforced = errors.New("the data plane does not follow the last decision yet")
 )

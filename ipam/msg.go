@@ -31,6 +31,7 @@ const (
 	kindDigest   kind = 17 // this is what I know, in short
 	kindSync     kind = 18 // this is what you do not
 	kindDelta    kind = 19 // news for everybody
+	kindSeen     kind = 20 // this is the last that I heard of another start of yours
 )
 
 // Msg is what one plan says to another, or to all.
@@ -45,6 +46,8 @@ type Msg struct {
 	// Seq is the transaction that it follows; Start is the process, and Begun
 	// the process's first transaction.
 	Seq, Begun, Start uint64
+	// Said counts the messages of the process.
+	Said uint64
 
 	To      ID     // for which life of the receiver; zero for any
 	Nonce   uint64 // ties an answer to its question

@@ -3,6 +3,7 @@ package ipam
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -47,19 +48,17 @@ func (c *Core) receive(m *Msg) (Effects, error) {
 			return c.finish(), nil
 		}
 		c.remember(m)
-		if m.From.Sponsor == c.self && m.Kind != kindRequest && !c.wards[m.FromID] && !c.view.IsAdmitted(m.FromID) && c.self != uuid.Nil {
-			// It could only say so if we had let it in, which we do not remember.
-			c.trouble(ErrForked)
-			c.poison(c.self)
-			return c.finish(), nil
-		}
 		if m.Kind != kindRequest {
+			if c.forgotWard(m.From) {
+				c.poison(c.self)
+				return c.finish(), nil
+			}
 			c.learn([]council.Member{m.From})
 			if c.wards[m.FromID] {
 				c.heard[m.FromID] = true
 			}
 		}
-		if !c.isMember(m.FromID) && m.Kind != kindRequest && m.Kind != kindDigest {
+		if !c.isMember(m.FromID) && m.Kind != kindRequest && m.Kind != kindDigest && m.Kind != kindSeen {
 			return c.finish(), nil
 		}
 	} else if m.Kind != kindDigest {
@@ -90,6 +89,9 @@ func (c *Core) foreign(m *Msg) {
 }
 
 func (c *Core) handle(m *Msg) error {
+	if m.To != uuid.Nil && m.To != c.self && m.Kind != kindDigest && m.Kind != kindSync {
+		return nil // for an earlier life
+	}
 	switch m.Kind {
 	case kindRequest:
 		c.onRequest(m)
@@ -126,6 +128,8 @@ func (c *Core) handle(m *Msg) error {
 		c.onDigest(m)
 	case kindSync, kindDelta:
 		c.takeIn(m)
+	case kindSeen:
+		c.onSeen(m)
 	default:
 		return fmt.Errorf("%w: a message of unknown kind %d", ErrCorrupt, m.Kind)
 	}
@@ -211,6 +215,9 @@ func (c *Core) takeIn(m *Msg) {
 		before := c.view.Index
 		c.decided(x)
 		behind = behind || c.view.Index == before && x.Index > before
+	}
+	if slices.ContainsFunc(d.Members, c.forgotWard) {
+		c.poison(c.self)
 	}
 	c.learn(d.Members)
 	c.merge(d.Rows)

@@ -25,7 +25,9 @@ var modes = []faults{
 	{name: "wire", hosts: 4, steps: 200, loss: true, partitions: true, crashes: true, seals: true, wire: true},
 	{name: "disk", hosts: 5, steps: 400, loss: true, partitions: true, crashes: true, suspicion: true, seals: true, diskLoss: true},
 	{name: "force", hosts: 5, steps: 400, loss: true, partitions: true, crashes: true, seals: true, forces: true},
-	{name: "rollback", hosts: 5, steps: 400, loss: true, partitions: true, crashes: true, seals: true, rollback: true, clones: true},
+	{name: "rollback", hosts: 5, steps: 400, loss: true, partitions: true, crashes: true, seals: true, rollback: true},
+	{name: "clones", hosts: 4, steps: 300, loss: true, partitions: true, crashes: true, seals: true, clones: true},
+	{name: "voters", hosts: 7, steps: 900, loss: true, partitions: true, crashes: true, suspicion: true, seals: true, leaves: true},
 }
 
 // run plays a schedule to its end and returns what was wrong; "" for nothing.
@@ -33,7 +35,9 @@ func run(f faults, seed uint64, story *strings.Builder) (w *world) {
 	w = newWorld(f, seed)
 	w.story = story
 	for _, h := range w.hosts {
-		h.start()
+		if !h.left {
+			h.start()
+		}
 	}
 	w.nonce++
 	e, err := w.hosts[0].core.Found(w.nonce)
@@ -48,17 +52,6 @@ func run(f faults, seed uint64, story *strings.Builder) (w *world) {
 	}
 	w.heal()
 	return w
-}
-
-// tell repeats a schedule and prints what happened.
-func tell(t *testing.T, f faults, seed uint64) {
-	story := &strings.Builder{}
-	w := run(f, seed, story)
-	lines := strings.SplitAfter(story.String(), "\n")
-	if n := len(lines); n > 400 && *simSeed == 0 {
-		lines = lines[n-400:]
-	}
-	t.Errorf("%s, seed %d: %s\n%s", f.name, seed, w.fail, strings.Join(lines, ""))
 }
 
 func chosen() []faults {
@@ -90,6 +83,25 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
+// regressions are schedules in which something was wrong once.
+var regressions = []struct {
+	mode string
+	seed uint64
+}{
+	{"rollback", 99}, {"rollback", 323}, {"rollback", 1411}, {"rollback", 3281}, {"clones", 95}, {"clones", 248}, {"clones", 1017},
+	{"voters", 389}, {"voters", 1959}, {"disk", 1815}, {"force", 271}, {"force", 2316}, {"force", 3215},
+}
+
+func TestSchedulesThatFailedOnceDoNotAgain(t *testing.T) {
+	for _, r := range regressions {
+		for _, m := range modes {
+			if m.name == r.mode && run(m, r.seed, nil).fail != "" {
+				tell(t, m, r.seed)
+			}
+		}
+	}
+}
+
 func TestSimulationForATime(t *testing.T) {
 	if *simSeconds == 0 {
 		t.Log("not asked for by -sim.seconds")
@@ -106,7 +118,8 @@ func TestSimulationForATime(t *testing.T) {
 func simulate(t *testing.T, m faults, more func(uint64) bool) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	var schedules, events, tainted uint64
+	var schedules, events uint64
+	var tainted, windows, detected int
 	next := *simFirst - 1
 	var failed []uint64
 	for range runtime.GOMAXPROCS(0) {
@@ -124,6 +137,8 @@ func simulate(t *testing.T, m faults, more func(uint64) bool) {
 				mu.Lock()
 				schedules++
 				events += uint64(w.events)
+				windows += w.windows
+				detected += w.detected
 				if w.taint {
 					tainted++
 				}
@@ -136,6 +151,9 @@ func simulate(t *testing.T, m faults, more func(uint64) bool) {
 	}
 	wg.Wait()
 	fmt.Printf("sim %-9s %8d schedules %10d events %d violations\n", m.name, schedules, events, len(failed))
+	if tainted > 0 {
+		fmt.Printf("sim %-9s %8d set back or copied, %d addresses twice for a while, %d times told\n", m.name, tainted, windows, detected)
+	}
 	if len(failed) > 0 {
 		tell(t, m, failed[0])
 	}

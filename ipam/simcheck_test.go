@@ -12,10 +12,16 @@ import (
 // check is what must hold after every event: no address is in use on two hosts
 // that can both send.
 func (w *world) check() {
+	for a := range w.doubled {
+		if w.active[a] < 2 {
+			delete(w.doubled, a)
+		}
+	}
 	for a, n := range w.active {
 		if n < 2 {
 			continue
 		}
+		twice := false
 		by := map[council.Hash]int{}
 		for _, h := range w.hosts {
 			if !h.active[a] {
@@ -23,11 +29,19 @@ func (w *world) check() {
 			}
 			for domain := range w.heardIn(h, a) {
 				by[domain]++
-				if by[domain] > 1 && !w.taint {
-					w.violated("%s is in use on two hosts that can both send", a)
-					return
-				}
+				twice = twice || by[domain] > 1
 			}
+		}
+		switch {
+		case !twice:
+			delete(w.doubled, a)
+		case !w.taint:
+			w.violated("%s is in use on two hosts that can both send: %s", a, w.activeOn(a))
+			return
+		case !w.doubled[a]:
+			w.doubled[a] = true
+			w.windows++
+			w.tell("%s is in use twice: %s", a, w.activeOn(a))
 		}
 	}
 }
@@ -79,7 +93,7 @@ func (w *world) checkFenced(s council.State) {
 		}
 		for id, at := range s.Sealed {
 			if at <= s.Reclaimed && h.plane.core.isMember(id) {
-				w.violated("host %d still hears %x, whose space was given away", h.n, id[:2])
+				w.violated("host %s still hears %s, whose space was given away", h, w.who(id))
 			}
 		}
 	}
@@ -88,6 +102,9 @@ func (w *world) checkFenced(s council.State) {
 // isQuiet says what is not as it should be when nothing is wrong any more; ""
 // for nothing.
 func (w *world) isQuiet() string {
+	if len(w.doubled) > 0 {
+		return fmt.Sprintf("%d addresses are in use twice", len(w.doubled))
+	}
 	var first *host
 	owners := map[int]int{}
 	for _, h := range w.hosts {
@@ -97,24 +114,24 @@ func (w *world) isQuiet() string {
 		c := h.core
 		switch {
 		case c == nil:
-			return fmt.Sprintf("host %d is down", h.n)
+			return fmt.Sprintf("host %s is down", h)
 		case !c.Lodged() || !c.view.IsAdmitted(c.self):
-			return fmt.Sprintf("host %d is no member: self %v lodged %v sponsor %v known %v index %d", h.n, c.self, c.lodged, c.me.Sponsor, c.isMember(c.self), c.view.Index)
+			return fmt.Sprintf("host %s is no member: self %v lodged %v sponsor %v known %v index %d", h, c.self, c.lodged, c.me.Sponsor, c.isMember(c.self), c.view.Index)
 		case len(c.view.Pending()) > 0:
-			return fmt.Sprintf("host %d waits for what %d had", h.n, len(c.view.Pending()))
+			return fmt.Sprintf("host %s waits for what %d had", h, len(c.view.Pending()))
 		case len(c.former) > 0 || len(c.wards) > 0 || len(c.releases) > 0:
-			return fmt.Sprintf("host %d has %d former lives, %d wards and %d releases", h.n, len(c.former), len(c.wards), len(c.releases))
+			return fmt.Sprintf("host %s has %d former lives, %d wards and %d releases", h, len(c.former), len(c.wards), len(c.releases))
 		case len(minus(c.table.owned(c.self), c.own)) > 0:
-			return fmt.Sprintf("host %d does not use what it owns", h.n)
+			return fmt.Sprintf("host %s does not use what it owns", h)
 		}
 		if first == nil {
 			first = h
 		}
 		if c.domain != first.core.domain {
-			return fmt.Sprintf("hosts %d and %d are in two domains", first.n, h.n)
+			return fmt.Sprintf("hosts %s and %s are in two domains", first, h)
 		}
 		if a, b := first.core.digestNow(), c.digestNow(); *a != *b {
-			return fmt.Sprintf("hosts %d and %d do not know the same: %d/%d %v %v %v", first.n, h.n, a.Index, b.Index, a.Rows == b.Rows, a.Members == b.Members, a.Books == b.Books)
+			return fmt.Sprintf("hosts %s and %s do not know the same: %d/%d %v %v %v", first, h, a.Index, b.Index, a.Rows == b.Rows, a.Members == b.Members, a.Books == b.Books)
 		}
 		for _, sp := range c.own {
 			for b := sp.first; b < sp.end(); b++ {
@@ -141,18 +158,18 @@ func (w *world) leasesFit(h *host) string {
 		for _, o := range w.hosts {
 			if o.core != nil && o.core.self == l.Holder {
 				if x, ok := o.core.held[l.Addr]; !ok || x.token != l.Token {
-					return fmt.Sprintf("host %d leases %s to host %d, which does not have it", h.n, l.Addr, o.n)
+					return fmt.Sprintf("host %s leases %s to host %s, which does not have it", h, l.Addr, o)
 				}
 			}
 		}
 	}
 	for a, x := range c.held {
 		if x.use == useWanted && x.refused == "" {
-			return fmt.Sprintf("host %d has no answer to its claim of %s", h.n, a)
+			return fmt.Sprintf("host %s has no answer to its claim of %s", h, a)
 		}
 		if x.use == useLeased {
 			if id, ok := c.holder(a); !ok || id != c.self {
-				return fmt.Sprintf("host %d uses %s, which is not leased to it", h.n, a)
+				return fmt.Sprintf("host %s uses %s, which is not leased to it", h, a)
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package ipam
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/weft-net/weft/ipam/council"
@@ -14,7 +15,7 @@ func (w *world) step() {
 	h := w.pick()
 	if h.core == nil {
 		if w.chance(15) && !h.left {
-			w.tell("host %d starts", h.n)
+			w.tell("host %s starts", h)
 			h.start()
 		}
 		return
@@ -44,14 +45,18 @@ func (w *world) step() {
 
 // fault is one of what the schedule may suffer.
 func (w *world) fault(h *host) {
-	switch w.rng.IntN(12) {
+	kind := w.rng.IntN(12)
+	if w.f.rollback && w.chance(30) {
+		kind = 9
+	}
+	switch kind {
 	case 0, 1, 2:
 		if w.f.partitions {
 			w.partition()
 		}
 	case 3, 4:
 		if w.f.crashes {
-			w.tell("host %d crashes", h.n)
+			w.tell("host %s crashes", h)
 			h.crash()
 		}
 	case 5, 6:
@@ -64,14 +69,14 @@ func (w *world) fault(h *host) {
 		}
 	case 8:
 		if w.f.diskLoss && w.chance(40) {
-			w.tell("host %d loses its disk", h.n)
+			w.tell("host %s loses its disk", h)
 			h.crash()
 			h.disk = map[[2]string]Write{}
 		}
 	case 9:
-		if w.f.rollback && w.chance(50) {
+		if w.f.rollback {
 			if h.old != nil && w.chance(50) {
-				w.tell("host %d's disk is set back", h.n)
+				w.tell("host %s's disk is set back", h)
 				w.taint = true
 				h.crash()
 				h.disk, h.old = h.old, nil
@@ -84,7 +89,7 @@ func (w *world) fault(h *host) {
 			w.force(h)
 		}
 	case 11:
-		if w.f.clones && w.chance(20) {
+		if w.f.clones && w.chance(60) {
 			w.clone(h)
 		}
 	}
@@ -109,7 +114,7 @@ func (w *world) deliverAny() {
 
 // exchange is a gossip's exchange between two hosts.
 func (w *world) exchange(a, b *host) {
-	if a == b || a.core == nil || b.core == nil || a.left || b.left {
+	if a.peer == b.peer || a.core == nil || b.core == nil || a.left || b.left {
 		return
 	}
 	w.flying = append(w.flying, flight{a.n, b.n, a.core.State(), true}, flight{b.n, a.n, b.core.State(), true})
@@ -136,7 +141,7 @@ func (h *host) join() {
 	}
 	e, err := h.core.Join(o.peer, 0, h.w.nonce, h.w.nonce)
 	if err == nil {
-		h.w.tell("host %d asks host %d to let it in, as %x", h.n, o.n, h.core.self[:2])
+		h.w.tell("host %s asks host %s to let it in, as %s", h, o, h.w.who(h.core.self))
 	}
 	h.do(e, err)
 }
@@ -149,15 +154,23 @@ func (h *host) attach() {
 	h.made++
 	name := fmt.Sprintf("c%d-%d", h.n, h.made)
 	if h.w.chance(60) {
-		a, e, err := h.core.Allocate(name)
+		part := simRange
+		if h.w.chance(25) { // a part of it
+			bits := 26 + h.w.rng.IntN(5)
+			part = netip.PrefixFrom(h.core.addr(h.w.rng.IntN(h.core.blocks()*h.core.blockSize())), bits).Masked()
+		}
+		a, e, err := h.core.AllocateIn(name, part)
 		if err != nil {
 			return
+		}
+		if !part.Contains(a) {
+			h.w.violated("%s is given in %s", a, part)
 		}
 		if len(e.Send) > 0 || e.Gossip != nil {
 			h.w.violated("an allocation sends something")
 		}
 		h.containers[name] = a
-		h.w.tell("host %d gives %s to %s", h.n, a, name)
+		h.w.tell("host %s gives %s to %s", h, a, name)
 		h.do(e, nil)
 		return
 	}
@@ -167,7 +180,7 @@ func (h *host) attach() {
 		return
 	}
 	h.containers[name] = a
-	h.w.tell("host %d claims %s for %s", h.n, a, name)
+	h.w.tell("host %s claims %s for %s", h, a, name)
 	h.do(e, nil)
 }
 
@@ -179,7 +192,7 @@ func (h *host) detach() {
 	name := names[h.w.rng.IntN(len(names))]
 	a := h.containers[name]
 	delete(h.containers, name)
-	h.w.tell("host %d frees %s of %s", h.n, a, name)
+	h.w.tell("host %s frees %s of %s", h, a, name)
 	h.do(h.core.Release(name, a), nil)
 }
 
@@ -206,7 +219,7 @@ func (w *world) partition() {
 		w.cut[[2]int{a, b}], w.cut[[2]int{b, a}] = true, true
 	case 5: // one host
 		a := w.pick().n
-		w.tell("host %d is cut off", a)
+		w.tell("host %s is cut off", w.hosts[a])
 		for b := range w.hosts {
 			if a != b {
 				w.cut[[2]int{a, b}], w.cut[[2]int{b, a}] = true, true
@@ -221,7 +234,7 @@ func (w *world) remove(by, gone *host) {
 	if !ok || by.left {
 		return
 	}
-	w.tell("host %d is told to remove host %d, which is %x", by.n, gone.n, id[:2])
+	w.tell("host %s is told to remove host %s, which is %s", by, gone, w.who(id))
 	e, err := by.core.Seal(id)
 	by.do(e, err)
 }
@@ -249,7 +262,7 @@ func (h *host) leave() {
 	if err != nil {
 		return
 	}
-	h.w.tell("host %d leaves, and gives all to host %d", h.n, heir.n)
+	h.w.tell("host %s leaves, and gives all to host %s", h, heir)
 	h.do(e, nil)
 	e, err = h.core.Seal(h.core.self)
 	h.do(e, err)
@@ -269,32 +282,59 @@ func (w *world) force(h *host) {
 	w.nonce++
 	e, err := h.core.Force(survivors, w.nonce*2654435761)
 	if err == nil {
-		w.tell("host %d forces a mesh of %d", h.n, len(survivors))
+		w.tell("host %s forces a mesh of %d", h, len(survivors))
 	}
 	h.do(e, err)
 }
 
-// clone starts a copy of a host's disk in place of another host: two machines
-// that are one member.
+// clone starts a second machine from a copy of a host, disk and memory: two
+// that are one member, know nothing of each other and both send.
 func (w *world) clone(h *host) {
-	o := w.pick()
-	if o == h || o.left || h.left {
+	o := w.hosts[len(w.hosts)-1]
+	if !o.left || o.core != nil || h.left || o == h {
 		return
 	}
-	// The other machine's own life ends; its peer is the copy's from now on only
-	// in so far as both speak for the same member, one after the other.
 	w.taint = true
-	w.tell("host %d runs from a copy of what it was in memory", h.n)
-	h.old = nil
-	copied := maps.Clone(h.disk)
-	h.start()
-	for range 5 {
-		w.deliverAny()
-		h.do(h.core.Tick(w.live(h)), nil)
+	w.tell("host %s is a running copy of host %s", o, h)
+	o.left, o.peer, o.plane, o.disk = false, h.peer, h.plane, maps.Clone(h.disk)
+	o.containers = maps.Clone(h.containers)
+	var saved []Write
+	for _, x := range o.disk {
+		saved = append(saved, x)
 	}
-	h.crash()
-	h.disk = copied
-	h.start()
+	sortWrites(saved)
+	c, err := New(Config{o.peer, simMesh, simRange, simBlockBits}, saved, h.core.start)
+	if err != nil {
+		w.violated("the copy of host %s does not start: %v", h, err)
+		return
+	}
+	c.begun, c.said, c.ticks, c.fence, c.enforced = h.core.begun, h.core.said, h.core.ticks, h.core.fence, h.core.enforced
+	o.core = c
+	o.refresh()
+}
+
+// scrap is the operator who switches a copied machine off, once it was found out.
+func (w *world) scrap() {
+	o := w.hosts[len(w.hosts)-1]
+	if !w.f.clones || o.left {
+		return
+	}
+	twin := w.hosts[w.hostNumber(o.peer)]
+	if o.core.self != (ID{}) && o.core.self == twin.core.self {
+		w.violated("hosts %s and %s are both %s, and do not know it", o, twin, w.who(o.core.self))
+		return
+	}
+	w.tell("host %s is switched off", o)
+	o.off()
+}
+
+// off ends a host and all that ran on it.
+func (h *host) off() {
+	h.left, h.core, h.containers = true, nil, map[string]netip.Addr{}
+	for a := range h.active {
+		h.w.active[a]--
+	}
+	clear(h.active)
 }
 
 // heal lets everything become quiet: no faults any more, and time.
@@ -307,7 +347,7 @@ func (w *world) heal() {
 			h.start()
 		}
 	}
-	for round := range 1200 {
+	for round := range 1100 {
 		for _, h := range w.hosts {
 			if h.left || h.core == nil {
 				continue
@@ -328,10 +368,13 @@ func (w *world) heal() {
 		if w.check(); w.fail != "" {
 			return
 		}
-		if round%10 == 9 && w.isQuiet() == "" {
+		if round%10 == 9 && (round > 200 || !w.f.clones) && w.isQuiet() == "" {
 			return
 		}
-		if round%300 == 299 && w.isStuck() {
+		if round == 200 {
+			w.scrap()
+		}
+		if (round == 450 || round == 750) && w.isStuck() {
 			if w.rescue(); w.extinct {
 				return
 			}
@@ -343,20 +386,22 @@ func (w *world) heal() {
 	w.violated("it does not become quiet: %s", w.isQuiet())
 }
 
-// isStuck tells whether the council has lost its majority: too few of the voters
-// are anybody's life.
+// isStuck tells whether the council has lost its majority, or two copies of a
+// voter have spoilt its log. A leader that is alone does not know that it is.
 func (w *world) isStuck() bool {
-	best := w.furthest()
-	if best == nil {
-		return true
-	}
-	alive := 0
-	for _, v := range best.core.view.Voters {
-		if slices.ContainsFunc(w.hosts, func(h *host) bool { return h.core != nil && !h.left && h.core.self == v }) {
-			alive++
+	return !slices.ContainsFunc(w.hosts, func(h *host) bool {
+		return h.core != nil && !h.left && h.core.leads() && !h.core.node.Changing() && w.hasMajority(h.core.node.State().Voters)
+	})
+}
+
+func (w *world) hasMajority(voters []ID) bool {
+	n := 0
+	for _, h := range w.hosts {
+		if h.core != nil && !h.left && h.core.node != nil && slices.Contains(voters, h.core.self) {
+			n++
 		}
 	}
-	return alive <= len(best.core.view.Voters)/2
+	return n > len(voters)/2
 }
 
 // furthest is the member that knows the most decisions.
@@ -385,7 +430,7 @@ func (w *world) rescue() {
 		}
 	}
 	w.nonce++
-	w.tell("the majority is gone: host %d forces a mesh of %d", best.n, len(survivors))
+	w.tell("the majority is gone: host %s forces a mesh of %d", best, len(survivors))
 	e, err := best.core.Force(survivors, w.nonce*2654435761)
 	best.do(e, err)
 }
@@ -407,7 +452,7 @@ func (w *world) unite() {
 	}
 	for _, h := range w.hosts {
 		if h.core != nil && !h.left && h.core.domain != best {
-			w.tell("host %d is reset", h.n)
+			w.tell("host %s is reset", h)
 			h.crash()
 			h.disk = map[[2]string]Write{}
 			h.start()

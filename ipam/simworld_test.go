@@ -48,11 +48,16 @@ type world struct {
 	events int
 	// latest is the furthest state of the council of each domain.
 	latest  map[council.Hash]council.State
-	active  map[netip.Addr]int // on how many hosts
-	taint   bool               // somebody's disk was set back, or a host copied
-	story   *strings.Builder   // nil if nobody reads it
-	extinct bool               // everybody lost everything
-	fail    string
+	active  map[netip.Addr]int  // on how many hosts
+	taint   bool                // somebody's disk was set back, or a host copied
+	doubled map[netip.Addr]bool // in use twice at the last check, which taint alone excuses
+	// windows counts the times that an address was in use twice before it was
+	// found out; detected, the times that a host was told that it is a copy.
+	windows, detected int
+	story             *strings.Builder // nil if nobody reads it
+	names             map[ID]string    // of members, for the story
+	extinct           bool             // everybody lost everything
+	fail              string
 }
 
 type flight struct {
@@ -76,6 +81,7 @@ type host struct {
 	active     map[netip.Addr]bool
 	left       bool
 	made       int
+	lives      int // members that it was
 }
 
 // plane is what the kernel forwards by: the plan as it was when it was last
@@ -87,18 +93,18 @@ type plane struct {
 }
 
 func newWorld(f faults, seed uint64) *world {
-	w := &world{f: f, rng: rand.New(rand.NewPCG(seed, 7)), cut: map[[2]int]bool{}, latest: map[council.Hash]council.State{}, active: map[netip.Addr]int{}}
+	w := &world{f: f, rng: rand.New(rand.NewPCG(seed, 7)), cut: map[[2]int]bool{}, latest: map[council.Hash]council.State{}, active: map[netip.Addr]int{}, doubled: map[netip.Addr]bool{}, names: map[ID]string{}}
+	if f.clones {
+		f.hosts++ // the machine that a copy will run on
+	}
 	for n := range f.hosts {
 		h := &host{w: w, n: n, peer: uuid.UUID{15: byte(n + 1)}, disk: map[[2]string]Write{}, containers: map[string]netip.Addr{}, active: map[netip.Addr]bool{}}
 		w.hosts = append(w.hosts, h)
 	}
-	return w
-}
-
-func (w *world) tell(format string, args ...any) {
-	if w.story != nil {
-		fmt.Fprintf(w.story, "%4d  %s\n", w.events, fmt.Sprintf(format, args...))
+	if f.clones {
+		w.hosts[f.hosts-1].left = true
 	}
+	return w
 }
 
 func (w *world) violated(format string, args ...any) {
@@ -121,7 +127,7 @@ func (h *host) start() {
 	sortWrites(saved)
 	c, err := New(Config{h.peer, simMesh, simRange, simBlockBits}, saved, h.w.starts<<32)
 	if err != nil {
-		h.w.violated("host %d does not start: %v", h.n, err)
+		h.w.violated("host %s does not start: %v", h, err)
 		return
 	}
 	h.core = c
@@ -152,12 +158,14 @@ func (h *host) do(e Effects, err error) {
 		return
 	}
 	w := h.w
+	w.name(h)
+	w.tellNews(h, e)
 	for _, x := range e.Writes {
 		if w.f.wire && x.Value != nil {
 			b := EncodeWrite(x)
 			y, err := DecodeWrite(x.Bucket, x.Key, b)
 			if err != nil {
-				w.violated("host %d cannot read again what it wrote to %s: %v", h.n, x.Bucket, err)
+				w.violated("host %s cannot read again what it wrote to %s: %v", h, x.Bucket, err)
 				return
 			}
 			x = y
@@ -170,23 +178,25 @@ func (h *host) do(e Effects, err error) {
 		}
 	}
 	for _, m := range e.Send {
-		w.post(h.n, int(m.To[15])-1, m.Body, false)
+		w.post(h.n, w.hostOf(m.To), m.Body, false)
 	}
 	if e.Gossip != nil {
 		for _, o := range w.hosts {
-			if o != h {
+			if o.peer != h.peer {
 				w.post(h.n, o.n, e.Gossip, true)
 			}
 		}
 	}
 	if e.Trouble != "" {
-		w.tell("host %d: %s", h.n, e.Trouble)
-		if !w.taint && strings.Contains(e.Trouble, ErrForked.Error()) {
-			w.violated("host %d is taken for a copy, and is none", h.n)
+		w.tell("host %s: %s", h, e.Trouble)
+		if strings.Contains(e.Trouble, ErrForked.Error()) {
+			if w.detected++; !w.taint {
+				w.violated("host %s is taken for a copy, and is none", h)
+			}
 		}
 	}
 	if e.Renounced {
-		w.tell("host %d was shut out and begins anew", h.n)
+		w.tell("host %s was shut out and begins anew", h)
 	}
 	h.refresh()
 	h.witness()
@@ -255,13 +265,27 @@ func (h *host) witness() {
 	}
 }
 
+func (w *world) hostNumber(peer uuid.UUID) int { return int(peer[15]) - 1 }
+
+// hostOf is the host of a peer. What is sent to one that is there twice comes
+// to either.
+func (w *world) hostOf(peer uuid.UUID) int {
+	n := w.hostNumber(peer)
+	for _, o := range w.hosts {
+		if o.n != n && o.peer == peer && !o.left && w.chance(50) {
+			return o.n
+		}
+	}
+	return n
+}
+
 func (w *world) linked(a, b int) bool { return !w.cut[[2]int{a, b}] }
 
 // live are the peers that answer a host.
 func (w *world) live(h *host) map[uuid.UUID]bool {
 	out := map[uuid.UUID]bool{}
 	for _, o := range w.hosts {
-		if o == h || o.core == nil || o.left || !w.linked(h.n, o.n) || !w.linked(o.n, h.n) || w.f.suspicion && w.chance(3) {
+		if o.peer == h.peer || o.core == nil || o.left || !w.linked(h.n, o.n) || !w.linked(o.n, h.n) || w.f.suspicion && w.chance(3) {
 			continue
 		}
 		out[o.peer] = true
@@ -272,7 +296,7 @@ func (w *world) live(h *host) map[uuid.UUID]bool {
 // deliver gives a message to whom it is for.
 func (w *world) deliver(f flight) {
 	to := w.hosts[f.to]
-	if to.core == nil || !w.linked(f.from, f.to) {
+	if to.core == nil || !w.linked(f.from, f.to) || to.peer == w.hosts[f.from].peer {
 		return
 	}
 	var e Effects
@@ -283,36 +307,11 @@ func (w *world) deliver(f flight) {
 		e, err = to.core.Receive(w.hosts[f.from].peer, f.m)
 	}
 	if err != nil {
-		w.violated("host %d refuses a message of kind %d: %v", f.to, f.m.Kind, err)
+		w.violated("host %s refuses a message of kind %d: %v", to, f.m.Kind, err)
 		return
 	}
-	if w.story != nil && !f.gossip && f.m.Kind != kindRaft {
-		w.tell("%d -> %d: %s", f.from, f.to, tellMsg(f.m))
+	if w.story != nil && !f.gossip {
+		w.tell("%s -> %s: %s", w.hosts[f.from], to, w.tellMsg(f.m))
 	}
 	to.do(e, nil)
-}
-
-var kindNames = map[kind]string{kindRequest: "request", kindGrant: "grant", kindRefusal: "refusal", kindHandOver: "hand-over", kindAccepted: "accepted",
-	kindOffer: "offer", kindClaim: "claim", kindLeased: "leased", kindNoLease: "no lease", kindRelease: "release", kindReleased: "released",
-	kindAudit: "audit", kindPropose: "propose", kindWantAck: "want ack", kindAck: "ack", kindDigest: "digest", kindSync: "sync"}
-
-func tellMsg(m *Msg) string {
-	out := kindNames[m.Kind]
-	if m.Addr.IsValid() {
-		out += fmt.Sprintf(" %s token %d", m.Addr, m.Token)
-	}
-	if m.Delta != nil {
-		for _, r := range m.Delta.Rows {
-			if m.Kind != kindSync {
-				out += fmt.Sprintf(" [%d+%d to %x]", r.First, r.Count, r.Owner[:2])
-			}
-		}
-	}
-	if m.State != nil {
-		out += fmt.Sprintf(" state %d", m.State.Index)
-	}
-	if m.Command != nil {
-		out += fmt.Sprintf(" command %d of %x", m.Command.Kind, m.Command.ID[:2])
-	}
-	return out
 }

@@ -44,11 +44,15 @@ func (c *Core) Tick(live map[uuid.UUID]bool) Effects {
 // its disk was set back. A leader that is cut off from the other voters may lag
 // for a while, and one that decides alone may not.
 func (c *Core) checkLog() {
+	if c.isOutvoted() {
+		c.poison(c.self)
+		return
+	}
 	if !c.leads() || c.node.State().Index >= c.view.Index {
 		c.lags = 0
 		return
 	}
-	if c.lags++; c.lags > downAfter || len(c.node.State().Voters) == 1 {
+	if c.lags++; c.lags > downAfter {
 		c.trouble(ErrForked)
 		c.poison(c.self)
 	}

@@ -12,8 +12,8 @@ import (
 // setView makes a state the one that is known, and draws the consequences.
 func (c *Core) setView(s council.State) {
 	fenced := len(s.Sealed) != len(c.view.Sealed)
-	if r, _ := s.Domain.To(c.view.Domain); r != council.Same {
-		c.domain = s.Domain.Hash()
+	if domain := s.Domain.Hash(); domain != c.domain { // of a rival, it may be no longer than ours
+		c.domain = domain
 		fenced = true
 	}
 	c.view, c.dirty.view = s, true
@@ -134,9 +134,12 @@ func (c *Core) meet(m *Msg) {
 		c.send(m.Peer, c.everything())
 		return
 	}
-	// They may have to come over to us: answer with our state, but only that once.
-	if r, _ := c.view.Domain.To(m.State.Domain); r == council.Descendant || r == council.Winner {
+	switch r, _ := c.view.Domain.To(m.State.Domain); r {
+	case council.Descendant, council.Winner:
+		// They may have to come over to us: answer with our state, but only that once.
 		c.send(m.Peer, c.everything())
+	case council.Stranger:
+		c.trouble(ErrStrangers)
 	}
 }
 
@@ -161,7 +164,7 @@ func (c *Core) move(s council.State) {
 	rival := r == council.Winner
 	c.dropNode()
 	c.round = round{}
-	if rival {
+	if rival || !c.lodged { // who is no member may know decisions that this domain is without
 		// What was decided on the other side is void here, and so is what this
 		// member owns by it.
 		if c.self != uuid.Nil {
@@ -171,7 +174,9 @@ func (c *Core) move(s council.State) {
 			mark(&c.dirty.books, id)
 		}
 		c.table, c.books, c.members = newTable(c.blocks()), map[ID]book{}, map[ID]council.Member{}
-		c.former = nil
+		if rival {
+			c.former = nil
+		}
 		c.dirty.table, c.dirty.members = true, true
 	}
 	// Who was admitted after the parent's last decision that counts here is shut

@@ -250,3 +250,18 @@ func FuzzForeignBytesNeverPanic(f *testing.F) {
 		_, _ = DecodeWrite(keySnapshot, b)
 	})
 }
+
+func TestVotersThatStandTogetherPartInLaterTerms(t *testing.T) {
+	for n := range uint64(64) {
+		a, b := n*electionTicks*12345, (n+7)*electionTicks*977
+		together := 0
+		for term := range uint64(40) {
+			if patience(a, term) == patience(b, term) {
+				together++
+			}
+		}
+		if together > 20 {
+			t.Errorf("voters %d and %d stand together in %d of 40 terms", a, b, together)
+		}
+	}
+}

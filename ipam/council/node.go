@@ -142,6 +142,16 @@ func (n *Node) know(s State) {
 	}
 }
 
+// patience is how long a voter waits before it stands for election. Two that
+// stand together in one term are unlikely to do so again in the next, so both
+// have to be mixed well: a sum would keep them together for ever.
+func patience(voter, term uint64) int {
+	x := voter ^ term*0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return electionTicks + int((x^x>>31)%electionTicks)
+}
+
 // Tick is a unit of time. A voter that hears of no leader for long enough, and
 // at once if leaderGone, stands for election.
 func (n *Node) Tick(leaderGone bool) (err error) {
@@ -158,8 +168,7 @@ func (n *Node) Tick(leaderGone bool) (err error) {
 	}
 	n.elapsed++
 	status := n.rn.BasicStatus()
-	// Different for each voter and term, so that they do not stand together.
-	patience := electionTicks + int((raftID(n.self)>>8+status.GetTerm()*2654435761)%electionTicks)
+	patience := patience(raftID(n.self), status.GetTerm())
 	if len(n.state.Voters) == 1 || n.elapsed >= patience || leaderGone && n.elapsed >= patience-electionTicks {
 		n.elapsed = 0
 		return n.rn.Campaign()

@@ -31,9 +31,11 @@ func (f Force) compare(o Force) int {
 // Domain is within what members believe one another: a mesh, and the forced
 // decisions since it was founded.
 type Domain struct {
-	_      struct{} `cbor:",toarray"`
-	Mesh   uuid.UUID
-	Forces []Force
+	_    struct{} `cbor:",toarray"`
+	Mesh uuid.UUID
+	// Founder tells meshes of one name apart that were founded independently.
+	Founder ID
+	Forces  []Force
 }
 
 // Hash tells domains apart.
@@ -60,7 +62,7 @@ const (
 // To is how d stands to o. Of a descendant and of rivals, force is the first
 // that was not o's.
 func (d Domain) To(o Domain) (r Relation, force Force) {
-	if d.Mesh != o.Mesh {
+	if d.Mesh != o.Mesh || d.Founder != o.Founder {
 		return Stranger, Force{}
 	}
 	for i, f := range d.Forces {
@@ -121,7 +123,7 @@ type State struct {
 // Found is the State with which a mesh begins: one member, who decides alone.
 func Found(mesh uuid.UUID, founder Member) State {
 	id := founder.ID()
-	s := State{Domain: Domain{Mesh: mesh}, Index: 1, Fence: 1, Voters: []ID{id},
+	s := State{Domain: Domain{Mesh: mesh, Founder: id}, Index: 1, Fence: 1, Voters: []ID{id},
 		Admitted: map[ID]Admission{id: {founder, 1}}, Sealed: map[ID]uint64{}}
 	s.Hash = Hash(sumOf(s.Domain, id))
 	return s
