@@ -27,6 +27,9 @@ func (d *Daemon) startPlan(p peerState) error {
 		return err
 	}
 	d.plan.SetIdle(*d.opts.Observer)
+	if n := len(p.settings.Founders); slices.Contains(p.settings.Founders, netip.AddrPortFrom(d.advertise, d.opts.Port).String()) {
+		d.plan.SetShare(d.plan.Status().Blocks / n)
+	}
 	d.replicate.plan.Store(d.plan)
 	return d.readAttachments()
 }
@@ -132,7 +135,6 @@ func (d *Daemon) found(ctx context.Context, step func(name, detail string)) erro
 			if slices.MinFunc(ids, compareIDs) == d.identity.ID {
 				return d.plan.Found()
 			}
-			d.plan.SetShare(d.plan.Status().Blocks / len(founders))
 		}
 		if now := fmt.Sprint(missing); now != waiting && len(missing) > 0 {
 			waiting = now

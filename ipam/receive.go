@@ -76,7 +76,7 @@ func (c *Core) foreign(m *Msg) {
 		if m.State != nil && m.Kind == kindSync && m.State.Domain.Mesh == c.cfg.Mesh {
 			c.setView(*m.State)
 			c.takeIn(m)
-		} else if m.Domain != (council.Hash{}) && m.Kind == kindDigest {
+		} else if m.Domain != (council.Hash{}) {
 			c.send(m.Peer, c.digest())
 		}
 	case m.Domain == council.Hash{}:

@@ -76,7 +76,7 @@ func TestSimulation(t *testing.T) {
 	}
 	count := *simCount
 	if count == 0 {
-		count = 40
+		count = 300
 	}
 	for _, m := range chosen() {
 		simulate(t, m, func(i uint64) bool { return i < count })

@@ -73,17 +73,34 @@ func (c *Conn) SyncAddrs(l Link, want []netip.Prefix, ours func(netip.Prefix) bo
 		return err
 	}
 	missing, extra := difference(have, want)
-	for _, p := range missing {
-		if err := c.h.AddrReplace(l.raw, &netlink.Addr{IPNet: toIPNet(p)}); err != nil {
-			return fmt.Errorf("add address %s to %s: %w", p, l.Name, err)
-		}
+	if err := c.addAddrs(l, missing); err != nil {
+		return err
 	}
+	removed := false
 	for _, p := range extra {
 		if !ours(p) {
 			continue
 		}
 		if err := c.h.AddrDel(l.raw, &netlink.Addr{IPNet: toIPNet(p)}); err != nil {
 			return fmt.Errorf("remove address %s from %s: %w", p, l.Name, err)
+		}
+		removed = true
+	}
+	if !removed {
+		return nil
+	}
+	// With the first address of a network the kernel removes all others of it.
+	if have, err = c.Addrs(l); err != nil {
+		return err
+	}
+	missing, _ = difference(have, want)
+	return c.addAddrs(l, missing)
+}
+
+func (c *Conn) addAddrs(l Link, list []netip.Prefix) error {
+	for _, p := range list {
+		if err := c.h.AddrReplace(l.raw, &netlink.Addr{IPNet: toIPNet(p)}); err != nil {
+			return fmt.Errorf("add address %s to %s: %w", p, l.Name, err)
 		}
 	}
 	return nil

@@ -118,6 +118,20 @@ func TestEndsOfAVethKnowEachOther(t *testing.T) {
 	})
 }
 
+func TestAddressesOfOneNetworkOutliveTheFirst(t *testing.T) {
+	inside(t, func(c *Conn, dev Link) {
+		first, second := netip.MustParsePrefix("10.32.0.5/12"), netip.MustParsePrefix("10.32.0.6/12")
+		for _, want := range [][]netip.Prefix{{first, second}, {second}} {
+			if err := c.SyncAddrs(dev, want, any4); err != nil {
+				t.Fatal(err)
+			}
+			if have, err := c.Addrs(dev); err != nil || len(have) != len(want) || have[len(have)-1] != second {
+				t.Errorf("addresses %v, %v; want %v", have, err, want)
+			}
+		}
+	})
+}
+
 func TestMissingThingsAreErrNotFound(t *testing.T) {
 	inside(t, func(c *Conn, _ Link) {
 		if _, err := c.Link("none"); !errors.Is(err, ErrNotFound) {
