@@ -82,7 +82,13 @@ func (c *Core) advisers() []ID {
 // onPropose takes in what another wants decided.
 func (c *Core) onPropose(m *Msg) {
 	cmd := *m.Command
-	if !c.leads() || cmd.Kind != council.Admit && cmd.Kind != council.Seal {
+	if cmd.Kind != council.Admit && cmd.Kind != council.Seal {
+		return
+	}
+	if !c.leads() {
+		if cmd.Kind == council.Seal && c.node != nil && cmd.ID == c.node.Leader() {
+			c.sealing[cmd.ID] = c.ticks // it may be gone: another should stand soon
+		}
 		return
 	}
 	c.propose(cmd)
@@ -105,7 +111,7 @@ func (c *Core) propose(cmd council.Command) {
 
 // Times in ticks until a member counts as stable, and as down.
 const (
-	stableAfter = 8
+	stableAfter = 3
 	downAfter   = 120
 )
 
@@ -113,11 +119,6 @@ const (
 // listens for a while first: two voters that are both to be sealed would hand
 // the lead to each other for ever.
 func (c *Core) tickVoters() {
-	for id, at := range c.sealing {
-		if c.ticks-at > 3*proposeEvery || c.isSealed(id) {
-			delete(c.sealing, id)
-		}
-	}
 	if c.node.Changing() || c.ticks-c.ledSince < proposeEvery || len(c.sealing) == 0 && c.ticks%proposeEvery != 0 {
 		return
 	}

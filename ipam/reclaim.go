@@ -59,9 +59,10 @@ func (c *Core) hasOrphans() bool {
 
 // isOrphan tells whether a block belongs to somebody who is shut out, or who
 // nobody knows and who had it of one who is: of those that are not shut out, all
-// are known once everybody has told.
+// are known once everybody has told. So is what each of them owns, and a block
+// of which nobody knows anything was somebody's who is not among them.
 func (c *Core) isOrphan(r Register) bool {
-	return c.isSealed(r.Owner) || r.Owner != uuid.Nil && !c.isKnown(r.Owner) && c.isSealed(r.From)
+	return r.Owner == uuid.Nil || c.isSealed(r.Owner) || !c.isKnown(r.Owner) && c.isSealed(r.From)
 }
 
 // missing are those who must tell what they know, and have not: all admitted,
@@ -124,6 +125,7 @@ func (c *Core) onWantAck(m *Msg) {
 func (c *Core) onAck(m *Msg) {
 	if c.leads() && c.round.acks != nil && m.Ack.Index >= c.round.seal {
 		c.learn(m.Ack.Members)
+		c.merge(m.Ack.Rows)
 		c.round.acks[m.FromID] = m.Ack
 		if len(c.missing()) == 0 {
 			c.tickReclaim()
@@ -147,8 +149,6 @@ func (c *Core) estate() council.Estate {
 	var orphans []span
 	for _, r := range all {
 		switch {
-		case r.Owner == uuid.Nil:
-			continue
 		case c.isOrphan(r.Register):
 			orphans = appendSpan(orphans, span{r.First, r.Count})
 		case r.From != uuid.Nil && c.isSealed(r.From):

@@ -15,12 +15,18 @@ func (c *Core) Tick(live map[uuid.UUID]bool) Effects {
 	c.ticks++
 	c.live = live
 	c.tickUp()
+	for id, at := range c.sealing {
+		if c.ticks-at > 3*proposeEvery || c.isSealed(id) {
+			delete(c.sealing, id)
+		}
+	}
 	if c.node != nil {
 		gone := false
 		if lead := c.node.Leader(); lead != uuid.Nil && lead != c.self {
 			m, _ := c.member(lead)
 			_, alive := live[m.Peer]
-			gone = !alive
+			_, sealing := c.sealing[lead]
+			gone = !alive || sealing || c.wishes[lead]
 		}
 		c.broken(c.node.Tick(gone))
 		c.pumpRaft()

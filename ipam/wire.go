@@ -55,7 +55,7 @@ func decode(b []byte, into any) error {
 	case e.Version > wireVersion:
 		return fmt.Errorf("%w: its format is %d, this one reads up to %d", ErrNewer, e.Version, wireVersion)
 	case e.Version < wireVersion:
-		return fmt.Errorf("%w: format %d is read no more", ErrCorrupt, e.Version)
+		return fmt.Errorf("%w: its format is %d, of an earlier weft without a council, which this one cannot take over", ErrCorrupt, e.Version)
 	}
 	if err := decoder.Unmarshal(e.Body, into); err != nil {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
