@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 
 	"github.com/weft-net/weft/internal/nl"
@@ -22,6 +23,8 @@ type Bridge struct {
 	saver    SysctlSaver
 	log      *slog.Logger
 	firewall firewall
+	// furnished is what the containers' ends were made last, by the host's end.
+	furnished map[string]string
 }
 
 // New returns a Bridge for the caller's network namespace. It changes nothing.
@@ -30,7 +33,7 @@ func New(saver SysctlSaver, log *slog.Logger) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Bridge{conn: conn, saver: saver, log: log}, nil
+	return &Bridge{conn: conn, saver: saver, log: log, furnished: map[string]string{}}, nil
 }
 
 // Close lets go of the kernel, which keeps everything.
@@ -93,7 +96,8 @@ func (b *Bridge) setRoutes(cfg Config, dev nl.Link) error {
 	return b.conn.SyncRoutes(want, func(r nl.Route) bool { return r.Unreachable || r.Device == dev.Index })
 }
 
-// setPorts repairs the host's ends, plumbs those anew whose namespace lives,
+// setPorts repairs the host's ends, plumbs those anew whose namespace lives and
+// that are not there or should be otherwise than when they were plumbed last,
 // and removes those that nobody wants any more.
 func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
 	links, err := b.conn.Links()
@@ -111,6 +115,8 @@ func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
 		l, ok := have[p.HostInterface]
 		if ok {
 			errs = append(errs, b.conn.AdjustLink(l, portState(cfg, dev)))
+		}
+		if ok && b.furnished[p.HostInterface] == furniture(cfg, p) {
 			continue
 		}
 		if err := b.plumb(cfg, dev, p); err != nil && !errors.Is(err, nl.ErrNotFound) {
@@ -123,6 +129,7 @@ func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
 			errs = append(errs, b.conn.DeleteLink(l.Name))
 		}
 	}
+	maps.DeleteFunc(b.furnished, func(name, _ string) bool { return !want[name] })
 	return errors.Join(errs...)
 }
 

@@ -62,6 +62,7 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 	if err := b.awaitForwarding(p.HostInterface); err != nil {
 		return err
 	}
+	b.furnished[p.HostInterface] = furniture(cfg, p)
 	return ns.Do(func() error {
 		var errs []error
 		for _, a := range p.addresses() {
@@ -69,6 +70,11 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 		}
 		return errors.Join(errs...)
 	})
+}
+
+// furniture is all that the container's end follows from, and that can change.
+func furniture(cfg Config, p Port) string {
+	return fmt.Sprint(p.Cookie, p.addresses(), p.DefaultRoute, cfg.Gateway, cfg.MTU)
 }
 
 // addresses are all of the port's.

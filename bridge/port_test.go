@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -47,6 +48,29 @@ func TestPlumbRefusesWhatIsNotOursAndUndoes(t *testing.T) {
 		}
 		if now := h.run("ip -o link"); now != links {
 			t.Errorf("left behind:\n%s\nwas:\n%s", now, links)
+		}
+	})
+}
+
+func TestSetFollowsChangedAddressesAndGatewayOfAPortThatIsThere(t *testing.T) {
+	onHost(t, func(h *host) {
+		cfg := config()
+		p := h.port(0, "10.32.0.2")
+		p.More = h.port(0, "10.32.0.5").addresses()
+		cfg.Ports = []Port{p}
+		h.set(cfg)
+		cfg.Gateway = netip.MustParseAddr("10.32.0.9")
+		p.More = h.port(0, "10.32.0.6").addresses()
+		cfg.Ports = []Port{p}
+		h.set(cfg)
+		out, _ := h.inGuest(0, "ip -o address show eth0; ip route")
+		for _, want := range []string{"10.32.0.2/12", "10.32.0.6/12", "default via 10.32.0.9"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%q is not in\n%s", want, out)
+			}
+		}
+		if strings.Contains(out, "10.32.0.5") {
+			t.Errorf("an address that may not be used any more is still there:\n%s", out)
 		}
 	})
 }

@@ -131,7 +131,7 @@ func (d *Daemon) found(ctx context.Context, step func(name, detail string)) erro
 	waiting := ""
 	for d.plan.Status().Index == 0 {
 		ids, missing := d.founders()
-		if len(missing) == 0 {
+		if len(missing) == 0 && !d.isFounded() {
 			if slices.MinFunc(ids, compareIDs) == d.identity.ID {
 				return d.plan.Found()
 			}
@@ -142,6 +142,10 @@ func (d *Daemon) found(ctx context.Context, step func(name, detail string)) erro
 		}
 		select {
 		case <-ctx.Done():
+			if len(missing) == 0 {
+				return &api.Error{Code: api.CodeTimeout, Message: "all founders are there, and none has told this host of the address plan",
+					Fix: "`weft status` on the others shows whether they reach this host"}
+			}
 			return &api.Error{Code: api.CodeTimeout, Message: fmt.Sprintf("of the founders %v these have not answered: %v", founders, missing),
 				Fix: "launch weft on them with the same --founders and --token; or launch all anew with a list of those that are there"}
 		case <-time.After(50 * time.Millisecond):
@@ -170,6 +174,13 @@ func (d *Daemon) founders() (ids []uuid.UUID, missing []string) {
 		missing = append(missing, f)
 	}
 	return ids, missing
+}
+
+// isFounded tells whether somebody has address space: what is known of the plan
+// comes a moment after the records of the peers. A founder that was reset and is
+// launched again must not found another plan because its new id is the lowest.
+func (d *Daemon) isFounded() bool {
+	return slices.ContainsFunc(d.mesh.Peers(), func(p mesh.Peer) bool { return !p.Self && len(p.Record.Prefixes) > 0 })
 }
 
 func compareIDs(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) }

@@ -143,6 +143,30 @@ func TestFoundersAgreeOnOneSplitAndJoinersWait(t *testing.T) {
 	refuses(t, other, 2, "none of the founders", "weft", "launch", "--founders", addrs[0], "--token", token)
 }
 
+func TestFounderThatIsLaunchedAnewFoundsNoSecondMesh(t *testing.T) {
+	lab := netlab.New(t)
+	a, b := lab.Host("a"), lab.Host("b")
+	launch := []string{"weft", "launch", "--founders", a.Addr.String() + "," + b.Addr.String(), "--token", a.Run("weft", "token", "new")}
+	stop := a.Start(launch...)
+	b.Run(launch...)
+	netlab.Eventually(t, "both are members", func() bool {
+		return strings.Contains(a.Try("weft", "status", "ipam", "-o", "json").Stdout, `"member": true`) && status(t, b).IPAM.Member
+	})
+	stop()
+	// The new id is the lower one every other time.
+	for range 5 {
+		b.Run("weft", "reset", "--force", "--yes")
+		b.Run(launch...)
+		if strings.Contains(b.Run("cat", "/var/lib/weft/weft.log"), "found the address plan") {
+			t.Fatal("a founder that was launched anew has founded a second plan")
+		}
+	}
+	netlab.Eventually(t, "both see the same plan", func() bool {
+		sa, sb := status(t, a).IPAM, status(t, b).IPAM
+		return sb.Member && sa.Decision == sb.Decision
+	})
+}
+
 func TestObserverOwnsNothingUntilItIsAskedAndNeverVotes(t *testing.T) {
 	lab, hosts := launched(t, 1)
 	token := strings.Fields(hosts[0].Run("weft", "token", "show"))
