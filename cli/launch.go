@@ -49,7 +49,8 @@ Traffic between hosts is encrypted by WireGuard, unless the mesh is founded with
 --encap vxlan, which is faster and in the clear.
 
 Several hosts found a mesh together with --founders and one token (weft token
-new): each waits for the others, and all get an equal part of the range. An
+new): each waits for the others, and all get an equal part of the range, as far as whole
+prefixes allow. An
 --observer takes no part of it until a container needs an address there.
 
 A launch refuses a store that is damaged, and leaves it as it is. What was in it

@@ -40,6 +40,9 @@ var conditions = []condition{
 	{code: "plan-not-kept", severity: api.SeverityError,
 		fix:   "free space on the file system of the state directory, or make it writable",
 		check: func(d *Daemon) string { return d.health.of("plan") }},
+	{code: "plan-in-trouble", severity: api.SeverityWarning,
+		fix:   "a host whose store was copied or set back begins anew by itself; of two meshes that were founded apart, reset the hosts of one",
+		check: checkTrouble},
 	{code: "addresses-cut-off", severity: api.SeverityError,
 		fix:   "an address whose owner refuses it stays cut off: detach and attach its container (weft ps); others come back by themselves",
 		check: checkConflict},
@@ -75,7 +78,28 @@ var conditions = []condition{
 type health struct {
 	mu      sync.Mutex
 	failing map[string]error
+	// What the address plan complained of last, and when.
+	plan   string
+	planAt time.Time
 }
+
+func (h *health) trouble(text string, at time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.plan, h.planAt = text, at
+}
+
+func checkTrouble(d *Daemon) string {
+	d.health.mu.Lock()
+	defer d.health.mu.Unlock()
+	if d.now().Sub(d.health.planAt) > troubleShown {
+		return ""
+	}
+	return d.health.plan
+}
+
+// troubleShown is how long what the address plan complained of is a warning.
+const troubleShown = time.Hour
 
 func (h *health) of(what string) string {
 	h.mu.Lock()

@@ -100,7 +100,7 @@ func (d *Daemon) expire(silent map[uuid.UUID]time.Time) {
 		switch {
 		case p.Self:
 		case p.State == mesh.StateDeparted:
-			d.note("expire", d.plan.Expire(p.ID))
+			d.note("expire", d.plan.Expire(p.ID, true))
 		case p.State == mesh.StateAlive:
 			delete(silent, p.ID)
 			if known {
@@ -109,7 +109,7 @@ func (d *Daemon) expire(silent map[uuid.UUID]time.Time) {
 		case !known:
 			silent[p.ID] = d.now()
 		case after > 0 && d.now().Sub(since) > after:
-			d.note("expire", d.plan.Expire(p.ID))
+			d.note("expire", d.plan.Expire(p.ID, false))
 		}
 	}
 }
@@ -131,7 +131,7 @@ func (d *Daemon) found(ctx context.Context, step func(name, detail string)) erro
 	waiting := ""
 	for d.plan.Status().Index == 0 {
 		ids, missing := d.founders()
-		if len(missing) == 0 && !d.isFounded() {
+		if len(missing) == 0 && len(d.opts.Join) == 0 && !d.isFounded() {
 			if slices.MinFunc(ids, compareIDs) == d.identity.ID {
 				return d.plan.Found()
 			}

@@ -99,6 +99,7 @@ func (r *replicate) Moved(m ipam.Moved) {
 		log.Warn("containers cut off until their addresses are given again", "addresses", m.Cut)
 	}
 	if m.Trouble != "" {
+		r.d.health.trouble(m.Trouble, r.d.now())
 		log.Error("address plan", "err", m.Trouble)
 	}
 }

@@ -111,7 +111,11 @@ func (d *Daemon) handOver(ctx context.Context) (string, error) {
 	if len(heirs) == 0 {
 		return "", &api.Error{Code: api.CodeTimeout,
 			Message: fmt.Sprintf("no peer answers that could take over this host's address space %v", d.plan.Prefixes(d.identity.ID)),
-			Fix:     "start one of them again, or `weft reset --force` to leave it without an owner"}
+			Fix:     "start one of them again, or `weft reset --force`: the others inherit it once they have agreed that this host is gone"}
+	}
+	if !d.canResign() {
+		return "", &api.Error{Code: api.CodeConflict, Message: "this host alone decides on the address plan, and no other could in its place",
+			Fix: "have a host that is no observer join first, or `weft reset --force`: the others then need `weft rmpeer --force`"}
 	}
 	d.leaving.Store(true)
 	heir, err := d.giveAll(ctx, heirs)
@@ -121,6 +125,15 @@ func (d *Daemon) handOver(ctx context.Context) (string, error) {
 		return "", d.explain(errors.Join(err, d.plan.Claim(ctx, ownerGateway, d.gateway())))
 	}
 	return d.nameOf(heir), nil
+}
+
+// canResign tells whether the council can go on without this host.
+func (d *Daemon) canResign() bool {
+	status, live := d.plan.Status(), d.replicate.Live()
+	if len(status.Voters) != 1 || status.Voters[0] != d.identity.ID {
+		return true
+	}
+	return slices.ContainsFunc(status.Members, func(s ipam.Share) bool { return live[s.Peer] && !s.Sealed })
 }
 
 // resignTime bounds how long the council is waited for to let this host go.
@@ -181,7 +194,7 @@ func Reset(ctx context.Context, o Options, log *slog.Logger, force bool) (api.Re
 	others := 0
 	if others, err = mesh.Remembered(p.snapshot, p.token, p.identity.ID); err == nil && others > 0 && !force {
 		err = &api.Error{Code: api.CodeUnavailable, Message: "the daemon is not running, so this host's address space cannot be handed over",
-			Fix: "`weft launch` and reset then, or `weft reset --force` to leave it without an owner"}
+			Fix: "`weft launch` and reset then, or `weft reset --force`: the others inherit it once they have agreed that this host is gone"}
 	}
 	if err != nil && !force {
 		return api.ResetReport{}, errors.Join(err, k.Close())

@@ -88,7 +88,8 @@ type volatile struct {
 	// fence counts the changes of who may send; enforced is the last one that
 	// the data plane is known to follow.
 	fence, enforced uint64
-	// wishes are seals that this peer asks the council for.
+	// wishes are seals that this peer asks the council for: true for a member
+	// that is to go whether or not it answers, false for one that does not.
 	wishes map[ID]bool
 	live   map[uuid.UUID]bool // as of the last tick: peers that answer; true if they may decide
 	up     map[ID]int         // ticks that a member has been live, negative for down

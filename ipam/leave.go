@@ -86,15 +86,18 @@ func (a *Allocator) seal(ctx context.Context, id ID) error {
 	return errors.Join(err, a.do(func(c *Core) (Effects, error) { c.Unseal(id); return Effects{}, nil }))
 }
 
-// Expire asks the council, without waiting, to shut a peer out that has been
-// gone for long.
-func (a *Allocator) Expire(peer uuid.UUID) error {
+// Expire asks the council, without waiting, to shut a peer out that has left, or
+// has been gone for long; in the latter case the leader may know better.
+func (a *Allocator) Expire(peer uuid.UUID, left bool) error {
 	return a.do(func(c *Core) (Effects, error) {
 		id, ok := c.MemberOf(peer)
-		if !ok {
+		switch {
+		case !ok:
 			return Effects{}, nil
+		case left:
+			return c.Seal(id)
 		}
-		return c.Seal(id)
+		return c.Expire(id)
 	})
 }
 

@@ -55,6 +55,7 @@ type Msg struct {
 	Blocks  uint32
 	Reason  string
 	Welcome bool // to a newcomer: you are in
+	Soft    bool // a proposal against a member that does not answer
 	Addr    netip.Addr
 	Token   uint64
 	State   *council.State

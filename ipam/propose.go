@@ -17,14 +17,22 @@ func isBroken(err error) bool { return errors.Is(err, council.ErrBroken) }
 
 // Seal asks the council, for as long as this process runs, to shut a member out
 // for good. It fails for one that is not known.
-func (c *Core) Seal(id ID) (Effects, error) {
-	if _, known := c.member(id); !known {
+func (c *Core) Seal(id ID) (Effects, error) { return c.wish(id, true) }
+
+// Expire is Seal for a member that has not answered for long: if the leader
+// hears from it, nothing happens.
+func (c *Core) Expire(id ID) (Effects, error) { return c.wish(id, false) }
+
+func (c *Core) wish(id ID, firm bool) (Effects, error) {
+	if !c.isKnown(id) {
 		return Effects{}, ErrUnknownPeer
 	}
 	if !c.isSealed(id) {
-		c.wishes[id] = true
-		c.tickProposals(true)
-		c.pumpRaft()
+		c.wishes[id] = firm || c.wishes[id]
+		if firm {
+			c.tickProposals(true)
+			c.pumpRaft()
+		}
 	}
 	return c.finish(), nil
 }
@@ -32,23 +40,32 @@ func (c *Core) Seal(id ID) (Effects, error) {
 // Unseal withdraws what Seal asked for, if it has not been decided.
 func (c *Core) Unseal(id ID) { delete(c.wishes, id) }
 
+// proposal is what somebody wants decided; soft ones do not count against a
+// member that the leader hears from.
+type proposal struct {
+	council.Command
+	soft bool
+}
+
 // proposals are what this peer wants decided, in order.
-func (c *Core) proposals() []council.Command {
-	var out []council.Command
+func (c *Core) proposals() []proposal {
+	var out []proposal
 	for _, id := range sortedIDs(c.wards) {
-		m := c.members[id]
 		if c.heard[id] && c.view.IsAdmitted(c.self) {
-			out = append(out, council.Command{Kind: council.Admit, Member: m})
+			out = append(out, proposal{council.Command{Kind: council.Admit, Member: c.members[id]}, false})
 		}
 	}
+	seal := func(id ID, soft bool) {
+		out = append(out, proposal{council.Command{Kind: council.Seal, ID: id}, soft})
+	}
 	for _, id := range c.former {
-		out = append(out, council.Command{Kind: council.Seal, ID: id})
+		seal(id, false)
 	}
 	for _, id := range sortedIDs(c.wishes) {
-		out = append(out, council.Command{Kind: council.Seal, ID: id})
+		seal(id, !c.wishes[id])
 	}
 	for _, id := range sortedIDs(c.poisoned) {
-		out = append(out, council.Command{Kind: council.Seal, ID: id})
+		seal(id, false)
 	}
 	return out
 }
@@ -58,15 +75,23 @@ func (c *Core) tickProposals(now bool) {
 	if c.view.Index == 0 || c.self == uuid.Nil || !now && c.ticks%proposeEvery != 0 {
 		return
 	}
-	for _, cmd := range c.proposals() {
+	for _, p := range c.proposals() {
 		if c.leads() {
-			c.propose(cmd)
+			if !p.soft || !c.hears(p.ID) {
+				c.propose(p.Command)
+			}
 			continue
 		}
 		for _, v := range c.advisers() {
-			c.sendTo(v, &Msg{Kind: kindPropose, Command: &cmd})
+			c.sendTo(v, &Msg{Kind: kindPropose, Command: &p.Command, Soft: p.soft})
 		}
 	}
+}
+
+// hears tells whether a member answers this peer.
+func (c *Core) hears(id ID) bool {
+	m, known := c.member(id)
+	return known && (id == c.self || c.has(m.Peer))
 }
 
 // advisers are the voters to ask: the leader, if this peer knows it, else all.
@@ -83,6 +108,9 @@ func (c *Core) advisers() []ID {
 func (c *Core) onPropose(m *Msg) {
 	cmd := *m.Command
 	if cmd.Kind != council.Admit && cmd.Kind != council.Seal {
+		return
+	}
+	if m.Soft && c.hears(cmd.ID) {
 		return
 	}
 	if !c.leads() {
@@ -146,8 +174,8 @@ func (c *Core) firstOther(voters []ID) ID {
 
 // bestVoters are those that should decide: more as the mesh grows, the present
 // ones before others, and none that has been down for long or is to be sealed.
-// They change in one step, so that there is never an even number that one
-// failure could stop.
+// They change in one step, so that no even number, which one failure could stop,
+// comes in between; only a leader that is to go is one more until another leads.
 func (c *Core) bestVoters() []ID {
 	var list []ID
 	add := func(id ID, ok bool) {

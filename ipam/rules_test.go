@@ -78,3 +78,30 @@ func TestOlderClaimDoesNotReplaceANewerOne(t *testing.T) {
 		t.Error("a late claim took the place of the one after it")
 	}
 }
+
+func TestMemberThatTheLeaderHearsFromDoesNotExpire(t *testing.T) {
+	s := newScene(t, 4, 4)
+	a, b, d := s.hosts[0], s.hosts[1], s.hosts[3]
+	s.settle(20)
+	healthy := b.core.self
+	s.part(d)
+	e, err := d.core.Expire(healthy) // d has not heard of b for long
+	s.must(err)
+	d.do(e, nil)
+	s.settle(10)
+	// It hears of the leader first, and of b later.
+	for _, o := range s.hosts[:3] {
+		if o != b {
+			s.cut[[2]int{d.n, o.n}], s.cut[[2]int{o.n, d.n}] = false, false
+		}
+	}
+	s.settle(20)
+	if a.core.isSealed(healthy) {
+		t.Error("a member that the leader hears from was sealed")
+	}
+	s.goes(b)
+	s.settle(40)
+	if !a.core.isSealed(healthy) {
+		t.Error("a member that nobody hears from was not sealed")
+	}
+}

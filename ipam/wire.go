@@ -143,6 +143,7 @@ type wireMsg struct {
 	Command   *council.Command `cbor:"22,keyasint,omitempty"`
 	Ack       *wireAck         `cbor:"23,keyasint,omitempty"`
 	Said      uint64           `cbor:"24,keyasint,omitempty"`
+	Soft      bool             `cbor:"25,keyasint,omitempty"`
 }
 
 func toWire(rows []Row) []wireRow {
@@ -182,7 +183,7 @@ func fromWireSpan(s wireSpan) span { return span{int(s.First), int(s.Count)} }
 // EncodeMsg writes a message for peers with the same range and block size.
 func (s space) EncodeMsg(m *Msg) []byte {
 	w := wireMsg{Range: s.rng, BlockBits: s.blockBits, Kind: m.Kind, Peer: m.Peer, Domain: m.Domain, Seq: m.Seq, Begun: m.Begun,
-		Start: m.Start, Nonce: m.Nonce, Index: m.Index, Blocks: m.Blocks, Reason: m.Reason, Welcome: m.Welcome, Token: m.Token, Command: m.Command, Said: m.Said}
+		Start: m.Start, Nonce: m.Nonce, Index: m.Index, Blocks: m.Blocks, Reason: m.Reason, Welcome: m.Welcome, Token: m.Token, Command: m.Command, Said: m.Said, Soft: m.Soft}
 	if m.FromID != uuid.Nil {
 		w.From = &m.From
 	}
@@ -224,7 +225,7 @@ func (s space) DecodeMsg(b []byte) (*Msg, error) {
 			ErrForeign, w.Range, w.BlockBits, s.rng, s.blockBits)
 	}
 	m := &Msg{Kind: w.Kind, Peer: w.Peer, Domain: w.Domain, Seq: w.Seq, Begun: w.Begun, Start: w.Start, Nonce: w.Nonce, Index: w.Index,
-		Blocks: w.Blocks, Reason: w.Reason, Welcome: w.Welcome, Token: w.Token, Command: w.Command, Said: w.Said}
+		Blocks: w.Blocks, Reason: w.Reason, Welcome: w.Welcome, Token: w.Token, Command: w.Command, Said: w.Said, Soft: w.Soft}
 	if w.From != nil {
 		m.From, m.FromID = *w.From, w.From.ID()
 	}
