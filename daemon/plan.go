@@ -93,17 +93,21 @@ func (d *Daemon) enforceNow() {
 
 // expire asks the council to shut out peers that have left, and those that have
 // not answered for as long as this process has watched them and for too long.
+// While no majority of the voters answers it is this host that is cut off, and
+// nobody's silence counts: else all would shut out each other after an outage.
 func (d *Daemon) expire(silent map[uuid.UUID]time.Time) {
 	after := d.opts.ReclaimAfter
+	cutOff := !d.plan.HearsMajority()
 	for _, p := range d.mesh.Peers() {
 		since, known := silent[p.ID]
 		switch {
 		case p.Self:
 		case p.State == mesh.StateDeparted:
-			d.note("expire", d.plan.Expire(p.ID))
-		case p.State == mesh.StateAlive:
 			delete(silent, p.ID)
-			if known {
+			d.note("expire", d.plan.Expire(p.ID))
+		case p.State == mesh.StateAlive, cutOff:
+			delete(silent, p.ID)
+			if known && after > 0 && d.now().Sub(since) > after {
 				d.plan.Spare(p.ID)
 			}
 		case !known:

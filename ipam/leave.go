@@ -108,6 +108,9 @@ func (a *Allocator) Spare(peer uuid.UUID) {
 	})
 }
 
+// HearsMajority tells whether a majority of the voters answered at the last Tick.
+func (a *Allocator) HearsMajority() bool { return look(a, (*Core).hearsMajority) }
+
 // Force takes a mesh of this peer and some others out of one whose majority of
 // voters is gone for good; see Core.Force.
 func (a *Allocator) Force(survivors []uuid.UUID) error {
