@@ -21,7 +21,7 @@ func (c *Core) Seal(id ID) (Effects, error) {
 	if _, known := c.member(id); !known {
 		return Effects{}, ErrUnknownPeer
 	}
-	if !c.isSealed(id) {
+	if !c.isSealed(id) && !c.wishes[id] { // else it is asked for at every few ticks
 		c.wishes[id] = true
 		c.tickProposals(true)
 		c.pumpRaft()

@@ -227,6 +227,26 @@ func attached2(t *testing.T, h *netlab.Host, name, addr string) (*netlab.Contain
 	return c, h.Run("weft", "attach", name, addr)
 }
 
+func TestSeveralAreRemovedAtOnceByTwoWhoDoNotKnowOfEachOther(t *testing.T) {
+	lab, hosts := launched(t, 5)
+	hasVoters(t, hosts[4], 5)
+	for _, h := range hosts[:2] {
+		crash(t, lab, h, hosts[2:])
+	}
+	stop := hosts[3].Start("weft", "rmpeer", "--yes", "h2", "h1", "--timeout", "60s")
+	hosts[4].Run("weft", "rmpeer", "--yes", "h1", "h2", "h1", "--timeout", "60s")
+	if got := blocksOf(t, hosts[4]); got["h1"]+got["h2"] != 0 || len(got) != 3 {
+		t.Errorf("after the removal the blocks are %v", got)
+	}
+	netlab.Eventually(t, "the other one has returned, too", func() bool { return len(blocksOf(t, hosts[3])) == 3 })
+	if out := stop(); strings.Contains(out, "Error") || strings.Contains(out, "error") {
+		t.Errorf("the other rmpeer: %s", out)
+	}
+	if got := hosts[2].Run("weft", "rmpeer", "--yes", "h1"); got != "h1" {
+		t.Errorf("rmpeer again prints %q", got)
+	}
+}
+
 func TestFounderLeavesAndTheOthersGoOn(t *testing.T) {
 	_, hosts := launched(t, 3)
 	hosts[0].Run("weft", "leave", "--yes", "--timeout", "60s")
