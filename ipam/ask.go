@@ -74,7 +74,7 @@ func (a *Allocator) join(needed bool) error {
 	donors := Donors(a.net.Donors())
 	a.mu.Lock()
 	c := a.core
-	if c.Lodged() || a.idle && !needed || c.view.Index == 0 || a.stale {
+	if c.Lodged() || a.idle && !needed && len(c.held) == 0 || c.view.Index == 0 || a.stale {
 		a.mu.Unlock()
 		return nil
 	}

@@ -342,3 +342,28 @@ func TestContainerMayHaveSeveralAddresses(t *testing.T) {
 		t.Errorf("after detach %d addresses are in use besides the gateway", u-1)
 	}
 }
+
+func TestRemovedObserverComesBackForItsContainers(t *testing.T) {
+	lab, hosts := launched(t, 1)
+	o := lab.Host("o")
+	token := strings.Fields(hosts[0].Run("weft", "token", "show"))
+	if r := o.Try(append(token, "--observer")...); strings.Contains(r.Stderr, "invalid") || !strings.Contains(r.Stderr, "until a container needs it") {
+		t.Errorf("launch of an observer says\n%s", r.Stderr)
+	}
+	_, addr := attached(t, o, "c")
+	home, _ := attached(t, hosts[0], "h")
+	o.Run("weft", "attach", "c", "10.32.0.99")
+	crash(t, lab, o, hosts)
+	hosts[0].Run("weft", "rmpeer", "o", "--yes", "--timeout", "40s")
+	lab.Heal()
+	o.Run("weft", "launch")
+	for _, a := range []string{addr, "10.32.0.99"} {
+		netlab.Eventually(t, a+" is reached again", func() bool { return netlab.Pings(home, a) })
+	}
+	kill9(t, o)
+	o.Run("weft", "launch")
+	netlab.Eventually(t, "it is a member with its containers after a restart", func() bool {
+		s := status(t, o)
+		return s.IPAM.Member && len(s.IPAM.CutOff) == 0 && s.Bridge.Gateway.IsValid()
+	})
+}
