@@ -367,3 +367,17 @@ func TestRemovedObserverComesBackForItsContainers(t *testing.T) {
 		return s.IPAM.Member && len(s.IPAM.CutOff) == 0 && s.Bridge.Gateway.IsValid()
 	})
 }
+
+func TestSubnetHasRoomWhereOneOfItsHostsIsDownAndAnotherPacksLow(t *testing.T) {
+	lab, hosts := launched(t, 3, "--range", "10.32.0.0/20", "--block-bits", "22")
+	for i := range 70 {
+		hosts[0].Container(fmt.Sprintf("c%d", i))
+		hosts[0].Run("weft", "attach", fmt.Sprintf("c%d", i))
+	}
+	sub := status(t, hosts[0]).Self.Prefixes[0].String()
+	hosts[1].Container("x")
+	hosts[1].Run("weft", "attach", "x", "--subnet", sub)
+	crash(t, lab, hosts[2], hosts[:2])
+	hosts[1].Container("y")
+	hosts[1].Run("weft", "attach", "y", "--subnet", "10.32.0.0/21")
+}
