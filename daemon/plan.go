@@ -216,7 +216,7 @@ func (d *Daemon) takeGateway(ctx context.Context) error {
 // but to this host.
 func (d *Daemon) renewGateway() {
 	old := d.gateway()
-	if !old.IsValid() || slices.Contains(d.plan.Owned(ownerGateway), old) || !d.plan.Status().Lodged {
+	if d.leaving.Load() || !old.IsValid() || slices.Contains(d.plan.Owned(ownerGateway), old) || !d.plan.Status().Lodged {
 		return
 	}
 	for _, a := range d.plan.Allocations() {
