@@ -85,6 +85,9 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 			step("greet the mesh", known.token.MeshID.String())
 		}
 	}
+	if err := known.settings.checkSubnet(d.opts.Subnet); err != nil {
+		return nil, err
+	}
 	if err := d.adopt(*known, fresh); err != nil {
 		return nil, err
 	}

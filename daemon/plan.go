@@ -17,9 +17,6 @@ import (
 
 // startPlan reads the address plan.
 func (d *Daemon) startPlan(p peerState) error {
-	if sub, rng := d.opts.Subnet, d.settings.Range; sub.IsValid() && (sub.Bits() < rng.Bits() || !rng.Contains(sub.Addr())) {
-		return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("the default subnet %s is not in the mesh's range %s", sub, rng), Fix: "give another --default-subnet"}
-	}
 	var err error
 	d.replicate = &replicate{d: d, enforce: make(chan struct{}, 1)}
 	d.plan, err = ipam.NewAllocator(p.planConfig(), planStore{d.keep.Store}, d.replicate, rand.Uint64()>>16<<16)
