@@ -27,7 +27,7 @@ func TestWrongCommandLinesAreRefusedInOneLineBeforeTheDaemonIsAsked(t *testing.T
 		"ps --timeout 0":                         "not positive",
 		"ps -o yaml":                             "none of table, wide, name, json",
 		"attach":                                 "see weft attach --help",
-		"attach c1 10.32.0.7 more":               "received 3",
+		"attach c1 10.32.0.7 more":               "is not an IPv4 address",
 		"attach c1 10.32.0":                      "is not an IPv4 address",
 		"attach c1 10.32.0.7/99":                 "is not an IPv4 address",
 		"attach c1 fd00::1":                      "is not an IPv4 address",
