@@ -64,7 +64,6 @@ type Daemon struct {
 	background sync.WaitGroup
 	halt       context.CancelFunc
 	enforced   atomic.Uint64 // the plan's fence that the kernel follows
-	removing   atomic.Bool   // a reset takes everything out of the kernel
 	leaving    atomic.Bool   // a reset hands the address space over: none is given out any more
 
 	lastConns sync.Map // connections of those that wait for the daemon's end

@@ -7,8 +7,10 @@ import (
 
 func TestPeerThatTakesNothingIsSentNothingMore(t *testing.T) {
 	m := &Mesh{sending: map[string]sending{}}
-	if !m.begin("dead") || !m.begin("dead") || !m.begin("live") {
-		t.Fatal("the first sends are held back")
+	for _, peer := range []string{"dead", "dead", "live"} {
+		if !m.begin(peer) {
+			t.Fatalf("the first sends to %s are held back", peer)
+		}
 	}
 	for name, s := range m.sending {
 		s.since = s.since.Add(-2 * stuckAfter)
