@@ -80,8 +80,9 @@ type Attachment struct {
 	// NetNS is the absolute path of the network namespace.
 	NetNS string `json:"netns"`
 	MTU   int    `json:"mtu"`
-	// State is "attached", or "gone" for one whose namespace has vanished and
-	// whose address is about to be freed.
+	// State is "attached", "cut off" for one that may not use its address for
+	// now, or "gone" for one whose namespace has vanished and whose address is
+	// about to be freed.
 	State string    `json:"state"`
 	Since time.Time `json:"since"`
 }

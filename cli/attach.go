@@ -58,6 +58,11 @@ same again changes nothing.`,
 					req.More = append(req.More, addr)
 				}
 			}
+			for _, addr := range append([]netip.Addr{req.Address}, req.More...) {
+				if req.Subnet.IsValid() && addr.IsValid() && !req.Subnet.Contains(addr) {
+					return usage("address %s is not in subnet %s", addr, req.Subnet)
+				}
+			}
 			got, err := a.client().Attach(ctx, req)
 			if err != nil {
 				return err

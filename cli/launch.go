@@ -256,7 +256,11 @@ func (a *app) printReady(r daemon.Ready) error {
 	if r.Founded {
 		verb = "founded a mesh"
 	}
-	a.say("%s %s: %d peers, gateway %s, address space %s", r.Name, verb, r.Peers, r.Gateway.Addr(), join(r.Prefixes))
+	if r.Gateway.IsValid() {
+		a.say("%s %s: %d peers, gateway %s, address space %s", r.Name, verb, r.Peers, r.Gateway.Addr(), join(r.Prefixes))
+	} else {
+		a.say("%s %s: %d peers, no address space until a container needs it", r.Name, verb, r.Peers)
+	}
 	if r.SetAside != "" {
 		a.say("The store could not be read and is now %s. This host is a new peer: attach its containers again.", r.SetAside)
 	}

@@ -59,7 +59,11 @@ func (a *app) printAttachments(list []api.Attachment) error {
 		rows[0] = append(rows[0], "HOST-INTERFACE", "GATEWAY", "MTU", "NETNS", "SINCE")
 	}
 	for _, at := range list {
-		row := []string{at.Container, at.Address.String(), at.Interface, at.MAC, at.State}
+		addrs := at.Address.String()
+		for _, p := range at.More {
+			addrs += "," + p.String()
+		}
+		row := []string{at.Container, addrs, at.Interface, at.MAC, at.State}
 		if a.output == "wide" {
 			row = append(row, at.HostInterface, at.Gateway.String(), strconv.Itoa(at.MTU), at.NetNS, at.Since.Local().Format(time.DateTime))
 		}

@@ -76,7 +76,7 @@ func (a *app) printReset(r api.ResetReport) error {
 // confirm asks on a terminal, and refuses where nobody can answer.
 func (a *app) confirm(question string) error {
 	if !terminal(a.Stdin) {
-		return &api.Error{Code: api.CodeInvalid, Message: "this removes weft from the host, and there is nobody to ask", Fix: "say --yes if that is meant"}
+		return &api.Error{Code: api.CodeInvalid, Message: "this cannot be undone, and there is nobody to ask", Fix: "say --yes if that is meant"}
 	}
 	a.say("%s [y/N] ", question)
 	line, _ := bufio.NewReader(a.Stdin).ReadString('\n')

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,7 +94,11 @@ func (d *Daemon) addAddresses(ctx context.Context, a attachment, more []netip.Ad
 		d.setAttached(a)
 	}
 	if err := d.plumb(a); err != nil {
-		return api.Attachment{}, err
+		if len(a.More) == len(before.More) {
+			return api.Attachment{}, err
+		}
+		d.setAttached(before)
+		return api.Attachment{}, undo(errors.Join(err, d.keep.saveAttachment(before), d.plumb(before)))
 	}
 	return d.describe(a), nil
 }
@@ -188,6 +193,7 @@ func (d *Daemon) Detach(ctx context.Context, req api.DetachRequest) ([]api.Attac
 	}
 	out := []api.Attachment{}
 	for _, a := range found {
+		described := d.describe(a)
 		if req.Address.IsValid() && len(a.More) > 0 {
 			gone, err := d.dropAddress(ctx, a, req.Address)
 			if err != nil {
@@ -199,7 +205,7 @@ func (d *Daemon) Detach(ctx context.Context, req api.DetachRequest) ([]api.Attac
 		if err := d.detach(ctx, a); err != nil {
 			return out, err
 		}
-		out = append(out, d.describe(a))
+		out = append(out, described)
 	}
 	return out, nil
 }
@@ -210,6 +216,10 @@ func (d *Daemon) detach(ctx context.Context, a attachment) error {
 		return fmt.Errorf("wait for another request for container %s: %w", a.Reference, err)
 	}
 	defer unlock()
+	a, ok := d.findAttached(a.Cookie, a.Interface) // another request may have changed it
+	if !ok {
+		return nil
+	}
 	if err := d.unplumb(a); err != nil {
 		return err
 	}
@@ -227,18 +237,37 @@ func (d *Daemon) dropAddress(ctx context.Context, a attachment, addr netip.Addr)
 		return api.Attachment{}, fmt.Errorf("wait for another request for container %s: %w", a.Reference, err)
 	}
 	defer unlock()
-	rest := slices.DeleteFunc(a.addresses(), func(x netip.Addr) bool { return x == addr })
+	before, ok := d.findAttached(a.Cookie, a.Interface) // another request may have changed it
+	rest := slices.DeleteFunc(before.addresses(), func(x netip.Addr) bool { return x == addr })
 	gone := a
 	gone.Address, gone.More = addr, nil
+	out := d.describe(gone)
+	switch {
+	case !ok || len(rest) == len(before.addresses()):
+		return out, nil // it is gone already
+	case len(rest) == 0:
+		return out, errors.Join(d.unplumb(before), d.forget(before))
+	}
+	a = before
+	usable := func(addr netip.Addr) bool { ok, _ := d.plan.Held(a.key(), addr); return ok }
+	if i := slices.IndexFunc(rest, usable); i > 0 {
+		rest[0], rest[i] = rest[i], rest[0]
+	}
 	a.Address, a.More = rest[0], rest[1:]
 	if err := d.keep.saveAttachment(a); err != nil {
 		return api.Attachment{}, err
 	}
 	d.setAttached(a)
-	if err := d.plumb(a); err != nil {
-		return api.Attachment{}, err
+	follow := d.plumb
+	if !usable(a.Address) {
+		follow = d.unplumb // what is left is cut off
 	}
-	return d.describe(gone), d.plan.Release(a.key(), addr)
+	if err := follow(a); err != nil {
+		// It is on the interface still, so it must not be given to another.
+		d.setAttached(before)
+		return api.Attachment{}, errors.Join(err, d.keep.saveAttachment(before))
+	}
+	return out, d.plan.Release(a.key(), addr)
 }
 
 // unplumb removes the kernel's side of one attachment.
@@ -251,10 +280,16 @@ func (d *Daemon) unplumb(a attachment) error {
 	return nil
 }
 
-// plumb makes the kernel's side of one attachment right.
+// plumb makes the kernel's side of one attachment right. An address that may
+// not be used for now is not put back by it.
 func (d *Daemon) plumb(a attachment) error {
 	d.kernel.Lock()
 	defer d.kernel.Unlock()
+	if active, refused := d.plan.Held(a.key(), a.Address); !active {
+		return &api.Error{Code: api.CodeConflict,
+			Message: fmt.Sprintf("container %s is cut off, since address %s may not be used here: %s", a.Reference, a.Address, cmp.Or(refused, "its owner has not answered")),
+			Fix:     fmt.Sprintf("wait for its owner (weft status ipam), or `weft detach %s` and attach it again for another address", a.Reference)}
+	}
 	return d.bridge.Plumb(d.bridgeConfig(), d.port(a))
 }
 

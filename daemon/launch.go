@@ -85,6 +85,9 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 			step("greet the mesh", known.token.MeshID.String())
 		}
 	}
+	if err := known.settings.checkSubnet(d.opts.Subnet); err != nil {
+		return nil, err
+	}
 	if err := d.adopt(*known, fresh); err != nil {
 		return nil, err
 	}
@@ -105,7 +108,7 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 		step("found the address plan", d.settings.Range.String())
 	}
 
-	if !*d.opts.Observer {
+	if !*d.opts.Observer || len(d.listAttached()) > 0 {
 		if err = d.takeGateway(ctx); err != nil {
 			return nil, err
 		}
@@ -194,8 +197,12 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	if d.driver, err = drivers(d.opts, d.log)[d.settings.Encap](); err != nil {
 		return err
 	}
-	if kept := d.plan.Owned(ownerGateway); len(kept) > 0 {
-		d.setGateway(kept[0])
+	for _, a := range d.plan.Allocations() {
+		// One that may not be used any more is better than none: what it takes to
+		// cut containers off is set up, and it is renewed when that can be.
+		if a.Owner == ownerGateway && (a.Active || !d.gateway().IsValid()) {
+			d.setGateway(a.Addr)
+		}
 	}
 	if d.bridge, err = bridge.New(d.keep, d.log); err != nil {
 		return err

@@ -17,9 +17,6 @@ import (
 
 // startPlan reads the address plan.
 func (d *Daemon) startPlan(p peerState) error {
-	if sub, rng := d.opts.Subnet, d.settings.Range; sub.IsValid() && (sub.Bits() < rng.Bits() || !rng.Contains(sub.Addr())) {
-		return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("the default subnet %s is not in the mesh's range %s", sub, rng), Fix: "give another --default-subnet"}
-	}
 	var err error
 	d.replicate = &replicate{d: d, enforce: make(chan struct{}, 1)}
 	d.plan, err = ipam.NewAllocator(p.planConfig(), planStore{d.keep.Store}, d.replicate, rand.Uint64()>>16<<16)
@@ -93,17 +90,21 @@ func (d *Daemon) enforceNow() {
 
 // expire asks the council to shut out peers that have left, and those that have
 // not answered for as long as this process has watched them and for too long.
+// While no majority of the voters answers it is this host that is cut off, and
+// nobody's silence counts: else all would shut out each other after an outage.
 func (d *Daemon) expire(silent map[uuid.UUID]time.Time) {
 	after := d.opts.ReclaimAfter
+	cutOff := !d.plan.HearsMajority()
 	for _, p := range d.mesh.Peers() {
 		since, known := silent[p.ID]
 		switch {
 		case p.Self:
 		case p.State == mesh.StateDeparted:
-			d.note("expire", d.plan.Expire(p.ID, true))
-		case p.State == mesh.StateAlive:
 			delete(silent, p.ID)
-			if known {
+			d.note("expire", d.plan.Expire(p.ID, true))
+		case p.State == mesh.StateAlive, cutOff:
+			delete(silent, p.ID)
+			if known && after > 0 && d.now().Sub(since) > after {
 				d.plan.Spare(p.ID)
 			}
 		case !known:

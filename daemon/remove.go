@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
 )
 
@@ -26,18 +28,24 @@ func (d *Daemon) RemovePeer(ctx context.Context, req api.RemoveRequest) (api.Rem
 		if p.Self {
 			return report, &api.Error{Code: api.CodeInvalid, Message: "this host cannot remove itself", Fix: "`weft leave` takes it out of the mesh"}
 		}
+		if slices.Contains(gone, p.ID) {
+			continue
+		}
 		gone = append(gone, p.ID)
 		report.Removed = append(report.Removed, d.nameOf(p.ID))
 	}
 	if req.Force {
 		return d.forceWithout(gone, report)
 	}
-	for _, id := range gone {
-		if err := d.plan.Remove(ctx, id); err != nil {
-			return report, d.explain(err)
-		}
-		d.log.Info("host removed", "peer", d.nameOf(id))
+	err := d.plan.Remove(ctx, gone...)
+	if errors.Is(err, ipam.ErrUnknownPeer) {
+		err = &api.Error{Code: api.CodeConflict, Message: "of " + strings.Join(report.Removed, ", ") + " not all are members of the address plan: one that never was has nothing to be given away",
+			Fix: "name only those that `weft status ipam` lists"}
 	}
+	if err != nil {
+		return report, d.explain(err)
+	}
+	d.log.Info("hosts removed", "peers", report.Removed)
 	return report, nil
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -17,6 +18,8 @@ type replicate struct {
 	mesh atomic.Pointer[mesh.Mesh]
 	plan atomic.Pointer[ipam.Allocator]
 	d    *Daemon
+	// When a message that was refused was last noted, in nanoseconds; 0 if none is.
+	badMerge, badMessage atomic.Int64
 	// enforce says that somebody waits for the kernel to follow the plan.
 	enforce chan struct{}
 }
@@ -41,7 +44,7 @@ func (r *replicate) Merge(state []byte) []byte {
 	}
 	defer r.enforceSoon(p)
 	news, err := p.Merge(state)
-	r.d.note("plan-merge", err)
+	r.noteMessage("plan-merge", &r.badMerge, err)
 	return news
 }
 
@@ -56,7 +59,29 @@ func (r *replicate) Receive(from uuid.UUID, msg []byte) {
 	if err != nil {
 		err = fmt.Errorf("from %s: %w", r.d.nameOf(from), err)
 	}
-	r.d.note("plan-receive", err)
+	r.noteMessage("plan-receive", &r.badMessage, err)
+}
+
+// refusedShown is how long a refused message is a warning, and how long others
+// that are refused after it are not logged.
+const refusedShown = time.Minute
+
+// noteMessage is note of messages: one peer's that are refused come among others
+// that are not, and neither may fill the log.
+func (r *replicate) noteMessage(what string, at *atomic.Int64, err error) {
+	last := at.Load()
+	if err == nil && last == 0 {
+		return
+	}
+	now := r.d.now().UnixNano()
+	if last != 0 && now-last < int64(refusedShown) {
+		return
+	}
+	if err == nil {
+		now = 0
+	}
+	at.Store(now)
+	r.d.note(what, err)
 }
 
 func (r *replicate) enforceSoon(p *ipam.Allocator) {

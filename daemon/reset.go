@@ -61,16 +61,20 @@ type erased struct {
 func (d *Daemon) leave(ctx context.Context, force bool) (api.ResetReport, error) {
 	var report api.ResetReport
 	if d.mesh != nil {
+		d.plan.SetIdle(true) // once the council has let this host go, it does not come back
 		heir, err := d.handOver(ctx)
 		if err != nil && !force {
+			d.plan.SetIdle(*d.opts.Observer)
 			return report, err
 		}
 		if err != nil {
 			report.Left = append(report.Left, "address space: "+oneLine(err))
 		}
 		report.HandedTo = heir
+		d.leaving.Store(true)
 		if err := d.resign(ctx); err != nil && !force {
 			d.leaving.Store(false)
+			d.plan.SetIdle(*d.opts.Observer)
 			return report, err
 		} else if err != nil {
 			report.Left = append(report.Left, "membership: "+oneLine(err))

@@ -159,6 +159,13 @@ func (w *WireGuard) configure(changes func(have *wgtypes.Device) *wgtypes.Config
 	return nil
 }
 
+// headStart is what the other end of a new tunnel gets to begin the session.
+const headStart = 150 * time.Millisecond
+
+func (w *WireGuard) changes(ends []tunnelEnd, have *wgtypes.Device) *wgtypes.Config {
+	return peerChanges(w.local.Key.Public(), ends, have, w.announced, time.Now())
+}
+
 // Set makes the device's peers be these, with their prefixes and routes, and
 // removes all others.
 func (w *WireGuard) Set(peers []Peer) error {
@@ -175,9 +182,17 @@ func (w *WireGuard) Set(peers []Peer) error {
 	}
 	w.plan = p
 	// The way is made before the traffic is led there.
-	err = w.configure(func(have *wgtypes.Device) *wgtypes.Config {
-		return peerChanges(p.ends, have, w.announced, time.Now())
-	})
+	err = w.configure(func(have *wgtypes.Device) *wgtypes.Config { return w.changes(p.ends, have) })
+	if err == nil {
+		// Peers that are new may be due for what comes second.
+		err = w.configure(func(have *wgtypes.Device) *wgtypes.Config {
+			c := w.changes(p.ends, have)
+			if c != nil {
+				time.Sleep(headStart)
+			}
+			return c
+		})
+	}
 	if err == nil {
 		w.announced = map[PublicKey]netip.AddrPort{}
 		for _, end := range p.ends {

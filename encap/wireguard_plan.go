@@ -1,6 +1,7 @@
 package encap
 
 import (
+	"bytes"
 	"maps"
 	"net"
 	"net/netip"
@@ -74,9 +75,20 @@ func ownChanges(local Local, have *wgtypes.Device) *wgtypes.Config {
 	return &c
 }
 
+// firstKeepalive is the interval for a peer. The first keepalive begins a
+// session; of two ends that begin one at the same moment each forgets its own
+// beginning for the other's, and both wait for seconds before they try again. So
+// one of them, which is known by its key, begins once the other has had a moment.
+func firstKeepalive(self, peer PublicKey, known bool) time.Duration {
+	if !known && bytes.Compare(self[:], peer[:]) < 0 {
+		return 0
+	}
+	return keepalive
+}
+
 // peerChanges is what differs between a device's peers and the ends of a plan;
 // nil for nothing. Announced has the endpoint of each peer as it was last set.
-func peerChanges(ends []tunnelEnd, have *wgtypes.Device, announced map[PublicKey]netip.AddrPort, now time.Time) *wgtypes.Config {
+func peerChanges(self PublicKey, ends []tunnelEnd, have *wgtypes.Device, announced map[PublicKey]netip.AddrPort, now time.Time) *wgtypes.Config {
 	there := map[PublicKey]wgtypes.Peer{}
 	for _, p := range have.Peers {
 		there[PublicKey(p.PublicKey)] = p
@@ -90,8 +102,7 @@ func peerChanges(ends []tunnelEnd, have *wgtypes.Device, announced map[PublicKey
 		if !known || !staysAt(old, end.endpoint, announced[end.key], now) {
 			change.Endpoint, differs = net.UDPAddrFromAddrPort(end.endpoint), true
 		}
-		if old.PersistentKeepaliveInterval != keepalive {
-			interval := keepalive
+		if interval := firstKeepalive(self, end.key, known); old.PersistentKeepaliveInterval != interval {
 			change.PersistentKeepaliveInterval, differs = &interval, true
 		}
 		missing, extra := compare(old.AllowedIPs, end.allowed)

@@ -150,11 +150,12 @@ func TestChangesBringAnyDeviceToThePlanAndThenThereAreNone(t *testing.T) {
 		for range 4 {
 			ends := planWireGuard(selfWG, keyed(t)).ends
 			apply(dev, ownChanges(selfWG, dev))
-			apply(dev, peerChanges(ends, dev, announced, now))
+			apply(dev, peerChanges(selfWG.Key.Public(), ends, dev, announced, now))
+			apply(dev, peerChanges(selfWG.Key.Public(), ends, dev, announced, now)) // keepalives of new peers
 			if c := ownChanges(selfWG, dev); c != nil {
 				t.Fatalf("still differs: %+v", c)
 			}
-			if c := peerChanges(ends, dev, announced, now); c != nil {
+			if c := peerChanges(selfWG.Key.Public(), ends, dev, announced, now); c != nil {
 				t.Fatalf("still differs: %+v", c.Peers)
 			}
 			announced = map[PublicKey]netip.AddrPort{}

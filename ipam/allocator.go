@@ -64,7 +64,7 @@ type Allocator struct {
 	start     uint64
 	nonce     uint64
 	share     int       // of a newcomer, in blocks; 0 for what it is given
-	idle      bool      // an observer, until it is asked for an address
+	idle      bool      // an observer, until an address is asked for or used there
 	sponsor   uuid.UUID // who is asked to let this peer in
 	asked     time.Time // since when
 	joining   uint64    // the nonce of that question

@@ -435,7 +435,10 @@ func TestRemovedPeersSpaceIsInheritedByTheOthers(t *testing.T) {
 	if s := a.Status(); blocks != s.Blocks || len(s.Pending) != 0 {
 		t.Errorf("the others have %d of %d blocks", blocks, s.Blocks)
 	}
-	if err := b.Remove(t.Context(), peer(3)); !errors.Is(err, ErrUnknownPeer) {
+	if err := b.Remove(t.Context(), peer(3)); err != nil {
 		t.Errorf("a second removal: %v", err)
+	}
+	if err := b.Remove(t.Context(), peer(9)); !errors.Is(err, ErrUnknownPeer) {
+		t.Errorf("removal of a peer that never was: %v", err)
 	}
 }

@@ -74,7 +74,7 @@ func (a *Allocator) join(needed bool) error {
 	donors := Donors(a.net.Donors())
 	a.mu.Lock()
 	c := a.core
-	if c.Lodged() || a.idle && !needed || c.view.Index == 0 || a.stale {
+	if c.Lodged() || a.idle && !needed && len(c.held) == 0 || c.view.Index == 0 || a.stale {
 		a.mu.Unlock()
 		return nil
 	}
@@ -289,11 +289,15 @@ func (a *Allocator) Claim(ctx context.Context, owner string, addr netip.Addr) er
 
 // claimIn gives the owner an address of a part of the range in which this peer
 // has none free: it asks those who own the part for one address after the other,
-// from the lowest on.
+// from the highest on, since they give the lowest to their own. Who does not
+// answer is left out from then on.
 func (a *Allocator) claimIn(ctx context.Context, owner string, part netip.Prefix) (netip.Addr, error) {
 	tried := 0
-	for addr := part.Addr().Next(); part.Contains(addr) && part.Contains(addr.Next()); addr = addr.Next() {
-		if known := look(a, func(c *Core) bool { return c.looksFree(addr) }); !known {
+	silent := map[uuid.UUID]string{}
+	last := fromUint(toUint(part.Addr()) + 1<<(32-part.Bits()) - 1)
+	for addr := last.Prev(); part.Contains(addr) && part.Contains(addr.Prev()); addr = addr.Prev() {
+		of, free := look2(a, func(c *Core) (uuid.UUID, bool) { return c.ownerOf(addr), c.looksFree(addr) })
+		if _, no := silent[of]; no || !free {
 			continue
 		}
 		once, cancel := context.WithTimeout(ctx, answerTime)
@@ -303,12 +307,19 @@ func (a *Allocator) claimIn(ctx context.Context, owner string, part netip.Prefix
 			return addr, nil
 		}
 		var elsewhere *ElsewhereError
-		if ctx.Err() != nil || !errors.As(err, &elsewhere) && !errors.Is(err, ErrTaken) || elsewhere != nil && elsewhere.Err != nil {
+		if ctx.Err() != nil || !errors.As(err, &elsewhere) && !errors.Is(err, ErrTaken) {
 			return netip.Addr{}, err
+		}
+		if elsewhere != nil && elsewhere.Err != nil {
+			silent[of] = noAnswer
+			continue
 		}
 		if tried++; tried > mostTried {
 			break
 		}
+	}
+	if len(silent) > 0 {
+		return netip.Addr{}, a.spaceError(context.DeadlineExceeded, silent)
 	}
 	return netip.Addr{}, &SpaceError{Range: part, Err: ErrExhausted}
 }

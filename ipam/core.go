@@ -249,11 +249,24 @@ func (c *Core) MemberOf(peer uuid.UUID) (ID, bool) {
 	if peer == c.cfg.Peer {
 		return c.self, c.self != uuid.Nil
 	}
+	return c.lastWhere(peer, c.isMember)
+}
+
+// lastLife is the member that a peer is now, or was last.
+func (c *Core) lastLife(peer uuid.UUID) (ID, bool) {
+	if id, ok := c.MemberOf(peer); ok {
+		return id, true
+	}
+	return c.lastWhere(peer, func(ID) bool { return true })
+}
+
+// lastWhere is the latest life of a peer that is so.
+func (c *Core) lastWhere(peer uuid.UUID, is func(ID) bool) (ID, bool) {
 	var best ID
 	var nonce uint64
 	found := false
 	look := func(id ID, m council.Member) {
-		if m.Peer == peer && (!found || m.Nonce > nonce || m.Nonce == nonce && bytes.Compare(id[:], best[:]) > 0) && c.isMember(id) {
+		if m.Peer == peer && (!found || m.Nonce > nonce || m.Nonce == nonce && bytes.Compare(id[:], best[:]) > 0) && is(id) {
 			best, nonce, found = id, m.Nonce, true
 		}
 	}

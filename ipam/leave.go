@@ -57,33 +57,51 @@ func (a *Allocator) Leave(ctx context.Context) error {
 	return a.seal(ctx, self)
 }
 
-// Remove has the council shut a peer out for good, and waits until its space is
-// inherited. Errors: ErrUnknownPeer, *PendingError.
-func (a *Allocator) Remove(ctx context.Context, peer uuid.UUID) error {
-	id, ok := look2(a, func(c *Core) (ID, bool) { return c.MemberOf(peer) })
-	if !ok {
-		return fmt.Errorf("remove %s: %w", peer, ErrUnknownPeer)
+// Remove has the council shut peers out for good, and waits until their space is
+// inherited. For those that are shut out already it only waits. Errors:
+// ErrUnknownPeer, *PendingError.
+func (a *Allocator) Remove(ctx context.Context, peers ...uuid.UUID) error {
+	var ids []ID
+	for _, peer := range peers {
+		id, ok := look2(a, func(c *Core) (ID, bool) { return c.lastLife(peer) })
+		if !ok {
+			return fmt.Errorf("remove %s: %w", peer, ErrUnknownPeer)
+		}
+		ids = append(ids, id)
 	}
-	if err := a.seal(ctx, id); err != nil {
+	// All before any is waited for: what one had is not inherited before every
+	// other has answered or is shut out.
+	if err := a.seal(ctx, ids...); err != nil {
 		return err
 	}
-	inherited := a.wait(ctx, func(c *Core) bool { return !slices.Contains(c.view.Pending(), id) && !c.owns(id) })
-	if !inherited {
-		return &PendingError{Peer: peer, Sealed: true, Voters: look(a, (*Core).Status).Voters, Err: ctx.Err()}
+	for i, id := range ids {
+		if !a.wait(ctx, func(c *Core) bool { return !slices.Contains(c.view.Pending(), id) && !c.owns(id) }) {
+			return &PendingError{Peer: peers[i], Sealed: true, Voters: look(a, (*Core).Status).Voters, Err: ctx.Err()}
+		}
 	}
 	return nil
 }
 
-func (a *Allocator) seal(ctx context.Context, id ID) error {
-	peer := look(a, func(c *Core) uuid.UUID { m, _ := c.member(id); return m.Peer })
-	if err := a.do(func(c *Core) (Effects, error) { return c.Seal(id) }); err != nil {
-		return err
+func (a *Allocator) seal(ctx context.Context, ids ...ID) error {
+	for _, id := range ids {
+		if err := a.do(func(c *Core) (Effects, error) { return c.Seal(id) }); err != nil {
+			return err
+		}
 	}
-	if a.wait(ctx, func(c *Core) bool { return c.isSealed(id) }) {
-		return nil
+	for _, id := range ids {
+		if a.wait(ctx, func(c *Core) bool { return c.isSealed(id) }) {
+			continue
+		}
+		peer := look(a, func(c *Core) uuid.UUID {
+			for _, id := range ids {
+				c.Unseal(id)
+			}
+			m, _ := c.member(id)
+			return m.Peer
+		})
+		return &PendingError{Peer: peer, Voters: look(a, (*Core).Status).Voters, Err: ctx.Err()}
 	}
-	err := &PendingError{Peer: peer, Voters: look(a, (*Core).Status).Voters, Err: ctx.Err()}
-	return errors.Join(err, a.do(func(c *Core) (Effects, error) { c.Unseal(id); return Effects{}, nil }))
+	return nil
 }
 
 // Expire asks the council, without waiting, to shut a peer out that has left, or
@@ -110,6 +128,9 @@ func (a *Allocator) Spare(peer uuid.UUID) {
 		return struct{}{}
 	})
 }
+
+// HearsMajority tells whether a majority of the voters answered at the last Tick.
+func (a *Allocator) HearsMajority() bool { return look(a, (*Core).hearsMajority) }
 
 // Force takes a mesh of this peer and some others out of one whose majority of
 // voters is gone for good; see Core.Force.

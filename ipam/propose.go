@@ -27,8 +27,8 @@ func (c *Core) wish(id ID, firm bool) (Effects, error) {
 	if !c.isKnown(id) {
 		return Effects{}, ErrUnknownPeer
 	}
-	if !c.isSealed(id) {
-		c.wishes[id] = firm || c.wishes[id]
+	if was, asked := c.wishes[id]; !c.isSealed(id) && (!asked || firm && !was) { // else it is asked for at every few ticks
+		c.wishes[id] = firm
 		if firm {
 			c.tickProposals(true)
 			c.pumpRaft()

@@ -205,6 +205,17 @@ func (c *Core) has(peer uuid.UUID) bool {
 	return live
 }
 
+// hearsMajority tells whether a majority of the voters answers, this one included.
+func (c *Core) hearsMajority() bool {
+	n := 0
+	for _, v := range c.view.Voters {
+		if m, known := c.member(v); v == c.self || known && c.has(m.Peer) {
+			n++
+		}
+	}
+	return 2*n > len(c.view.Voters)
+}
+
 // Force takes a mesh out of this one whose majority of voters is gone for good:
 // this peer decides alone, and the members that are not named are sealed. It
 // cannot be undone. The nonce is any number that is new.

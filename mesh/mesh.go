@@ -66,6 +66,9 @@ type Mesh struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 
+	sendMu  sync.Mutex
+	sending map[string]sending // by memberlist's name of the peer
+
 	mu      sync.Mutex // never held while memberlist is called
 	records records
 	members map[uuid.UUID]*member
@@ -82,7 +85,7 @@ func New(cfg Config) (*Mesh, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Mesh{
 		cfg: cfg, log: cfg.Logger, dial: dialTCP, channels: map[string]Channel{}, changed: make(chan struct{}, 1),
-		inbox: make(chan delivery, inboxMessages), outbox: make(chan letter, outboxMessages), newMeta: make(chan struct{}, 1),
+		inbox: make(chan delivery, inboxMessages), outbox: make(chan letter, outboxMessages), sending: map[string]sending{}, newMeta: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel, members: map[uuid.UUID]*member{}, lostAt: map[uuid.UUID]time.Time{},
 		targets: map[string]*attempt{}, heardFrom: map[uuid.UUID]netip.AddrPort{},
 	}

@@ -20,7 +20,10 @@ const (
 	headStart = 8
 	// Bounds of the reliable sends that wait and that are under way.
 	outboxMessages = 4096
-	senders        = 16
+	senders        = 64
+	// stuckAfter is how long nothing has come through to a peer that is sent
+	// nothing more until something has, or has failed.
+	stuckAfter = time.Second
 )
 
 // recordBroadcast is an entry of memberlist's queue that the next of the same
@@ -129,6 +132,45 @@ func (m *Mesh) post(n *memberlist.Node, msg []byte) {
 	}
 }
 
+// sending is what is under way to one peer: how many, and since when none of
+// them has ended.
+type sending struct {
+	n     int
+	since time.Time
+}
+
+// begin takes note of a send, if the peer is not stuck: one that has lost its
+// power lets each wait for many seconds, and would soon hold up all senders.
+func (m *Mesh) begin(peer string) bool {
+	m.sendMu.Lock()
+	defer m.sendMu.Unlock()
+	s := m.sending[peer]
+	now := time.Now()
+	if s.n == 0 {
+		s.since = now
+	} else if now.Sub(s.since) > stuckAfter {
+		return false
+	}
+	s.n++
+	m.sending[peer] = s
+	return true
+}
+
+// end is the other half of begin.
+func (m *Mesh) end(peer string, sent bool) {
+	m.sendMu.Lock()
+	defer m.sendMu.Unlock()
+	s := m.sending[peer]
+	if s.n--; s.n == 0 {
+		delete(m.sending, peer)
+		return
+	}
+	if sent {
+		s.since = time.Now()
+	}
+	m.sending[peer] = s
+}
+
 // send carries letters away; several of it run at a time, so that a peer that
 // does not answer does not hold up the others.
 func (m *Mesh) send() {
@@ -137,7 +179,13 @@ func (m *Mesh) send() {
 		case <-m.ctx.Done():
 			return
 		case l := <-m.outbox:
-			if err := m.list.SendReliable(l.to, l.msg); err != nil {
+			if !m.begin(l.to.Name) {
+				m.counts.dropped.Add(1)
+				continue
+			}
+			err := m.list.SendReliable(l.to, l.msg)
+			m.end(l.to.Name, err == nil)
+			if err != nil {
 				m.counts.unsent.Add(1)
 				m.log.Debug("message not sent", "to", l.to.Name, "err", err)
 			}

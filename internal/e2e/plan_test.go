@@ -227,6 +227,26 @@ func attached2(t *testing.T, h *netlab.Host, name, addr string) (*netlab.Contain
 	return c, h.Run("weft", "attach", name, addr)
 }
 
+func TestSeveralAreRemovedAtOnceByTwoWhoDoNotKnowOfEachOther(t *testing.T) {
+	lab, hosts := launched(t, 5)
+	hasVoters(t, hosts[4], 5)
+	for _, h := range hosts[:2] {
+		crash(t, lab, h, hosts[2:])
+	}
+	stop := hosts[3].Start("weft", "rmpeer", "--yes", "h2", "h1", "--timeout", "60s")
+	hosts[4].Run("weft", "rmpeer", "--yes", "h1", "h2", "h1", "--timeout", "60s")
+	if got := blocksOf(t, hosts[4]); got["h1"]+got["h2"] != 0 || len(got) != 3 {
+		t.Errorf("after the removal the blocks are %v", got)
+	}
+	netlab.Eventually(t, "the other one has returned, too", func() bool { return len(blocksOf(t, hosts[3])) == 3 })
+	if out := stop(); strings.Contains(out, "Error") || strings.Contains(out, "error") {
+		t.Errorf("the other rmpeer: %s", out)
+	}
+	if got := hosts[2].Run("weft", "rmpeer", "--yes", "h1"); got != "h1" {
+		t.Errorf("rmpeer again prints %q", got)
+	}
+}
+
 func TestFounderLeavesAndTheOthersGoOn(t *testing.T) {
 	_, hosts := launched(t, 3)
 	hosts[0].Run("weft", "leave", "--yes", "--timeout", "60s")
@@ -321,4 +341,43 @@ func TestContainerMayHaveSeveralAddresses(t *testing.T) {
 	if u := status(t, hosts[0]).IPAM.Used; u != 1 {
 		t.Errorf("after detach %d addresses are in use besides the gateway", u-1)
 	}
+}
+
+func TestRemovedObserverComesBackForItsContainers(t *testing.T) {
+	lab, hosts := launched(t, 1)
+	o := lab.Host("o")
+	token := strings.Fields(hosts[0].Run("weft", "token", "show"))
+	if r := o.Try(append(token, "--observer")...); strings.Contains(r.Stderr, "invalid") || !strings.Contains(r.Stderr, "until a container needs it") {
+		t.Errorf("launch of an observer says\n%s", r.Stderr)
+	}
+	_, addr := attached(t, o, "c")
+	home, _ := attached(t, hosts[0], "h")
+	o.Run("weft", "attach", "c", "10.32.0.99")
+	crash(t, lab, o, hosts)
+	hosts[0].Run("weft", "rmpeer", "o", "--yes", "--timeout", "40s")
+	lab.Heal()
+	o.Run("weft", "launch")
+	for _, a := range []string{addr, "10.32.0.99"} {
+		netlab.Eventually(t, a+" is reached again", func() bool { return netlab.Pings(home, a) })
+	}
+	kill9(t, o)
+	o.Run("weft", "launch")
+	netlab.Eventually(t, "it is a member with its containers after a restart", func() bool {
+		s := status(t, o)
+		return s.IPAM.Member && len(s.IPAM.CutOff) == 0 && s.Bridge.Gateway.IsValid()
+	})
+}
+
+func TestSubnetHasRoomWhereOneOfItsHostsIsDownAndAnotherPacksLow(t *testing.T) {
+	lab, hosts := launched(t, 3, "--range", "10.32.0.0/20", "--block-bits", "22")
+	for i := range 70 {
+		hosts[0].Container(fmt.Sprintf("c%d", i))
+		hosts[0].Run("weft", "attach", fmt.Sprintf("c%d", i))
+	}
+	sub := status(t, hosts[0]).Self.Prefixes[0].String()
+	hosts[1].Container("x")
+	hosts[1].Run("weft", "attach", "x", "--subnet", sub)
+	crash(t, lab, hosts[2], hosts[:2])
+	hosts[1].Container("y")
+	hosts[1].Run("weft", "attach", "y", "--subnet", "10.32.0.0/21")
 }

@@ -1,0 +1,35 @@
+package mesh
+
+import (
+	"testing"
+	"time"
+)
+
+func TestPeerThatTakesNothingIsSentNothingMore(t *testing.T) {
+	m := &Mesh{sending: map[string]sending{}}
+	for _, peer := range []string{"dead", "dead", "live"} {
+		if !m.begin(peer) {
+			t.Fatalf("the first sends to %s are held back", peer)
+		}
+	}
+	for name, s := range m.sending {
+		s.since = s.since.Add(-2 * stuckAfter)
+		m.sending[name] = s
+	}
+	if m.begin("dead") {
+		t.Error("a peer that is stuck takes another sender")
+	}
+	if m.end("live", true); !m.begin("live") {
+		t.Error("a peer that answers is held back")
+	}
+	m.end("dead", false)
+	if m.end("dead", false); !m.begin("dead") {
+		t.Error("a peer is held back for ever")
+	}
+	m.begin("live")
+	s := m.sending["live"]
+	m.sending["live"] = sending{s.n, time.Now().Add(-2 * stuckAfter)}
+	if m.end("live", true); !m.begin("live") {
+		t.Error("a peer to which messages come through is held back")
+	}
+}
