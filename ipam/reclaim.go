@@ -125,7 +125,9 @@ func (c *Core) onWantAck(m *Msg) {
 func (c *Core) onAck(m *Msg) {
 	if c.leads() && c.round.acks != nil && m.Ack.Index >= c.round.seal {
 		c.learn(m.Ack.Members)
-		c.merge(m.Ack.Rows)
+		if c.merge(m.Ack.Rows); c.round.acks == nil {
+			return // they say that this peer was set back
+		}
 		c.round.acks[m.FromID] = m.Ack
 		if len(c.missing()) == 0 {
 			c.tickReclaim()
