@@ -102,6 +102,9 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 	if err := d.found(ctx, step); err != nil {
 		return nil, err
 	}
+	if *d.opts.Observer && !d.plan.Hear(ctx) {
+		return nil, &api.Error{Code: api.CodeTimeout, Message: "no host has told this one of the mesh's address plan", Fix: "`weft status` on the others shows whether they reach this host"}
+	}
 	status := d.plan.Status()
 	founded := empty && len(status.Voters) == 1 && status.Voters[0] == d.identity.ID
 	if founded {

@@ -78,6 +78,10 @@ func (d *Daemon) forceWithout(gone []uuid.UUID, report api.RemoveReport) (api.Re
 		return report, &api.Error{Code: api.CodeConflict, Message: "these hosts do not answer either: " + strings.Join(silent, ", "),
 			Fix: "name them too if they are gone for good, or start them"}
 	}
+	if d.plan.HearsMajority() {
+		return report, &api.Error{Code: api.CodeConflict, Message: "a majority of the voters answers, and can remove hosts without force",
+			Fix: "leave out --force; of voters that were lost just now `weft status peers` says so within seconds"}
+	}
 	if err := d.plan.Force(keep); err != nil {
 		return report, d.explain(err)
 	}

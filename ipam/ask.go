@@ -127,6 +127,11 @@ func (a *Allocator) Prime(ctx context.Context) error {
 	return err
 }
 
+// Hear waits until this peer has heard of the mesh's plan, and tells whether it has.
+func (a *Allocator) Hear(ctx context.Context) bool {
+	return a.wait(ctx, func(c *Core) bool { return c.view.Index > 0 })
+}
+
 // lodge waits until this peer is a member.
 func (a *Allocator) lodge(ctx context.Context) error {
 	a.SetIdle(false)

@@ -115,4 +115,9 @@ func (c *Core) pumpRaft() {
 			return // the decision ended it
 		}
 	}
+	// Only where two copies of a voter have decided apart is what follows from
+	// this node's log not what is known; then the longer log is believed.
+	if s := c.node.State(); s.Index > c.view.Index && s.Domain.Hash() == c.domain {
+		c.setView(s)
+	}
 }
