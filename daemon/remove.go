@@ -78,7 +78,13 @@ func (d *Daemon) forceWithout(gone []uuid.UUID, report api.RemoveReport) (api.Re
 		return report, &api.Error{Code: api.CodeConflict, Message: "these hosts do not answer either: " + strings.Join(silent, ", "),
 			Fix: "name them too if they are gone for good, or start them"}
 	}
-	if d.plan.HearsMajority() {
+	voters, answer := d.plan.Status().Voters, 0
+	for _, v := range voters {
+		if _, ok := live[v]; ok || v == d.identity.ID {
+			answer++
+		}
+	}
+	if 2*answer > len(voters) {
 		return report, &api.Error{Code: api.CodeConflict, Message: "a majority of the voters answers, and can remove hosts without force",
 			Fix: "leave out --force; of voters that were lost just now `weft status peers` says so within seconds"}
 	}
