@@ -155,16 +155,25 @@ func TestNoOpSetDisturbsNothing(t *testing.T) {
 		}
 		set()
 		set()
-		mark(2)
-		for line := range lines {
-			if strings.Contains(line, "198.51.100.2") {
-				return
-			}
-			if !strings.Contains(line, "198.51.100.1") {
-				t.Errorf("a Set without need changed: %s", line)
+		// A mark can be lost, as any message to a monitor can: the second is
+		// repeated, too, until it is heard.
+		for {
+			mark(2)
+			select {
+			case line, ok := <-lines:
+				if !ok {
+					t.Error("the monitor ended too early")
+					return
+				}
+				if strings.Contains(line, "198.51.100.2") {
+					return
+				}
+				if !strings.Contains(line, "198.51.100.1") {
+					t.Errorf("a Set without need changed: %s", line)
+				}
+			case <-time.After(200 * time.Millisecond):
 			}
 		}
-		t.Error("the monitor ended too early")
 	})
 }
 
