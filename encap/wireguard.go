@@ -92,7 +92,7 @@ func (w *WireGuard) up(local Local) (nl.Link, error) {
 	}
 	w.userspace = dev.Kind == nl.KindTUN
 	// The key comes before the first packet.
-	if err := w.configure(func(have *wgtypes.Device) *wgtypes.Config { return ownChanges(local, have) }); err != nil {
+	if _, err := w.configure(func(have *wgtypes.Device) *wgtypes.Config { return ownChanges(local, have) }); err != nil {
 		return dev, err
 	}
 	// No link-local address: there is nobody on the link to hear of it.
@@ -139,31 +139,55 @@ func (w *WireGuard) device() (nl.Link, error) {
 	return w.conn.Link(name)
 }
 
-// configure makes the changes that are found in the device as it is.
-func (w *WireGuard) configure(changes func(have *wgtypes.Device) *wgtypes.Config) error {
+// configure makes the changes that are found in the device as it is, and tells
+// whether there were any.
+func (w *WireGuard) configure(changes func(have *wgtypes.Device) *wgtypes.Config) (changed bool, err error) {
 	have, err := w.control.device(w.local.Device)
 	if err != nil {
-		return fmt.Errorf("look at WireGuard device %s: %w", w.local.Device, err)
+		return false, fmt.Errorf("look at WireGuard device %s: %w", w.local.Device, err)
 	}
 	c := changes(have)
 	if c == nil {
-		return nil
+		return false, nil
 	}
 	err = w.control.configure(w.local.Device, *c)
 	if errors.Is(err, unix.EADDRINUSE) {
 		err = errors.Join(portTaken(w.local.Port, err), w.End()) // the process says from now on that it has the port
 	}
 	if err != nil {
-		return fmt.Errorf("configure WireGuard device %s: %w", w.local.Device, err)
+		return false, fmt.Errorf("configure WireGuard device %s: %w", w.local.Device, err)
 	}
-	return nil
+	return true, nil
 }
 
 // headStart is what the other end of a new tunnel gets to begin the session.
 const headStart = 150 * time.Millisecond
 
-func (w *WireGuard) changes(ends []tunnelEnd, have *wgtypes.Device) *wgtypes.Config {
-	return peerChanges(w.local.Key.Public(), ends, have, w.announced, time.Now())
+// connect makes the device's peers be these ends. Where some are new it looks
+// twice: they may be due for what comes second.
+func (w *WireGuard) connect(ends []tunnelEnd) error {
+	changes := func(have *wgtypes.Device) *wgtypes.Config {
+		return peerChanges(w.local.Key.Public(), ends, have, w.announced, time.Now())
+	}
+	changed, err := w.configure(changes)
+	if err != nil {
+		return err
+	}
+	w.announced = map[PublicKey]netip.AddrPort{}
+	for _, end := range ends {
+		w.announced[end.key] = end.endpoint
+	}
+	if !changed {
+		return nil
+	}
+	_, err = w.configure(func(have *wgtypes.Device) *wgtypes.Config {
+		c := changes(have)
+		if c != nil {
+			time.Sleep(headStart)
+		}
+		return c
+	})
+	return err
 }
 
 // Set makes the device's peers be these, with their prefixes and routes, and
@@ -182,23 +206,7 @@ func (w *WireGuard) Set(peers []Peer) error {
 	}
 	w.plan = p
 	// The way is made before the traffic is led there.
-	err = w.configure(func(have *wgtypes.Device) *wgtypes.Config { return w.changes(p.ends, have) })
-	if err == nil {
-		// Peers that are new may be due for what comes second.
-		err = w.configure(func(have *wgtypes.Device) *wgtypes.Config {
-			c := w.changes(p.ends, have)
-			if c != nil {
-				time.Sleep(headStart)
-			}
-			return c
-		})
-	}
-	if err == nil {
-		w.announced = map[PublicKey]netip.AddrPort{}
-		for _, end := range p.ends {
-			w.announced[end.key] = end.endpoint
-		}
-	}
+	err = w.connect(p.ends)
 	return errors.Join(err, w.conn.SyncRoutes(p.routes, func(r nl.Route) bool { return r.Device == dev.Index }))
 }
 

@@ -14,14 +14,10 @@ const (
 	claimsAtOnce = 32
 )
 
-// claim asks the owner of a block for an address that is wanted.
+// claim asks the owner of a block, which is not ours, for an address that is wanted.
 func (c *Core) claim(a netip.Addr) {
 	h := c.held[a]
 	owner := c.table.at(c.blockOf(a)).Owner
-	if c.ownsBlock(c.blockOf(a)) {
-		c.settle(a)
-		return
-	}
 	if c.self == uuid.Nil || !c.lodged || owner == c.self || !c.isMember(owner) {
 		return
 	}

@@ -184,52 +184,42 @@ func (c *Core) sponsor(id ID) (ID, bool) {
 	return m.Sponsor, ok
 }
 
-// isSealed tells whether a member is shut out: it was sealed, or is not admitted
-// and was let in by one that is sealed.
-func (c *Core) isSealed(id ID) bool {
-	_, sealed := c.sealedAt(id)
-	return sealed
-}
-
-// sealedAt is the index of the decision by which a member is shut out.
-func (c *Core) sealedAt(id ID) (uint64, bool) {
+// standing is what follows from who vouches for a member: the index of the
+// decision by which it, or one of those, is shut out; or that somebody admitted
+// vouches for it. Neither holds for one that is not known.
+func (c *Core) standing(id ID) (at uint64, sealed, member bool) {
 	for range maxChain {
 		if at, sealed := c.view.Sealed[id]; sealed {
-			return at, true
+			return at, true, false
 		}
 		if _, in := c.view.Admitted[id]; in {
-			return 0, false
+			return 0, false, true
 		}
 		sponsor, known := c.sponsor(id)
 		if !known {
-			return 0, false
+			break
 		}
 		id = sponsor
 	}
-	return 0, false
+	return 0, false, false
 }
 
 // maxChain bounds how many members that are not admitted yet may have let each
 // other in, one after the other.
 const maxChain = 64
 
+// isSealed tells whether a member is shut out: it was sealed, or is not admitted
+// and was let in by one that is sealed.
+func (c *Core) isSealed(id ID) bool {
+	_, sealed, _ := c.standing(id)
+	return sealed
+}
+
 // isMember tells whether a member is one: somebody admitted vouches for it, and
 // nobody in between is shut out.
 func (c *Core) isMember(id ID) bool {
-	for range maxChain {
-		if _, sealed := c.view.Sealed[id]; sealed {
-			return false
-		}
-		if _, in := c.view.Admitted[id]; in {
-			return true
-		}
-		sponsor, known := c.sponsor(id)
-		if !known {
-			return false
-		}
-		id = sponsor
-	}
-	return false
+	_, _, member := c.standing(id)
+	return member
 }
 
 // member looks up who is behind an id.
@@ -336,7 +326,7 @@ func (c *Core) forget() {
 	var owners map[ID]bool
 	for _, id := range sortedIDs(c.members) {
 		_, in := c.view.Admitted[id]
-		if at, sealed := c.sealedAt(id); !in && (!sealed || at > c.view.Reclaimed) {
+		if at, sealed, _ := c.standing(id); !in && (!sealed || at > c.view.Reclaimed) {
 			continue
 		}
 		if owners == nil {

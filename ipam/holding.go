@@ -176,7 +176,7 @@ func (c *Core) dropBooks() {
 		return
 	}
 	c.dropLeases(func(l lease) bool {
-		at, sealed := c.sealedAt(l.Holder)
+		at, sealed, _ := c.standing(l.Holder)
 		return sealed && at <= c.view.Reclaimed
 	})
 }

@@ -20,8 +20,8 @@ var mutants = []mutant{
 	{name: "wards need not tell what they know", test: "TestReclaimWaitsForWardsThatOnlyTheirSponsorKnows", edits: []edit{
 		{"reclaim.go", "			queue = append(queue, w.ID())\n", ""}}},
 	{name: "wards of the sealed are members", modes: "plain disk", test: "TestNewcomerThatTheLeaderNeverHeardOfIsShutOutWithItsSponsor", edits: []edit{
-		{"core.go", "		if _, sealed := c.view.Sealed[id]; sealed {\n			return false\n		}\n		if _, in := c.view.Admitted[id]; in {\n			return true\n		}\n		sponsor, known := c.sponsor(id)",
-			"		if _, sealed := c.view.Sealed[id]; sealed {\n			return false\n		}\n		if _, in := c.view.Admitted[id]; in {\n			return true\n		}\n		if _, known := c.sponsor(id); known {\n			return true\n		}\n		sponsor, known := c.sponsor(id)"}}},
+		{"core.go", "	_, _, member := c.standing(id)\n	return member\n",
+			"	_, known := c.sponsor(id)\n	_, sealed := c.view.Sealed[id]\n	_, _, member := c.standing(id)\n	return member || known && !sealed\n"}}},
 	{name: "a reclaim of before the last counts", test: "TestTwoReclaimsFromDifferentWordsDoNotBothCount", edits: []edit{
 		{"council/command.go", "	if e.Base < s.Fence {\n", "	if e.Base < 1 {\n"}}},
 	{name: "a lease is freed when its holder is sealed", test: "TestLeaseIsNotFreedBeforeItsHolderIsShutOutEverywhere", edits: []edit{

@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/google/uuid"
@@ -24,21 +25,10 @@ func (c *Core) beginNode(s council.State) error {
 func (c *Core) dropNode() {
 	c.node = nil
 	var gone []council.Write
-	for key := range c.disk {
+	for _, key := range slices.Sorted(maps.Keys(c.disk)) {
 		gone = append(gone, council.Write{Key: key})
 	}
-	slices.SortFunc(gone, func(a, b council.Write) int { return cmpString(a.Key, b.Key) })
 	c.persistRaft(gone)
-}
-
-func cmpString(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 func (c *Core) persistRaft(ws []council.Write) {

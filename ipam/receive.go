@@ -142,16 +142,12 @@ func (c *Core) check(m *Msg) error {
 		return fmt.Errorf("%w: a message in another member's name", ErrCorrupt)
 	}
 	if m.Delta != nil {
-		for _, r := range m.Delta.Rows {
-			if r.First < 0 || r.Count <= 0 || r.end() > c.blocks() || !r.valid() {
-				return fmt.Errorf("%w: a row of blocks %d+%d of %d", ErrCorrupt, r.First, r.Count, c.blocks())
-			}
+		if err := c.checkRows(m.Delta.Rows); err != nil {
+			return err
 		}
 		for _, b := range m.Delta.Books {
-			for _, l := range b.leases {
-				if !c.rng.Contains(l.Addr) {
-					return fmt.Errorf("%w: a lease of %s", ErrCorrupt, l.Addr)
-				}
+			if err := c.checkLeases(b.leases); err != nil {
+				return err
 			}
 		}
 	}
@@ -178,17 +174,28 @@ var needs = map[kind]func(*Msg) bool{
 }
 
 func (c *Core) checkAck(a *Ack) error {
-	for _, r := range a.Rows {
-		if r.First < 0 || r.Count <= 0 || r.end() > c.blocks() || !r.valid() {
-			return fmt.Errorf("%w: a row of blocks %d+%d of %d", ErrCorrupt, r.First, r.Count, c.blocks())
-		}
+	if err := c.checkRows(a.Rows); err != nil {
+		return err
 	}
 	for _, s := range a.Own {
 		if s.first < 0 || s.count <= 0 || s.end() > c.blocks() {
 			return fmt.Errorf("%w: blocks %d+%d of %d", ErrCorrupt, s.first, s.count, c.blocks())
 		}
 	}
-	for _, l := range a.Leases {
+	return c.checkLeases(a.Leases)
+}
+
+func (c *Core) checkRows(rows []Row) error {
+	for _, r := range rows {
+		if r.First < 0 || r.Count <= 0 || r.end() > c.blocks() || !r.valid() {
+			return fmt.Errorf("%w: a row of blocks %d+%d of %d", ErrCorrupt, r.First, r.Count, c.blocks())
+		}
+	}
+	return nil
+}
+
+func (c *Core) checkLeases(list []lease) error {
+	for _, l := range list {
 		if !c.rng.Contains(l.Addr) {
 			return fmt.Errorf("%w: a lease of %s", ErrCorrupt, l.Addr)
 		}

@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/google/uuid"
@@ -35,7 +36,7 @@ func (c *Core) tickReclaim() {
 		c.round = round{seal: last, acks: map[ID]*Ack{}}
 	}
 	if c.enforced >= c.fence {
-		c.round.acks[c.self] = c.ack(c.digestNow()) // the registers are compared with themselves
+		c.round.acks[c.self] = c.ack(nil) // the registers are its own
 	}
 	missing := c.missing()
 	if len(missing) == 0 {
@@ -91,14 +92,9 @@ func (c *Core) missing() []ID {
 	return out
 }
 
-// ack is what this peer knows, where it differs from a digest; nil for all.
-func (c *Core) ack(d *Digest) *Ack {
-	a := &Ack{Index: c.view.LastSeal(), Own: slices.Clone(c.own), Members: c.memberList()}
-	for i := range buckets {
-		if rows := c.table.part(c.bucket(i)); d == nil || hashRows(rows) != d.Rows[i] {
-			a.Rows = append(a.Rows, rows...)
-		}
-	}
+// ack is what this peer knows, with the rows that whoever asked does not have.
+func (c *Core) ack(rows []Row) *Ack {
+	a := &Ack{Index: c.view.LastSeal(), Rows: rows, Own: slices.Clone(c.own), Members: c.memberList()}
 	for _, id := range sortedIDs(c.wards) {
 		a.Wards = append(a.Wards, c.members[id])
 	}
@@ -118,7 +114,7 @@ func (c *Core) onWantAck(m *Msg) {
 		return
 	}
 	if c.enforced >= c.fence && c.view.LastSeal() >= m.Index && c.Lodged() {
-		c.send(m.Peer, &Msg{Kind: kindAck, Ack: c.ack(m.Digest)})
+		c.send(m.Peer, &Msg{Kind: kindAck, Ack: c.ack(c.rowsBeside(c.digestNow(), m.Digest))})
 	}
 }
 
@@ -173,14 +169,14 @@ func (c *Core) estate() council.Estate {
 		e.Shares = append(e.Shares, heirs.divide(s)...)
 	}
 	slices.SortFunc(e.Shares, func(a, b council.Share) int { return int(a.First) - int(b.First) })
-	given := map[string]bool{}
+	given := map[netip.Addr]bool{}
 	for _, id := range acked {
 		if !c.isMember(id) {
 			continue
 		}
 		for _, l := range c.round.acks[id].Leases {
-			if l.Holder == id && inShares(e.Shares, c.blockOf(l.Addr)) && !given[l.Addr.String()] {
-				given[l.Addr.String()] = true
+			if l.Holder == id && inShares(e.Shares, c.blockOf(l.Addr)) && !given[l.Addr] {
+				given[l.Addr] = true
 				e.Leases = append(e.Leases, l)
 			}
 		}

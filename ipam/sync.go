@@ -104,6 +104,18 @@ func (c *Core) bookList() []book {
 	return out
 }
 
+// rowsBeside are the parts of our registers in which two digests, of which the
+// first is ours, differ.
+func (c *Core) rowsBeside(mine, theirs *Digest) []Row {
+	var out []Row
+	for i := range mine.Rows {
+		if mine.Rows[i] != theirs.Rows[i] {
+			out = append(out, c.table.part(c.bucket(i))...)
+		}
+	}
+	return out
+}
+
 // differing is what of ours the sender of a digest may not know.
 func (c *Core) differing(d *Digest) *Msg {
 	mine := c.digestNow()
@@ -112,11 +124,7 @@ func (c *Core) differing(d *Digest) *Msg {
 		view := c.view
 		m.State = &view
 	}
-	for i := range d.Rows {
-		if d.Rows[i] != mine.Rows[i] {
-			m.Delta.Rows = append(m.Delta.Rows, c.table.part(c.bucket(i))...)
-		}
-	}
+	m.Delta.Rows = c.rowsBeside(mine, d)
 	if d.Members != mine.Members {
 		m.Delta.Members = c.memberList()
 	}

@@ -2,6 +2,7 @@ package council
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 )
 
@@ -112,14 +113,14 @@ func (s State) holds(e Estate) bool {
 
 // legacies are those before without what is given anew, and those of the estate.
 func (s State) legacies(index uint64, e Estate) []Legacy {
-	given := map[string]bool{}
+	given := map[netip.Addr]bool{}
 	var out []Legacy
 	for _, l := range e.Leases {
-		given[l.Addr.String()] = true
+		given[l.Addr] = true
 		out = append(out, Legacy{Epoch: s.Epoch(index), Lease: l})
 	}
 	for _, l := range s.Legacies {
-		if _, sealed := s.Sealed[l.Lease.Holder]; !sealed && !given[l.Lease.Addr.String()] {
+		if _, sealed := s.Sealed[l.Lease.Holder]; !sealed && !given[l.Lease.Addr] {
 			out = append(out, l)
 		}
 	}
