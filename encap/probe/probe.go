@@ -1,0 +1,37 @@
+// Package probe measures the paths to other peers: small packets that travel
+// through one tunnel device, as containers' packets do, and are answered by the
+// prober at the other end. It says what works, how fast, and how large a packet
+// may be. Which path is taken is decided elsewhere.
+package probe
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Path is one way to a peer. It is comparable.
+type Path struct {
+	Peer   uuid.UUID
+	Device string // by which its packets leave this host
+}
+
+// Target is a path that is to be measured.
+type Target struct {
+	Path
+	Addr netip.Addr // the peer's gateway, which answers
+	MTU  int        // bytes; the most that is worth trying, headers of the probe's IP included
+}
+
+// Quality is what is known of a path.
+type Quality struct {
+	// Works tells whether probes come back. A path that was never answered does
+	// not work; Sent tells it from one that was not tried yet.
+	Works bool
+	Since time.Time     // when Works became what it is
+	Sent  int           // probes, since the path is a target
+	RTT   time.Duration // smoothed; 0 if nothing was ever answered
+	Loss  float64       // of the last probes, 0 to 1
+	MTU   int           // bytes, the largest IP packet that came through both ways; 0 if not known
+}
