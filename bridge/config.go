@@ -28,6 +28,7 @@ type Config struct {
 	Tunnels    []string         // devices that lead to other hosts
 	Masquerade bool             // hide containers behind the host towards the outside
 	Ports      []Port           // containers that are on the bridge
+	Guard      Guard            // of traffic in the clear
 }
 
 // Port is one container interface.

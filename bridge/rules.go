@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,6 +44,8 @@ type accept struct {
 	// answers: what belongs to a connection and goes to the device. Otherwise
 	// it is whatever comes from the device.
 	answers bool
+	// within is the range, of traffic on a device that is not weft's alone.
+	within netip.Prefix
 }
 
 // accepts let weft's devices forward, and answers come back from the outside.
@@ -50,6 +53,9 @@ func accepts(cfg Config) []accept {
 	var out []accept
 	for _, d := range cfg.devices() {
 		out = append(out, accept{device: d})
+	}
+	if cfg.Guard.Underlay != "" {
+		out = append(out, accept{device: cfg.Guard.Underlay, within: cfg.Range})
 	}
 	return append(out, accept{device: cfg.Name, answers: true})
 }
@@ -60,6 +66,9 @@ func (a accept) iptables(mark string) []string {
 	if a.answers {
 		match = []string{"-o", a.device, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"}
 	}
+	if a.within.IsValid() {
+		match = []string{"-s", a.within.String(), "-d", a.within.String(), "-i", a.device}
+	}
 	return slices.Concat(match, []string{"-m", "comment", "--comment", mark, "-j", "ACCEPT"})
 }
 
@@ -67,6 +76,9 @@ func (a accept) iptables(mark string) []string {
 // bridge's rules apart.
 func (a accept) nft(mark string) (rule, comment string) {
 	match, comment := "iifname "+strconv.Quote(a.device), mark+" from "+a.device
+	if a.within.IsValid() {
+		match = fmt.Sprintf("%s ip saddr %s ip daddr %s", match, a.within, a.within)
+	}
 	if a.answers {
 		match, comment = "oifname "+strconv.Quote(a.device)+" ct state related,established", mark+" answers"
 	}
