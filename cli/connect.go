@@ -14,7 +14,8 @@ func (a *app) connect() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "connect PEER…",
 		Short: "Add hosts to join, for ever",
-		Long: `Add hosts to join: addresses, names, file:PATH or exec:PROGRAM, as for launch. They
+		Long: `Add hosts to join: addresses, names, multicast:, file:PATH or exec:PROGRAM, as for
+launch. They
 are kept, and tried again for as long as nobody answers there; weft status targets
 shows them. Peers that are known are found again without this.
 

@@ -90,9 +90,10 @@ func parseToken(text string) (mesh.Token, error) {
 // greet says hello to the peers to be joined until one lets us in.
 func (d *Daemon) greet(ctx context.Context, p *peerState) (mesh.Welcome, error) {
 	self := mesh.HelloSelf{ID: p.identity.ID, Name: d.opts.Name, Advertise: netip.AddrPortFrom(d.advertise, d.opts.Port)}
+	finder := mesh.Finder{Token: p.token, Self: self.Advertise}
 	var errs []error
 	for _, target := range d.opts.Join {
-		addrs, err := mesh.Lookup(ctx, target, d.opts.Port)
+		addrs, err := finder.Lookup(ctx, target)
 		if err != nil {
 			errs = append(errs, &api.Error{Code: api.CodeFailed, Message: oneLine(err), Fix: "see that it leads to a host that runs weft, or give an address to --join"})
 		}

@@ -23,12 +23,14 @@ import (
 //	seeds.example, …:6783       a name; all of its addresses, looked up again and again
 //	file:/etc/weft/peers        a file with a target on each line, read again and again
 //	exec:/usr/bin/discover …    a program that prints a target on each line, run again and again
+//	multicast:                  all hosts with the same token on the network segment
 //
 // Lines of files and programs may be addresses and names; what follows a # in
 // them is a remark. The program is called without a shell.
 const (
 	targetFile = "file:"
 	targetExec = "exec:"
+	targetCast = "multicast:"
 )
 
 const (
@@ -43,6 +45,8 @@ func CheckTarget(target string) error {
 	path, isFile := strings.CutPrefix(target, targetFile)
 	program, isExec := strings.CutPrefix(target, targetExec)
 	switch {
+	case target == targetCast:
+		return nil
 	case isFile && !strings.HasPrefix(path, "/"):
 		return fmt.Errorf("target %q needs an absolute path after %s", target, targetFile)
 	case isFile:
@@ -71,13 +75,23 @@ func checkHost(target string) error {
 	return nil
 }
 
+// Finder finds out where targets lead to.
+type Finder struct {
+	Token Token          // of the hosts that are looked for
+	Self  netip.AddrPort // this host's gossip; its port is that of targets without one
+}
+
 // Lookup returns the addresses, each with a port, that a target leads to now, in
-// order. The port is the given one where the target says none.
-func Lookup(ctx context.Context, target string, port uint16) ([]string, error) {
+// order.
+func (f Finder) Lookup(ctx context.Context, target string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
-	hosts := []string{target}
+	hosts, port := []string{target}, f.Self.Port()
 	var err error
+	if target == targetCast {
+		hosts, err = f.Token.askSegment(ctx, f.Self.Addr())
+		hosts = slices.DeleteFunc(hosts, func(h string) bool { return h == f.Self.String() })
+	}
 	if path, ok := strings.CutPrefix(target, targetFile); ok {
 		hosts, err = listed(readListing(path))
 	} else if program, ok := strings.CutPrefix(target, targetExec); ok {
@@ -87,6 +101,9 @@ func Lookup(ctx context.Context, target string, port uint16) ([]string, error) {
 		return nil, fmt.Errorf("look up target %s: %w", target, err)
 	}
 	var out []string
+	if len(hosts) == 0 {
+		return nil, fmt.Errorf("look up target %s: it leads to no host", target)
+	}
 	var errs []error
 	for _, host := range hosts {
 		found, err := lookupHost(ctx, host, port)

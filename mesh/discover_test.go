@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,23 +39,25 @@ func TestATargetLeadsToAddresses(t *testing.T) {
 	good := write("good", "#!/bin/sh\necho $1\necho 192.0.2.9:1\n", 0o700)
 	bad := write("bad", "#!/bin/sh\necho 'no credentials' >&2\nexit 3\n", 0o700)
 	wrong := write("wrong", "192.0.2.1\nno such: line\n", 0o600)
+	f := Finder{Self: netip.MustParseAddrPort("192.0.2.100:6783")}
+	empty := write("empty", "# nobody\n", 0o600)
 	for target, want := range map[string][]string{
 		"192.0.2.1":             {"192.0.2.1:6783"},
 		"[2001:db8::1]:7":       {"[2001:db8::1]:7"},
 		"file:" + list:          {"192.0.2.1:6783", "192.0.2.2:6783", "[2001:db8::1]:7"},
 		"exec:" + good + " ::1": {"192.0.2.9:1", "[::1]:6783"},
 	} {
-		if got, err := Lookup(t.Context(), target, 6783); err != nil || !slices.Equal(got, want) {
+		if got, err := f.Lookup(t.Context(), target); err != nil || !slices.Equal(got, want) {
 			t.Errorf("Lookup(%q) = %v, %v; want %v", target, got, err, want)
 		}
 	}
-	if got, err := Lookup(t.Context(), "localhost:7", 1); err != nil || !slices.Contains(got, "127.0.0.1:7") {
+	if got, err := f.Lookup(t.Context(), "localhost:7"); err != nil || !slices.Contains(got, "127.0.0.1:7") {
 		t.Errorf("Lookup of a name = %v, %v", got, err)
 	}
 	for target, says := range map[string]string{
-		"file:" + dir + "/none": "no such file", "exec:" + bad: "no credentials", "file:" + wrong: "not a host", "exec:" + dir + "/none": "no such file",
+		"file:" + dir + "/none": "no such file", "exec:" + bad: "no credentials", "file:" + wrong: "not a host", "exec:" + dir + "/none": "no such file", "file:" + empty: "no host",
 	} {
-		if got, err := Lookup(t.Context(), target, 6783); err == nil || !strings.Contains(err.Error(), says) {
+		if got, err := f.Lookup(t.Context(), target); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("Lookup(%q) = %v, %v", target, got, err)
 		}
 	}

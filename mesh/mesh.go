@@ -96,7 +96,7 @@ func New(cfg Config) (*Mesh, error) {
 	}
 	var err error
 	if m.records, err = restore(cfg.Token.MeshID, cfg.Snapshot); err == nil {
-		err = m.SetTargets(cfg.Targets)
+		err = m.takeTargets(cfg.Targets)
 	}
 	if err == nil {
 		err = m.listen()
@@ -108,6 +108,7 @@ func New(cfg Config) (*Mesh, error) {
 	m.wg.Go(m.handle)
 	m.wg.Go(m.rejoin)
 	m.wg.Go(m.tellMeta)
+	m.wg.Go(m.hearSegment)
 	for range senders {
 		m.wg.Go(m.send)
 	}

@@ -30,12 +30,25 @@ type Target struct {
 // SetTargets makes the targets be exactly these, and has what is new tried at
 // once. It fails, and changes nothing, if one of them cannot be a target.
 func (m *Mesh) SetTargets(targets []string) error {
+	if err := m.takeTargets(targets); err != nil {
+		return err
+	}
+	select {
+	case m.look <- struct{}{}:
+	default:
+	}
+	m.poke()
+	return nil
+}
+
+func (m *Mesh) takeTargets(targets []string) error {
 	for _, t := range targets {
 		if err := CheckTarget(t); err != nil {
 			return err
 		}
 	}
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, t := range targets {
 		if m.targets[t] == nil {
 			m.targets[t] = &target{}
@@ -43,12 +56,6 @@ func (m *Mesh) SetTargets(targets []string) error {
 	}
 	maps.DeleteFunc(m.targets, func(t string, _ *target) bool { return !slices.Contains(targets, t) })
 	m.retarget()
-	m.mu.Unlock()
-	select {
-	case m.look <- struct{}{}:
-	default:
-	}
-	m.poke()
 	return nil
 }
 
@@ -72,7 +79,7 @@ func (m *Mesh) retarget() {
 // lookUp finds out where the targets lead to whose time has come, or all.
 func (m *Mesh) lookUp(ctx context.Context, all bool) {
 	m.mu.Lock()
-	now := time.Now()
+	now, finder := time.Now(), Finder{Token: m.cfg.Token, Self: m.cfg.Advertise}
 	var due []string
 	for name, t := range m.targets {
 		if all || !now.Before(t.next) {
@@ -83,7 +90,7 @@ func (m *Mesh) lookUp(ctx context.Context, all bool) {
 	var wg sync.WaitGroup
 	for _, name := range due {
 		wg.Go(func() {
-			addrs, err := Lookup(ctx, name, m.cfg.Bind.Port())
+			addrs, err := finder.Lookup(ctx, name)
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			t := m.targets[name]

@@ -11,6 +11,8 @@ import (
 func TestTargetsAreAddressesNamesFilesAndPrograms(t *testing.T) {
 	lab := netlab.New(t)
 	first, byName, byFile, byProgram := lab.Host("h1"), lab.Host("h2"), lab.Host("h3"), lab.Host("h4")
+	onSegment, stranger := lab.Host("h5"), lab.Host("stranger")
+	stranger.Run("weft", "launch")
 	first.Run("weft", "launch")
 	line := strings.Fields(first.Run("weft", "token", "show"))
 	token := line[len(line)-1]
@@ -35,8 +37,10 @@ func TestTargetsAreAddressesNamesFilesAndPrograms(t *testing.T) {
 	byProgram.Run("chmod", "755", "/run/discover")
 	join(byProgram, "exec:/run/discover "+first.Addr.String()+":6783")
 
-	for _, h := range []*netlab.Host{byName, byFile, byProgram} {
-		netlab.Eventually(t, h.Name+" knows all four", func() bool { return len(status(t, h).Peers) == 4 })
+	join(onSegment, "multicast:")
+
+	for _, h := range []*netlab.Host{byName, byFile, byProgram, onSegment} {
+		netlab.Eventually(t, h.Name+" knows all five", func() bool { return len(status(t, h).Peers) == 5 })
 		if ts := status(t, h).Targets; len(ts) != 1 || !ts[0].Connected || len(ts[0].Addresses) == 0 {
 			t.Errorf("%s has targets %+v", h.Name, ts)
 		}
