@@ -107,6 +107,7 @@ func New(cfg Config) (*Mesh, error) {
 	}
 	m.wg.Go(m.handle)
 	m.wg.Go(m.rejoin)
+	m.wg.Go(m.follow)
 	m.wg.Go(m.tellMeta)
 	m.wg.Go(m.hearSegment)
 	for range senders {

@@ -176,11 +176,7 @@ func (m *Mesh) rejoin() {
 		select {
 		case <-m.ctx.Done():
 			return
-		case <-m.look:
-			m.lookUp(m.ctx, false)
-			m.tryAll(m.ctx, m.missing(time.Now(), false))
 		case now := <-tick.C:
-			m.lookUp(m.ctx, false)
 			for _, n := range m.late(now) {
 				m.post(n, wantMessage(m.cfg.Identity.ID))
 			}

@@ -114,6 +114,22 @@ func (m *Mesh) lookUp(ctx context.Context, all bool) {
 	}
 }
 
+// follow looks the targets up again and again. It does not hold rejoin up, which
+// looks for known peers, too.
+func (m *Mesh) follow() {
+	tick := time.NewTicker(firstWait)
+	defer tick.Stop()
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-m.look:
+		case <-tick.C:
+		}
+		m.lookUp(m.ctx, false)
+	}
+}
+
 // Targets are the hosts that this one was told to join, in order.
 func (m *Mesh) Targets() []Target {
 	m.mu.Lock()
