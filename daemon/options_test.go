@@ -84,7 +84,7 @@ func TestOptionsThatTheMeshContradictsAreRefused(t *testing.T) {
 	for what, change := range map[string]func(*Options){
 		"VXLAN port is 6784":     func(o *Options) { o.VXLANPort = 4789 },
 		"WireGuard port is 6785": func(o *Options) { o.WireGuardPort = 51820 },
-		"is auto, not vxlan":  func(o *Options) { o.Encap = string(encap.ModeVXLAN) },
+		"is auto, not vxlan":     func(o *Options) { o.Encap = string(encap.ModeVXLAN) },
 	} {
 		o := DefaultOptions()
 		change(&o)

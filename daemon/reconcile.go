@@ -9,6 +9,7 @@ import (
 
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/mesh"
 )
@@ -148,8 +149,9 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 
 // guarded completes what the bridge should be with what is decided of the links.
 func (d *Daemon) guarded(cfg bridge.Config, mtu int, plan linkPlan) bridge.Config {
-	cfg.MTU, cfg.Guard.Peers = mtu, plan.guarded
+	cfg.MTU, cfg.Guard.Peers, cfg.ProbePort = mtu, plan.guarded, probe.Port
 	for _, i := range plan.instances {
+		cfg.Probed = append(cfg.Probed, i.Device)
 		switch i.Transport {
 		case encap.TransportDirect:
 			cfg.Guard.Underlay = i.Device
