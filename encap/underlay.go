@@ -67,22 +67,26 @@ func Fits(transport string, underlay netip.Addr, mtu int) int {
 	return mtu - overhead(transport, underlay)
 }
 
-// forwards makes the host forward what comes out of a tunnel device.
-func forwards(device string) error {
+// forwards makes the host forward what comes out of a tunnel device, whichever
+// way the answers take. The two ends of a link may choose differently for a
+// while; a filter that is strict on all devices would drop that, a loose one
+// passes it only on a device that has an address. So it gets the bridge's.
+func forwards(conn *nl.Conn, dev nl.Link, local Local) error {
 	for key, value := range map[string]string{
 		"forwarding": "1",
 		// The device is shared by all peers, which are no neighbours of each other.
 		"send_redirects": "0",
-		// The two ends of a link may choose differently for a while, so an answer
-		// need not come by the way that the question took. Strict on all devices
-		// would drop it; the larger value counts.
-		"rp_filter": "2",
+		"rp_filter":      "2", // of this and that of all devices the larger counts
 	} {
-		if err := nl.SetSysctl("ipv4/conf/"+device+"/"+key, value); err != nil {
+		if err := nl.SetSysctl("ipv4/conf/"+dev.Name+"/"+key, value); err != nil {
 			return err
 		}
 	}
-	return nil
+	var own []netip.Prefix
+	if local.Source.IsValid() {
+		own = append(own, netip.PrefixFrom(local.Source, local.Source.BitLen()))
+	}
+	return conn.SyncAddrs(dev, own, func(netip.Prefix) bool { return true })
 }
 
 func portTaken(port uint16, err error) error {

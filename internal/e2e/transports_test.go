@@ -79,3 +79,68 @@ func TestOnlyHostsThatTrustEachOtherTalkInTheClear(t *testing.T) {
 		}
 	}
 }
+
+// blocked drops one transport's packets at a host, both those that come and
+// those that go, or only one of them; it returns what lets them pass again.
+func blocked(h *netlab.Host, port int, hooks ...string) (unblock func()) {
+	script := "table inet block {\n"
+	for _, hook := range hooks {
+		script += fmt.Sprintf("chain %s { type filter hook %s priority -400; udp dport %d drop; }\n", hook, hook, port)
+	}
+	h.Run("bash", "-c", "nft -f - <<'X'\n"+script+"}\nX")
+	return func() { h.Run("nft", "delete", "table", "inet", "block") }
+}
+
+func TestBlockedTransportIsLeftAndTakenBack(t *testing.T) {
+	hosts := trusting(t, "192.0.2.0/24", "192.0.2.0/24")
+	a, _ := attached(t, hosts[0], "a")
+	_, addrC := attached(t, hosts[1], "c")
+	uses(t, hosts[0], hosts[1], "direct")
+	// What is direct is no UDP port: drop what is of the range on the underlay.
+	direct := func(hook, device string) func() {
+		hosts[1].Run("bash", "-c", fmt.Sprintf("nft 'table inet direct { chain c { type filter hook %s priority -400; %s eth0 ip saddr 10.32.0.0/12 drop; }; }'", hook, device))
+		return func() { hosts[1].Run("nft", "delete", "table", "inet", "direct") }
+	}
+	for name, block := range map[string]func() func(){
+		"towards the host": func() func() { return direct("prerouting", "iifname") },
+		"from the host":    func() func() { return direct("postrouting", "oifname") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			unblock := block()
+			began := time.Now()
+			netlab.Eventually(t, "traffic passes by another transport", func() bool { return netlab.Pings(a, addrC) })
+			t.Logf("passes after %s by %v", time.Since(began).Round(100*time.Millisecond), transports(t, hosts[0]))
+			uses(t, hosts[0], hosts[1], "vxlan")
+			unblockVXLAN := blocked(hosts[1], 6784, "input", "output")
+			uses(t, hosts[0], hosts[1], "wireguard")
+			mustPing(t, a, addrC, "by what is left")
+			unblockVXLAN()
+			unblock()
+			uses(t, hosts[0], hosts[1], "direct")
+			uses(t, hosts[1], hosts[0], "direct")
+			mustPing(t, a, addrC, "by what is back")
+		})
+	}
+}
+
+func TestBlockedWireGuardIsNeverReplacedByPlaintext(t *testing.T) {
+	hosts := trusting(t, "192.0.2.0/24", "none")
+	a, addrA := attached(t, hosts[0], "a")
+	c, addrC := attached(t, hosts[1], "c")
+	netlab.Eventually(t, "traffic passes", func() bool { return netlab.Pings(a, addrC) && netlab.Pings(c, addrA) })
+	dump := hosts[1].Start("tcpdump", "-l", "-n", "-x", "-i", "eth0", "udp or icmp")
+	time.Sleep(500 * time.Millisecond) // until it listens
+	unblock := blocked(hosts[1], 6785, "input", "output")
+	a.Try("ping", "-c", "40", "-i", "0.1", "-p", "5eed5eed", addrC)
+	c.Try("ping", "-c", "40", "-i", "0.1", "-p", "5eed5eed", addrA)
+	hosts[0].Try("ip", "link", "delete", "weft-wg")
+	a.Try("ping", "-c", "40", "-i", "0.1", "-p", "5eed5eed", addrC)
+	unblock()
+	netlab.Eventually(t, "traffic passes again", func() bool { return netlab.Pings(a, addrC) })
+	if seen := dump(); strings.Contains(seen, "5eed 5eed 5eed") {
+		t.Errorf("plaintext is on the underlay:\n%s", seen)
+	}
+	if got := transports(t, hosts[0])["h2"]; got != "wireguard" {
+		t.Errorf("the link is %s", got)
+	}
+}
