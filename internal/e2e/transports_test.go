@@ -96,14 +96,14 @@ func TestBlockedTransportIsLeftAndTakenBack(t *testing.T) {
 	a, _ := attached(t, hosts[0], "a")
 	_, addrC := attached(t, hosts[1], "c")
 	uses(t, hosts[0], hosts[1], "direct")
-	// What is direct is no UDP port: drop what is of the range on the underlay.
-	direct := func(hook, device string) func() {
-		hosts[1].Run("bash", "-c", fmt.Sprintf("nft 'table inet direct { chain c { type filter hook %s priority -400; %s eth0 ip saddr 10.32.0.0/12 drop; }; }'", hook, device))
-		return func() { hosts[1].Run("nft", "delete", "table", "inet", "direct") }
+	// What is direct has no port: drop what is of the range on the underlay.
+	direct := func(hook string) func() {
+		hosts[1].Run("nft", fmt.Sprintf("table netdev direct { chain c { type filter hook %s device eth0 priority 0; ip saddr 10.32.0.0/12 drop; }; }", hook))
+		return func() { hosts[1].Run("nft", "delete", "table", "netdev", "direct") }
 	}
 	for name, block := range map[string]func() func(){
-		"towards the host": func() func() { return direct("prerouting", "iifname") },
-		"from the host":    func() func() { return direct("postrouting", "oifname") },
+		"towards the host": func() func() { return direct("ingress") },
+		"from the host":    func() func() { return direct("egress") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			unblock := block()
