@@ -37,7 +37,7 @@ type Daemon struct {
 	keep       keep
 	setAside   string // where this launch put a store that could not be read; "" if it did not
 	identity   mesh.Identity
-	token      mesh.Token
+	token      mesh.Token // as it was at the start; the mesh knows which is used now
 	settings   settings
 	tunnelKey  encap.PrivateKey
 	advertise  netip.Addr // this host's address on the underlay
@@ -48,7 +48,6 @@ type Daemon struct {
 	plan       *ipam.Allocator
 	bridge     *bridge.Bridge
 	tunnels    *encap.Tunnels
-	prober     *probe.Prober
 	can        []string // transports that this host has and the mesh may use
 	replicate  *replicate
 
@@ -62,8 +61,11 @@ type Daemon struct {
 	remembered []byte              // last snapshot written; only reconcile uses it
 	decided    map[uuid.UUID]*link // of each peer; nil until the first pass; guarded by kernel
 
-	tunnel  atomic.Pointer[tunnel]
-	bridged atomic.Pointer[netip.Addr] // see gateway
+	tunnel atomic.Pointer[tunnel]
+	prober atomic.Pointer[probe.Prober]
+	// probeSecret is the prober's; guarded by kernel.
+	probeSecret []byte
+	bridged     atomic.Pointer[netip.Addr] // see gateway
 	// background runs the address plan until halt.
 	background sync.WaitGroup
 	halt       context.CancelFunc
@@ -147,8 +149,8 @@ func (d *Daemon) close() error {
 	if d.mesh != nil {
 		errs = append(errs, d.mesh.Close())
 	}
-	if d.prober != nil {
-		d.prober.Close()
+	if p := d.prober.Load(); p != nil {
+		p.Close()
 	}
 	if d.tunnels != nil {
 		errs = append(errs, d.tunnels.Close())

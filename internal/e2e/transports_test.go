@@ -144,3 +144,78 @@ func TestBlockedWireGuardIsNeverReplacedByPlaintext(t *testing.T) {
 		t.Errorf("the link is %s", got)
 	}
 }
+
+func TestChangeOfTrustIsFollowedOnBothEnds(t *testing.T) {
+	hosts := trusting(t, "192.0.2.0/24", "none")
+	a, addrA := attached(t, hosts[0], "a")
+	c, addrC := attached(t, hosts[1], "c")
+	uses(t, hosts[0], hosts[1], "wireguard")
+	again := func(subnets string) {
+		hosts[1].Run("weft", "stop")
+		hosts[1].Run("weft", "launch", "--trusted-subnets", subnets)
+	}
+	again("192.0.2.0/24")
+	uses(t, hosts[0], hosts[1], "direct")
+	uses(t, hosts[1], hosts[0], "direct")
+	mustPing(t, a, addrC, "in the clear")
+
+	check := pinging(t, a, addrC, "while the daemon is launched anew")
+	hosts[1].Run("weft", "stop")
+	hosts[1].Run("weft", "launch")
+	check()
+	uses(t, hosts[1], hosts[0], "direct")
+
+	again("none")
+	uses(t, hosts[0], hosts[1], "wireguard")
+	uses(t, hosts[1], hosts[0], "wireguard")
+	for _, h := range hosts {
+		netlab.Eventually(t, h.Name+" has no VXLAN device", func() bool { return h.Try("ip", "link", "show", "weft-vx").Code != 0 })
+		if got := h.Run("ip", "route", "show", "proto", "87", "dev", "eth0"); got != "" {
+			t.Errorf("%s has direct routes still:\n%s", h.Name, got)
+		}
+	}
+	dump := hosts[0].Start("tcpdump", "-l", "-n", "-x", "-i", "eth0", "udp or icmp")
+	time.Sleep(500 * time.Millisecond) // until it listens
+	for from, to := range map[*netlab.Container]string{a: addrC, c: addrA} {
+		if r := from.Try("ping", "-c", "10", "-i", "0.05", "-W", "2", "-p", "5eed5eed", to); r.Code != 0 {
+			t.Errorf("no ping to %s: %s", to, r.Stdout)
+		}
+	}
+	if seen := dump(); strings.Contains(seen, "5eed 5eed 5eed") {
+		t.Errorf("plaintext is on the underlay:\n%s", seen)
+	}
+}
+
+func TestStrangerOnTheSegmentInjectsNothing(t *testing.T) {
+	lab := netlab.New(t)
+	h1, h2, stranger := lab.Host("h1"), lab.Host("h2"), lab.Host("h3")
+	join := strings.Fields(h1.Run("weft", "launch", "--trusted-subnets", "192.0.2.1/32,192.0.2.2/32"))
+	h2.Run(append(join, "--trusted-subnets", "192.0.2.1/32,192.0.2.2/32")...)
+	uses(t, h1, h2, "direct")
+	c, addr := attached(t, h1, "c")
+	_, other := attached(t, h2, "o")
+	mustPing(t, c, other, "between peers")
+	gateway := status(t, h1).Bridge.Gateway.Addr().String()
+	free := "10.32.0.99" // of h1's own part, and of nobody
+	vni := status(t, h1).Mesh.VNI
+	mac := h1.Run("cat", "/sys/class/net/weft-vx/address")
+	stranger.Run("bash", "-c", fmt.Sprintf("ip address add %s/32 dev lo; ip route add 10.32.0.0/13 via 192.0.2.1 src %s", free, free))
+	dump := c.Start("tcpdump", "-l", "-n", "-i", "eth0", "icmp")
+	time.Sleep(500 * time.Millisecond) // until it listens
+	stranger.Try("ping", "-c", "3", "-i", "0.1", "-W", "1", addr)
+	stranger.Run("bash", "-c", fmt.Sprintf("ip route delete 10.32.0.0/13; ip link add vx type vxlan id %d dstport 6784 local 192.0.2.3 nolearning; ip link set vx up; "+
+		"bridge fdb append %s dev vx dst 192.0.2.1; ip neigh add %s lladdr %s dev vx; ip route add 10.32.0.0/13 via %s dev vx onlink src %s", vni, mac, gateway, mac, gateway, free))
+	stranger.Try("ping", "-c", "3", "-i", "0.1", "-W", "1", addr)
+	if seen := dump(); strings.Contains(seen, free) {
+		t.Errorf("the container got packets of a stranger:\n%s", seen)
+	}
+	rules := h1.Run("nft", "list", "table", "inet", "weft")
+	for _, chain := range []string{"guard-arriving", "guard-tunnel-in"} {
+		_, rest, _ := strings.Cut(rules, "chain "+chain)
+		part, _, _ := strings.Cut(rest, "\t}")
+		if !strings.Contains(part, "counter packets 3 ") {
+			t.Errorf("%s did not drop and count three packets:\n%s", chain, part)
+		}
+	}
+	mustPing(t, c, other, "between peers still")
+}
