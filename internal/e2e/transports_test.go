@@ -160,8 +160,10 @@ func TestChangeOfTrustIsFollowedOnBothEnds(t *testing.T) {
 	mustPing(t, a, addrC, "in the clear")
 
 	check := pinging(t, a, addrC, "while the daemon is launched anew")
+	time.Sleep(500 * time.Millisecond)
 	hosts[1].Run("weft", "stop")
 	hosts[1].Run("weft", "launch")
+	time.Sleep(500 * time.Millisecond)
 	check()
 	uses(t, hosts[1], hosts[0], "direct")
 
@@ -218,4 +220,41 @@ func TestStrangerOnTheSegmentInjectsNothing(t *testing.T) {
 		}
 	}
 	mustPing(t, c, other, "between peers still")
+}
+
+func TestUnderlayThatShrinksBehindARouterIsFoundOut(t *testing.T) {
+	lab := netlab.New(t)
+	h1, h2, router := lab.Host("h1"), lab.Host("h2"), lab.Host("h3")
+	// The router tells nobody why it drops.
+	router.Run("bash", "-c", "sysctl -q -w net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0; "+
+		"nft 'table inet mute { chain c { type filter hook output priority 0; ip protocol icmp drop; }; }'")
+	shrink := func(mtu int) {
+		router.Run("bash", "-c", fmt.Sprintf("ip route replace 192.0.2.1/32 dev eth0 mtu %d; ip route replace 192.0.2.2/32 dev eth0 mtu %d", mtu, mtu))
+	}
+	shrink(1500)
+	h1.Run("ip", "route", "add", "192.0.2.2/32", "via", "192.0.2.3")
+	h2.Run("ip", "route", "add", "192.0.2.1/32", "via", "192.0.2.3")
+	join := strings.Fields(h1.Run("weft", "launch"))
+	h2.Run(join...)
+	a, _ := attached(t, h1, "a")
+	c, addrC := attached(t, h2, "c")
+	c.Start("python3", "-c", "import socket\ns=socket.create_server(('',7000))\nwhile True:\n k,_=s.accept(); n=0\n while n<300000:\n  d=k.recv(65536)\n  if not d: break\n  n+=len(d)\n k.sendall(b'x'*300000); k.close()")
+	tcp := func() bool {
+		return a.Try("timeout", "5", "python3", "-c", "import socket,sys\nk=socket.create_connection(('"+addrC+"',7000),3); k.sendall(b'x'*300000); n=0\nwhile True:\n d=k.recv(65536)\n if not d: break\n n+=len(d)\nsys.exit(n!=300000)").Code == 0
+	}
+	full := fmt.Sprint(status(t, h1).Bridge.MTU - 28) // less the headers of ICMP and IP
+	datagram := func() bool { return a.Try("ping", "-M", "dont", "-c", "1", "-W", "1", "-s", full, addrC).Code == 0 }
+	for _, mtu := range []int{1500, 1400, 1280} {
+		shrink(mtu)
+		began := time.Now()
+		netlab.Eventually(t, "datagrams of full size pass", datagram)
+		netlab.Eventually(t, "TCP passes", tcp)
+		t.Logf("underlay of %d: all passes after %s", mtu, time.Since(began).Round(100*time.Millisecond))
+		netlab.Eventually(t, "the link's MTU is what fits", func() bool { return status(t, h1).Links[0].MTU == mtu-60 && status(t, h2).Links[0].MTU == mtu-60 })
+		t.Logf("underlay of %d: the link's MTU is known after %s", mtu, time.Since(began).Round(100*time.Millisecond))
+		mtuSaid := fmt.Sprintf("mtu = %d", mtu-60)
+		if out := a.Try("ping", "-M", "do", "-c", "1", "-W", "1", "-s", full, addrC).Stdout; mtu < 1500 && !strings.Contains(out, mtuSaid) {
+			t.Errorf("a packet that is too large gets no answer that says %q: %s", mtuSaid, out)
+		}
+	}
 }
