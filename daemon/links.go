@@ -184,8 +184,8 @@ func (d *Daemon) most(p tunnelPeer, i encap.Instance, underlay int) int {
 	if d.opts.MTU != 0 {
 		most = min(most, d.opts.MTU)
 	}
-	if p.mtu > 0 {
-		most = min(most, encap.Fits(i.Transport, p.Underlay, p.mtu))
+	if p.mtu > 0 && p.mtu < underlay {
+		most = min(most, encap.FitsThere(i.Transport, p.Underlay, p.mtu))
 	}
 	return max(leastPath, most)
 }

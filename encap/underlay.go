@@ -67,6 +67,16 @@ func Fits(transport string, underlay netip.Addr, mtu int) int {
 	return mtu - overhead(transport, underlay)
 }
 
+// FitsThere is Fits for the other end's underlay, if that is smaller than this
+// one's: WireGuard pads packets to 16 bytes as far as its device's MTU allows.
+func FitsThere(transport string, underlay netip.Addr, mtu int) int {
+	fits := Fits(transport, underlay, mtu)
+	if transport == TransportWireGuard {
+		fits -= fits % 16
+	}
+	return fits
+}
+
 // forwards makes the host forward what comes out of a tunnel device, whichever
 // way the answers take. The two ends of a link may choose differently for a
 // while; a filter that is strict on all devices would drop that, a loose one
