@@ -40,17 +40,27 @@ func (d *Daemon) startProber() error {
 	return nil
 }
 
-// unsettledPause is when links are looked at again while one of them may move
-// because nothing but time has passed.
-const unsettledPause = time.Second
+// Pauses after which links are looked at again while one of them may move because
+// nothing but time has passed: one that does not work, or could be faster.
+const (
+	brokenPause = 200 * time.Millisecond
+	fasterPause = time.Second
+)
 
 // unsettled returns a channel that says when to look at the links again; nil if
 // the periodic pass is soon enough.
 func (d *Daemon) unsettled() <-chan time.Time {
+	var pause time.Duration
 	for _, l := range d.tunnel.Load().links {
-		if l.waits {
-			return time.After(unsettledPause)
+		switch {
+		case l.waits && !l.works:
+			return time.After(brokenPause)
+		case l.waits:
+			pause = fasterPause
 		}
 	}
-	return nil
+	if pause == 0 {
+		return nil
+	}
+	return time.After(pause)
 }
