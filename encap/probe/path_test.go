@@ -142,11 +142,11 @@ func TestAnswersCountOnceAndOnlyWhenTheyAreWaitedFor(t *testing.T) {
 			if p.sent-n <= remembered && p.answered&(1<<(n%remembered)) == 0 {
 				continue
 			}
-			p.answer(w.now, p.first+n, smallSize, w.fleet.pace, w.fleet.rng)
+			w.fleet.answer(w.now, p.target.Path, p.first+n, smallSize)
 		}
 		for _, seq := range []uint64{p.first + p.sent, p.first - 1, rapid.Uint64().Draw(t, "seq")} {
 			if n := seq - p.first; n >= p.sent {
-				p.answer(w.now, seq, smallSize, w.fleet.pace, w.fleet.rng)
+				w.fleet.answer(w.now, p.target.Path, seq, smallSize)
 			}
 		}
 		if p.answered != before.answered || p.heard != before.heard || p.works != before.works || p.unheard != before.unheard {
@@ -171,7 +171,7 @@ func TestNoAnswerWhateverItsNumberAndSizeBreaksAPath(t *testing.T) {
 				w.fleet.set(w.now, targetsOf(1, rapid.IntRange(leastMTU, 9000).Draw(t, "mtu")))
 			case 4:
 				seq := p.first + uint64(rapid.IntRange(-5, 300).Draw(t, "number"))
-				p.answer(w.now, seq, rapid.IntRange(leastSize, 65535).Draw(t, "size"), w.fleet.pace, w.fleet.rng)
+				w.fleet.answer(w.now, p.target.Path, seq, rapid.IntRange(leastSize, 65535).Draw(t, "size"))
 			}
 			if p.mtu > p.target.MTU || p.lo > p.target.MTU || p.lo != 0 && p.lo >= p.hi {
 				t.Fatalf("mtu %d, lo %d, hi %d, target %d", p.mtu, p.lo, p.hi, p.target.MTU)
