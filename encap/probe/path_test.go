@@ -38,20 +38,20 @@ func TestPathThatLosesThirtyPercentOfPacketsForAnHourNeverDies(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		oneWay float64
-		most   int // false deaths in 50 hours
-	}{{"30 % of round trips", 0.1633, 0}, {"30 % of packets each way", 0.3, 20}} {
+		most   int // false deaths in 20 hours
+	}{{"30 % of round trips", 0.1633, 0}, {"30 % of packets each way", 0.3, 8}} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, 7, 50)
+			w := newWorld(t, 7, 20)
 			w.until(30*time.Second, "all work", func() bool { return w.all(works) })
 			w.loss, w.dies, w.sent = c.oneWay, 0, 0
 			w.run(time.Hour)
-			t.Logf("%d deaths in 50 hours, %.2f probes a second and path", w.dies, float64(w.sent)/50/3600)
+			t.Logf("%d deaths in 20 hours, %.2f probes a second and path", w.dies, float64(w.sent)/20/3600)
 			if w.dies > c.most {
-				t.Errorf("%d false deaths in 50 hours", w.dies)
+				t.Errorf("%d false deaths in 20 hours", w.dies)
 			}
 			loss := 0.0
 			for _, p := range w.fleet.order {
-				loss += p.loss(w.now) / 50
+				loss += p.loss(w.now) / 20
 			}
 			if want := 1 - (1-c.oneWay)*(1-c.oneWay); loss < want-.1 || loss > want+.1 {
 				t.Errorf("loss said to be %.2f; it is %.2f", loss, want)
