@@ -145,6 +145,29 @@ func TestUserspaceWireGuardOutlivesTheDaemonAndEndsWhenItIsToldTo(t *testing.T) 
 	})
 }
 
+func TestHostThatInsistsOnTheKernelIsNotSlow(t *testing.T) {
+	_, hosts := launched(t, 2)
+	h := hosts[0]
+	a, _ := attached(t, h, "a")
+	_, addrC := attached(t, hosts[1], "c")
+	lacking := status(t, h).Mesh.Userspace
+	check := pinging(t, a, addrC, "while a launch is refused")
+	time.Sleep(500 * time.Millisecond)
+	h.Run("weft", "stop")
+	if lacking {
+		refuses(t, h, 1, "this kernel has no WireGuard", "weft", "launch", "--wireguard", "kernel")
+		h.Run("weft", "launch") // nothing of that was kept
+	} else {
+		h.Run("weft", "launch", "--wireguard", "kernel")
+	}
+	check()
+	if s := status(t, h); s.Mesh.Userspace != lacking {
+		t.Errorf("status says %+v", s.Mesh)
+	}
+	h.Run("weft", "stop")
+	refuses(t, h, 2, "cannot be carried by", "weft", "launch", "--wireguard", "hand")
+}
+
 func TestWhatOthersRemoveOfWireGuardComesBack(t *testing.T) {
 	_, hosts := launched(t, 2)
 	h := hosts[0]
