@@ -72,7 +72,7 @@ var conditions = []condition{
 		fix:   "let the faster transport pass between the hosts: UDP 6784 for VXLAN, or the mesh's port; direct needs a segment that carries the containers' addresses",
 		check: checkSlow},
 	{code: "slow-transport", severity: api.SeverityWarning,
-		fix:   "use a kernel with WireGuard (modprobe wireguard), then `weft stop --all && weft launch`",
+		fix:   "use a kernel with WireGuard (modprobe wireguard), then `weft stop && weft launch --wireguard kernel`",
 		check: checkUserspace},
 	{code: "traffic-not-encrypted", severity: api.SeverityWarning,
 		fix:   "do this only where the underlay is your own; `weft launch --trusted-subnets none` on either host ends it where the mesh was founded with --encap auto; gossip is encrypted",
@@ -216,7 +216,11 @@ func checkUserspace(d *Daemon) string {
 	if !d.tunnel.Load().userspace {
 		return ""
 	}
-	return "this kernel has no WireGuard: packets to other hosts pass through a process, at a fraction of the speed"
+	const slow = "packets to other hosts pass through a process, at a fraction of the speed"
+	if d.opts.WireGuard == WireGuardUserspace {
+		return "as --wireguard userspace has it, " + slow
+	}
+	return "the kernel had no WireGuard when this began: " + slow
 }
 
 // checkEncryption names the links that carry plaintext.

@@ -28,6 +28,14 @@ const (
 	DefaultSocketUser   = "weft" // the group that may use the socket, where it exists
 )
 
+// Who carries WireGuard's packets on a host, as users give it. WireGuardAuto is
+// the kernel, or a process where the kernel has no WireGuard.
+const (
+	WireGuardAuto      = string(encap.CarrierAuto)
+	WireGuardKernel    = string(encap.CarrierKernel)
+	WireGuardUserspace = string(encap.CarrierUserspace)
+)
+
 // DefaultRange is the address range of a mesh that is founded without another.
 var DefaultRange = netip.MustParsePrefix("10.32.0.0/12")
 
@@ -74,6 +82,8 @@ type HostOptions struct {
 	// Trusted are the networks in which traffic to other hosts may be in the
 	// clear, if they say so too; nil for what was kept, empty for none.
 	Trusted []netip.Prefix `cbor:"20,keyasint,omitempty"`
+	// WireGuard says who carries its packets; WireGuardAuto by default.
+	WireGuard string `cbor:"10,keyasint,omitempty"`
 }
 
 // or fills what is not given from elsewhere.
@@ -86,6 +96,7 @@ func (h HostOptions) or(o HostOptions) HostOptions {
 		Name:    cmp.Or(h.Name, o.Name), Bridge: cmp.Or(h.Bridge, o.Bridge), Port: cmp.Or(h.Port, o.Port),
 		Advertise: cmp.Or(h.Advertise, o.Advertise), MTU: cmp.Or(h.MTU, o.MTU), Masquerade: cmp.Or(h.Masquerade, o.Masquerade),
 		Observer: cmp.Or(h.Observer, o.Observer), ReclaimAfter: cmp.Or(h.ReclaimAfter, o.ReclaimAfter), Subnet: cmp.Or(h.Subnet, o.Subnet),
+		WireGuard: cmp.Or(h.WireGuard, o.WireGuard),
 	}
 }
 
@@ -93,7 +104,8 @@ func (h HostOptions) or(o HostOptions) HostOptions {
 func defaultHost() HostOptions {
 	name, _ := os.Hostname()
 	yes, no := true, false
-	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes, Observer: &no, ReclaimAfter: DefaultReclaimAfter}
+	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes, Observer: &no, ReclaimAfter: DefaultReclaimAfter,
+		WireGuard: WireGuardAuto}
 }
 
 // DefaultOptions is what `weft launch` does when it is told nothing.
@@ -126,6 +138,8 @@ func (o Options) Validate() error {
 		return bad("%d trusted subnets are more than the %d that other hosts take", len(o.Trusted), maxTrusted)
 	case slices.ContainsFunc(o.Trusted, func(p netip.Prefix) bool { return p != p.Masked() }):
 		return bad("of the trusted subnets %v, one is not a network such as 192.168.1.0/24", o.Trusted)
+	case !slices.Contains([]string{"", WireGuardAuto, WireGuardKernel, WireGuardUserspace}, o.WireGuard):
+		return bad("WireGuard cannot be carried by %q: this weft has %s, %s and %s", o.WireGuard, WireGuardAuto, WireGuardKernel, WireGuardUserspace)
 	case o.VXLANPort != 0 && o.VXLANPort == cmp.Or(o.Port, DefaultPort):
 		return bad("gossip and VXLAN cannot share port %d", o.VXLANPort)
 	case o.WireGuardPort != 0 && o.WireGuardPort == cmp.Or(o.Port, DefaultPort):

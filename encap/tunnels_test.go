@@ -57,7 +57,7 @@ func nodes(t *testing.T) []*node {
 				case TransportVXLAN:
 					return NewVXLAN(log)
 				}
-				return NewWireGuard(log, process)
+				return NewWireGuard(log, process, CarrierAuto)
 			})
 			return err
 		})
@@ -179,7 +179,7 @@ func TestSecondEndOfATransportTakesOver(t *testing.T) {
 			if len(n.tunnels.held) < 3 {
 				return first(transport)
 			}
-			return NewWireGuard(slog.New(slog.DiscardHandler), process)
+			return NewWireGuard(slog.New(slog.DiscardHandler), process, CarrierAuto)
 		}
 		n.instances = append(n.instances, Instance{Transport: TransportWireGuard, Device: n.instances[2].Device + "b", Port: 6799, Key: key})
 		return key

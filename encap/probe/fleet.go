@@ -11,11 +11,14 @@ const never = time.Duration(math.MaxInt64)
 
 // fleet is all paths. What differs between two runs of it comes from rng.
 type fleet struct {
-	pace    pace
-	rng     *rand.Rand
-	paths   map[Path]*path
-	order   []*path // as they were given
-	changed bool    // Works or MTU of a path, since it was last taken back
+	pace  pace
+	rng   *rand.Rand
+	paths map[Path]*path
+	order []*path // as they were given
+	// dues is when each of order is due: all that has to be looked at again and
+	// again is near each other.
+	dues    []time.Duration
+	changed bool // Works or MTU of a path, since it was last taken back
 }
 
 func newFleet(rng *rand.Rand) *fleet { return &fleet{rng: rng, pace: paceOf(0)} }
@@ -26,7 +29,7 @@ func (f *fleet) set(now time.Duration, targets []Target) {
 	before := f.paths
 	f.pace = paceOf(len(targets))
 	f.paths = make(map[Path]*path, len(targets))
-	f.order = f.order[:0]
+	f.order, f.dues = f.order[:0], f.dues[:0]
 	for _, t := range targets {
 		p := before[t.Path]
 		if p == nil {
@@ -39,21 +42,23 @@ func (f *fleet) set(now time.Duration, targets []Target) {
 			p.retarget(now, t.MTU)
 			f.changed = f.changed || p.mtu != said
 		}
-		p.target = t
+		p.target, p.place = t, len(f.order)
 		f.paths[t.Path] = p
-		f.order = append(f.order, p)
+		f.order, f.dues = append(f.order, p), append(f.dues, p.due())
 	}
 	clear(f.order[len(f.order):cap(f.order)])
 }
 
 // tick appends the probes that are due.
 func (f *fleet) tick(now time.Duration, out []ask) []ask {
-	for _, p := range f.order {
-		if p.due() > now {
+	for i, due := range f.dues {
+		if due > now {
 			continue
 		}
+		p := f.order[i]
 		works, mtu := p.works, p.mtu
 		out = p.tick(now, f.pace, f.rng, out)
+		f.dues[i] = p.due()
 		f.changed = f.changed || works != p.works || mtu != p.mtu
 	}
 	return out
@@ -62,8 +67,8 @@ func (f *fleet) tick(now time.Duration, out []ask) []ask {
 // due is when tick has something to do.
 func (f *fleet) due() time.Duration {
 	at := never
-	for _, p := range f.order {
-		at = min(at, p.due())
+	for _, due := range f.dues {
+		at = min(at, due)
 	}
 	return at
 }
@@ -78,7 +83,8 @@ func (f *fleet) answer(now time.Duration, by Path, seq uint64, size int) (due ti
 	works := p.works
 	p.answer(now, seq, size, f.pace, f.rng)
 	f.changed = f.changed || works != p.works
-	return p.due()
+	f.dues[p.place] = p.due()
+	return f.dues[p.place]
 }
 
 // qualities of all paths, with times counted from a beginning.

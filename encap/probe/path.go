@@ -24,6 +24,7 @@ type ask struct {
 // larger ones, in size.go, what fits.
 type path struct {
 	target Target
+	place  int // in the fleet's order
 	// first is the number of the first probe, of the small and of the others
 	// alike. It is random, so that answers to somebody before us never fit.
 	first uint64

@@ -38,20 +38,20 @@ func TestPathThatLosesThirtyPercentOfPacketsForAnHourNeverDies(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		oneWay float64
-		most   int // false deaths in 50 hours
-	}{{"30 % of round trips", 0.1633, 0}, {"30 % of packets each way", 0.3, 20}} {
+		most   int // false deaths in 20 hours
+	}{{"30 % of round trips", 0.1633, 0}, {"30 % of packets each way", 0.3, 8}} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, 7, 50)
+			w := newWorld(t, 7, 20)
 			w.until(30*time.Second, "all work", func() bool { return w.all(works) })
 			w.loss, w.dies, w.sent = c.oneWay, 0, 0
 			w.run(time.Hour)
-			t.Logf("%d deaths in 50 hours, %.2f probes a second and path", w.dies, float64(w.sent)/50/3600)
+			t.Logf("%d deaths in 20 hours, %.2f probes a second and path", w.dies, float64(w.sent)/20/3600)
 			if w.dies > c.most {
-				t.Errorf("%d false deaths in 50 hours", w.dies)
+				t.Errorf("%d false deaths in 20 hours", w.dies)
 			}
 			loss := 0.0
 			for _, p := range w.fleet.order {
-				loss += p.loss(w.now) / 50
+				loss += p.loss(w.now) / 20
 			}
 			if want := 1 - (1-c.oneWay)*(1-c.oneWay); loss < want-.1 || loss > want+.1 {
 				t.Errorf("loss said to be %.2f; it is %.2f", loss, want)
@@ -142,11 +142,11 @@ func TestAnswersCountOnceAndOnlyWhenTheyAreWaitedFor(t *testing.T) {
 			if p.sent-n <= remembered && p.answered&(1<<(n%remembered)) == 0 {
 				continue
 			}
-			p.answer(w.now, p.first+n, smallSize, w.fleet.pace, w.fleet.rng)
+			w.fleet.answer(w.now, p.target.Path, p.first+n, smallSize)
 		}
 		for _, seq := range []uint64{p.first + p.sent, p.first - 1, rapid.Uint64().Draw(t, "seq")} {
 			if n := seq - p.first; n >= p.sent {
-				p.answer(w.now, seq, smallSize, w.fleet.pace, w.fleet.rng)
+				w.fleet.answer(w.now, p.target.Path, seq, smallSize)
 			}
 		}
 		if p.answered != before.answered || p.heard != before.heard || p.works != before.works || p.unheard != before.unheard {
@@ -171,7 +171,7 @@ func TestNoAnswerWhateverItsNumberAndSizeBreaksAPath(t *testing.T) {
 				w.fleet.set(w.now, targetsOf(1, rapid.IntRange(leastMTU, 9000).Draw(t, "mtu")))
 			case 4:
 				seq := p.first + uint64(rapid.IntRange(-5, 300).Draw(t, "number"))
-				p.answer(w.now, seq, rapid.IntRange(leastSize, 65535).Draw(t, "size"), w.fleet.pace, w.fleet.rng)
+				w.fleet.answer(w.now, p.target.Path, seq, rapid.IntRange(leastSize, 65535).Draw(t, "size"))
 			}
 			if p.mtu > p.target.MTU || p.lo > p.target.MTU || p.lo != 0 && p.lo >= p.hi {
 				t.Fatalf("mtu %d, lo %d, hi %d, target %d", p.mtu, p.lo, p.hi, p.target.MTU)

@@ -87,7 +87,10 @@ func (w *world) run(d time.Duration) {
 			w.fleet.answer(w.now, a.by, a.seq, a.size)
 		}
 		w.tick()
-		w.count()
+		if w.fleet.changed {
+			w.fleet.changed = false
+			w.count()
+		}
 	}
 }
 
