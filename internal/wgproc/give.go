@@ -14,7 +14,7 @@ import (
 )
 
 // silence is how long a carrier waits for the next word of its successor.
-const silence = 30 * time.Second
+const silence = 2 * time.Minute
 
 // retiring has a carrier make no more sessions: its successor makes them.
 type retiring struct{}

@@ -22,7 +22,7 @@ const (
 	parts
 )
 
-// oldLock is the lock of weft 0.1, which had one process at most. It locked the
+// oldLock is the lock of an older weft, which had one process at most. It locked the
 // whole file.
 const oldLock = "wireguard.lock"
 

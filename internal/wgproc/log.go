@@ -61,7 +61,7 @@ func (l boundedLog) renew() {
 		return
 	}
 	defer f.Close()
-	_ = unix.Dup3(int(f.Fd()), unix.Stderr, unix.O_CLOEXEC)
+	_ = unix.Dup3(int(f.Fd()), int(os.Stderr.Fd()), unix.O_CLOEXEC)
 }
 
 func openLog(path string) (*os.File, error) {

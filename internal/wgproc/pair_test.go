@@ -34,6 +34,10 @@ type side struct {
 
 const tunnelPort = 6785
 
+// sides counts them: the sockets of processes are in one directory, whatever
+// namespace they are in.
+var sides atomic.Int32
+
 // pair makes two hosts with a tunnel between them over IPv4 or IPv6.
 func pair(t *testing.T, six bool) (a, b *side) {
 	t.Helper()
@@ -48,7 +52,7 @@ func pair(t *testing.T, six bool) (a, b *side) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &side{t: t, ns: ns, p: Own(t.TempDir(), "test"), device: fmt.Sprintf("h%d-%d", os.Getpid(), i), key: key,
+		s := &side{t: t, ns: ns, p: Own(t.TempDir(), "test"), device: fmt.Sprintf("h%d-%d", os.Getpid(), sides.Add(1)), key: key,
 			underlay: netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), inside: netip.AddrFrom4([4]byte{10, 9, 0, byte(i + 1)})}
 		if six {
 			s.underlay = netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", i+1))

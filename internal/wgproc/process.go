@@ -123,6 +123,9 @@ func (p Process) End(device string) (ended bool, err error) {
 		if err == nil {
 			err = p.endPart(filepath.Join(p.Dir, oldLock), carrier)
 		}
+		if err == nil {
+			err = os.Remove(filepath.Join(p.Dir, oldLock)) // nobody makes it any more
+		}
 		return pid != 0, err
 	}
 	path := lockPath(p.Dir, device)

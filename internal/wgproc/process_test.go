@@ -14,6 +14,9 @@ import (
 
 // TestMain makes this test a program that can be userspace WireGuard, too.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "old" {
+		beOld(os.Args[2])
+	}
 	if len(os.Args) > 1 && os.Args[1] == "wg" {
 		if Main(os.Args[2:]) != nil {
 			os.Exit(1)

@@ -15,7 +15,7 @@ import (
 type Info struct {
 	Device   string
 	PID      int
-	Software string // version of the program; "" for one of weft 0.1
+	Software string // version of the program; "" for one of an older weft
 }
 
 // Running are the processes of the directory, in the order of their devices.
@@ -44,7 +44,7 @@ func (p Process) Running() ([]Info, error) {
 	return out, nil
 }
 
-// old is the process of weft 0.1, 0 if there is none.
+// old is the process of an older weft, 0 if there is none.
 func (p Process) old() (pid int, err error) { return holder(filepath.Join(p.Dir, oldLock), carrier) }
 
 // oldOf is that process if it carries the packets of a device.

@@ -32,9 +32,13 @@ const (
 	step       = 20 * time.Millisecond
 )
 
-// atOnce is how many sessions are begun in each step: a burst of answers has
-// WireGuard believe that it is under attack.
-const atOnce = 32
+// atOnce is the least number of sessions that are begun in each step, and steps
+// the most of these: a burst of answers has WireGuard believe that it is under
+// attack.
+const (
+	atOnce = 32
+	steps  = 100
+)
 
 // carrierProcess is the process that is succeeded, as its successor sees it.
 type carrierProcess struct {
@@ -219,10 +223,10 @@ func (p *process) takeOver(ctx context.Context, old *carrierProcess, s state) er
 			return err
 		}
 	}
-	was := old.isGone()
+	byItself := old.isGone()
 	old.end()
 	p.log.Info("took over from a process of another version", "device", p.Device, "peers", len(peers), "sessions", ready, "of", alive,
-		"passed on", h.count.Load(), "after", time.Since(start).Round(time.Millisecond), "it had ended by itself", was)
+		"passed on", h.count.Load(), "after", time.Since(start).Round(time.Millisecond), "the other had ended by itself", byItself)
 	return nil
 }
 
@@ -278,19 +282,20 @@ func (p *process) beginSessions(ctx context.Context, old *carrierProcess, self s
 // begin begins sessions with peers that have none with this process yet, some
 // at a time.
 func (p *process) begin(ctx context.Context, old *carrierProcess, peers []peerState) error {
+	has, err := p.withSession()
+	if err != nil {
+		return err
+	}
+	each := max(atOnce, len(peers)/steps)
 	for len(peers) > 0 {
-		n := min(atOnce, len(peers))
-		has, err := p.withSession()
-		if err != nil {
-			return err
-		}
+		n := min(each, len(peers))
 		var without []peerState
 		for _, peer := range peers[:n] {
 			if !has[peer.key] {
 				without = append(without, peer)
 			}
 		}
-		err = errors.Join(p.dev.IpcSet(keepalives(without, true)), p.dev.IpcSet(keepalives(peers[:n], false)))
+		err := errors.Join(p.dev.IpcSet(keepalives(without, true)), p.dev.IpcSet(keepalives(peers[:n], false)))
 		if err != nil {
 			return fmt.Errorf("begin sessions: %w", err)
 		}
