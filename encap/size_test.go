@@ -47,7 +47,7 @@ func BenchmarkPeers(b *testing.B) {
 						if transport == nl.KindVXLAN {
 							drv, err = NewVXLAN(log)
 						} else {
-							drv, err = NewWireGuard(log, process)
+							drv, err = NewWireGuard(log, process, CarrierAuto)
 						}
 						if err != nil {
 							return err
