@@ -8,12 +8,41 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/internal/wgproc"
 )
+
+// processes are those of userspace WireGuard.
+func processes(o Options) wgproc.Process { return wgproc.Own(o.StateDir, software) }
+
+// processes are those that run.
+func (d *Daemon) processes() []wgproc.Info {
+	running, err := processes(d.opts).Running()
+	if err != nil {
+		d.log.Warn("cannot tell which process carries packets", "err", err)
+	}
+	return running
+}
+
+// renewProcess has a process that another build of weft has left, and which
+// carries packets, succeeded by one of this build. Where that cannot be, the old
+// one goes on.
+func (d *Daemon) renewProcess(step func(what, detail string)) {
+	if !slices.Contains(d.can, encap.TransportWireGuard) {
+		return
+	}
+	renewed, err := processes(d.opts).Renew(d.opts.tunnelDevices()[encap.TransportWireGuard])
+	if err != nil {
+		d.log.Warn("userspace WireGuard goes on as it is", "err", err)
+	}
+	if renewed {
+		step("renew userspace WireGuard", "a process of this version has taken over, and no packet was lost")
+	}
+}
 
 // drivers make the driver of each transport.
 func drivers(o Options, k keep, log *slog.Logger) func(transport string) (encap.Driver, error) {
@@ -24,7 +53,7 @@ func drivers(o Options, k keep, log *slog.Logger) func(transport string) (encap.
 		case encap.TransportVXLAN:
 			return encap.NewVXLAN(log)
 		}
-		return encap.NewWireGuard(log, wgproc.Own(o.StateDir), encap.Carrier(o.WireGuard))
+		return encap.NewWireGuard(log, processes(o), encap.Carrier(o.WireGuard))
 	}
 }
 
