@@ -28,6 +28,9 @@ type Config struct {
 	Tunnels    []string         // devices that lead to other hosts
 	Masquerade bool             // hide containers behind the host towards the outside
 	Ports      []Port           // containers that are on the bridge
+	Published  []Published      // ports of this host that lead to containers of it
+	Subnets    []netip.Prefix   // that do not reach each other, on any host
+	Hosts      []netip.Addr     // gateways of all hosts, which reach every subnet
 }
 
 // Port is one container interface.

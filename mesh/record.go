@@ -16,6 +16,7 @@ const (
 	maxPrefixes = 1024
 	maxName     = 64
 	maxList     = 32 // endpoints, underlay addresses, transports
+	maxSubnets  = 256
 )
 
 // Body is what a peer tells the others of itself.
@@ -33,6 +34,7 @@ type Body struct {
 	Software     string           `cbor:"11,keyasint"`
 	Used         int              `cbor:"13,keyasint,omitempty"` // addresses in use
 	Observer     bool             `cbor:"12,keyasint,omitempty"` // must not decide on the address plan
+	Subnets      []netip.Prefix   `cbor:"20,keyasint,omitempty"` // that its containers are kept apart by
 }
 
 // Record is a peer's word about itself, verified.
@@ -71,10 +73,10 @@ var (
 // check holds a body to its limits, whoever wrote it.
 func (b Body) check() error {
 	if len(b.Name) > maxName || len(b.Software) > maxName || len(b.Prefixes) > maxPrefixes ||
-		len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList {
+		len(b.Subnets) > maxSubnets || len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList {
 		return errOversized
 	}
-	if slices.ContainsFunc(b.Prefixes, func(p netip.Prefix) bool { return !p.IsValid() }) ||
+	if slices.ContainsFunc(slices.Concat(b.Prefixes, b.Subnets), func(p netip.Prefix) bool { return !p.IsValid() }) ||
 		slices.ContainsFunc(b.Underlay, func(a netip.Addr) bool { return !a.IsValid() }) ||
 		slices.ContainsFunc(b.Gossip, func(a netip.AddrPort) bool { return !a.IsValid() }) {
 		return errMalformed
