@@ -75,6 +75,12 @@ func (c *Client) Token(ctx context.Context) (Token, error) {
 	return call[Token](ctx, c, http.MethodGet, PathToken, nil)
 }
 
+// RotateToken makes a new token of the mesh, and returns when every host that
+// answers uses it and no other.
+func (c *Client) RotateToken(ctx context.Context, r RotateRequest) (RotateReport, error) {
+	return call[RotateReport](ctx, c, http.MethodPost, PathRotateToken, r)
+}
+
 // Version asks for the daemon's version.
 func (c *Client) Version(ctx context.Context) (Version, error) {
 	return call[Version](ctx, c, http.MethodGet, PathVersion, nil)
@@ -96,6 +102,16 @@ func (c *Client) Reset(ctx context.Context, r ResetRequest) (ResetReport, error)
 // addresses have been given to others.
 func (c *Client) RemovePeer(ctx context.Context, r RemoveRequest) (RemoveReport, error) {
 	return call[RemoveReport](ctx, c, http.MethodPost, PathRemove, r)
+}
+
+// Connect adds hosts to join and returns all that there are.
+func (c *Client) Connect(ctx context.Context, r ConnectRequest) ([]Target, error) {
+	return call[[]Target](ctx, c, http.MethodPost, PathConnect, r)
+}
+
+// Forget takes hosts to join away and returns those that are left.
+func (c *Client) Forget(ctx context.Context, r ConnectRequest) ([]Target, error) {
+	return call[[]Target](ctx, c, http.MethodPost, PathForget, r)
 }
 
 // Prime waits until addresses can be given on the daemon's host.

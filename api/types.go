@@ -35,6 +35,9 @@ const (
 	PathReset       = "/v1/reset"
 	PathRemove      = "/v1/peers/remove"
 	PathPrime       = "/v1/prime"
+	PathRotateToken = "/v1/token/rotate"
+	PathConnect     = "/v1/connect"
+	PathForget      = "/v1/forget"
 )
 
 // AttachRequest asks for a container to be put on the network. It is
@@ -247,9 +250,19 @@ type Link struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Target is an address that this host was told to join.
+// ConnectRequest adds hosts to join, or takes them away.
+type ConnectRequest struct {
+	Targets []string `json:"targets"`
+	// Replace makes them the only ones.
+	Replace bool `json:"replace,omitempty"`
+}
+
+// Target is a host, or a list of hosts, that this one was told to join.
 type Target struct {
-	Address   string    `json:"address"`
+	Target string `json:"target"` // as it was given
+	// Addresses are those that it leads to, each with a port.
+	Addresses []string `json:"addresses"`
+	// Connected is true if a peer at one of them is here.
 	Connected bool      `json:"connected"`
 	LastError string    `json:"lastError,omitempty"`
 	NextTry   time.Time `json:"nextTry,omitzero"`
@@ -315,11 +328,31 @@ type RemoveRequest struct {
 	Peers []string `json:"peers"` // names or ids
 	// Force goes on without a majority of the voters, who are gone for good.
 	Force bool `json:"force,omitempty"`
+	// Revoke keeps them out: the mesh gets a new token that they are not told.
+	Revoke bool `json:"revoke,omitempty"`
+}
+
+// RotateRequest asks for a new token of the mesh.
+type RotateRequest struct {
+	// Without are peers, by name or id, that the new token is kept from, and who
+	// are out of the mesh by it.
+	Without []string `json:"without,omitempty"`
+}
+
+// RotateReport is the new token, and who has to be given it by hand.
+type RotateReport struct {
+	Token
+	// Away are the hosts that did not answer while it was changed.
+	Away []string `json:"away,omitempty"`
+	// Out are those that it was kept from.
+	Out []string `json:"out,omitempty"`
 }
 
 // RemoveReport says who was removed.
 type RemoveReport struct {
 	Removed []string `json:"removed"`
+	// Rotated is what became of the token; only with Revoke.
+	Rotated *RotateReport `json:"rotated,omitempty"`
 	// Kept are those who go on together; only with Force.
 	Kept []string `json:"kept,omitempty"`
 }

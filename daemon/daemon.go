@@ -36,9 +36,8 @@ type Daemon struct {
 	keep       keep
 	setAside   string // where this launch put a store that could not be read; "" if it did not
 	identity   mesh.Identity
-	token      mesh.Token
+	token      mesh.Token // as it was at the start; the mesh knows which is used now
 	settings   settings
-	targets    []string // hosts that were to be joined
 	tunnelKey  encap.PrivateKey
 	advertise  netip.Addr // this host's address on the underlay
 	hostCookie uint64     // of the host's own network namespace
@@ -55,6 +54,7 @@ type Daemon struct {
 	kernel     sync.Mutex
 	containers keyedLock
 	attached   attached
+	targets    targets
 	health     health
 	remembered []byte // last snapshot written; only reconcile uses it
 

@@ -3,10 +3,8 @@ package daemon
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/encap"
@@ -24,6 +22,10 @@ func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
 	key, err := encap.NewPrivateKey()
 	if err != nil {
 		return nil, err
+	}
+	if len(d.opts.Join) == 0 && len(d.opts.Founders) == 0 && d.opts.Token != "" {
+		return nil, &api.Error{Code: api.CodeInvalid, Message: "a token was given without a peer to join",
+			Fix: "add --join ADDRESS of a host that runs weft, or leave the token out to found a new mesh"}
 	}
 	p := &peerState{identity: id, targets: d.opts.Join, host: d.given, tunnelKey: key}
 	if len(d.opts.Join) == 0 {
@@ -92,20 +94,20 @@ func parseToken(text string) (mesh.Token, error) {
 // greet says hello to the peers to be joined until one lets us in.
 func (d *Daemon) greet(ctx context.Context, p *peerState) (mesh.Welcome, error) {
 	self := mesh.HelloSelf{ID: p.identity.ID, Name: d.opts.Name, Advertise: netip.AddrPortFrom(d.advertise, d.opts.Port)}
+	finder := mesh.Finder{Token: p.token, Self: self.Advertise}
 	var errs []error
 	for _, target := range d.opts.Join {
-		w, err := mesh.Hello(ctx, withPort(target, d.opts.Port), p.token, self)
-		if err == nil {
-			return w, nil
+		addrs, err := finder.Lookup(ctx, target)
+		if err != nil {
+			errs = append(errs, &api.Error{Code: api.CodeFailed, Message: oneLine(err), Fix: "see that it leads to a host that runs weft, or give an address to --join"})
 		}
-		errs = append(errs, err)
+		for _, addr := range addrs {
+			w, err := mesh.Hello(ctx, addr, p.token, self)
+			if err == nil {
+				return w, nil
+			}
+			errs = append(errs, err)
+		}
 	}
 	return mesh.Welcome{}, d.explain(errors.Join(errs...))
-}
-
-func withPort(target string, port uint16) string {
-	if _, _, err := net.SplitHostPort(target); err == nil {
-		return target
-	}
-	return net.JoinHostPort(target, strconv.Itoa(int(port)))
 }

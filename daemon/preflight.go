@@ -13,6 +13,7 @@ import (
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/mesh"
 )
 
 // preflight finds out whether this host can be a peer, and changes nothing.
@@ -107,9 +108,8 @@ func (d *Daemon) underlayAddress() (netip.Addr, error) {
 	}
 	probes := []netip.Addr{netip.MustParseAddr("192.0.2.1")} // TEST-NET-1: nothing is sent, only the route is looked up
 	for _, target := range d.opts.Join {
-		host, _, err := net.SplitHostPort(withPort(target, d.opts.Port))
-		if addr, perr := netip.ParseAddr(host); err == nil && perr == nil {
-			probes = append([]netip.Addr{addr}, probes...)
+		if at, ok := literal(target, d.opts.Port); ok {
+			probes = append([]netip.Addr{at.Addr()}, probes...)
 		}
 	}
 	for _, probe := range probes {
@@ -129,6 +129,15 @@ func (d *Daemon) underlayAddress() (netip.Addr, error) {
 	return netip.Addr{}, &api.Error{Code: api.CodeInvalid,
 		Message: fmt.Sprintf("this host has no default route and %d addresses: %s", len(local), orNone(names)),
 		Fix:     "say by which one the other hosts reach it: --advertise ADDRESS"}
+}
+
+// literal is the address that a target is, if it is one.
+func literal(target string, port uint16) (netip.AddrPort, bool) {
+	if ap, err := netip.ParseAddrPort(target); err == nil {
+		return ap, true
+	}
+	addr, err := netip.ParseAddr(strings.Trim(target, "[]"))
+	return netip.AddrPortFrom(addr, port), err == nil
 }
 
 func orNone(list []string) string {
@@ -248,7 +257,7 @@ func (d *Daemon) via(r nl.Route) string {
 
 // checkSameHost refuses what would make an existing peer another one.
 func (d *Daemon) checkSameHost(p peerState) error {
-	if d.opts.Token != "" && d.opts.Token != p.token.String() {
+	if given, err := mesh.ParseToken(d.opts.Token); d.opts.Token != "" && (err != nil || given.MeshID != p.token.MeshID) {
 		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("this host belongs to mesh %s already, and the token is for another", p.token.MeshID),
 			Fix: "leave the token out to start it again, or `weft reset` to leave that mesh first"}
 	}

@@ -125,9 +125,8 @@ func (d *Daemon) routes() http.Handler {
 	mux.HandleFunc("GET "+api.PathStatus, answer(d, func(context.Context, struct{}) (api.Status, error) { return d.Status(), nil }))
 	mux.HandleFunc("GET "+api.PathAttachments, answer(d, func(context.Context, struct{}) ([]api.Attachment, error) { return d.Attachments(), nil }))
 	mux.HandleFunc("GET "+api.PathVersion, answer(d, func(context.Context, struct{}) (api.Version, error) { return Version(), nil }))
-	mux.HandleFunc("GET "+api.PathToken, answer(d, func(context.Context, struct{}) (api.Token, error) {
-		return api.Token{Token: d.token.String(), Join: d.joinLine()}, nil
-	}))
+	mux.HandleFunc("GET "+api.PathToken, answer(d, func(context.Context, struct{}) (api.Token, error) { return d.showToken(), nil }))
+	mux.HandleFunc("POST "+api.PathRotateToken, answer(d, d.RotateToken))
 	mux.HandleFunc("POST "+api.PathAttach, answer(d, d.Attach))
 	mux.HandleFunc("POST "+api.PathDetach, answer(d, d.Detach))
 	mux.HandleFunc("POST "+api.PathExpose, answer(d, d.Expose))
@@ -135,6 +134,8 @@ func (d *Daemon) routes() http.Handler {
 	mux.HandleFunc("POST "+api.PathPublish, answer(d, d.Publish))
 	mux.HandleFunc("POST "+api.PathUnpublish, answer(d, d.Unpublish))
 	mux.HandleFunc("POST "+api.PathRemove, answer(d, d.RemovePeer))
+	mux.HandleFunc("POST "+api.PathConnect, answer(d, d.Connect))
+	mux.HandleFunc("POST "+api.PathForget, answer(d, func(_ context.Context, r api.ConnectRequest) ([]api.Target, error) { return d.Forget(r) }))
 	mux.HandleFunc("POST "+api.PathPrime, answer(d, func(ctx context.Context, _ struct{}) (api.IPAM, error) { return d.Prime(ctx) }))
 	mux.HandleFunc("POST "+api.PathStop, answerLast(d, func(_ context.Context, r api.StopRequest) (struct{}, error) { d.Stop(r); return struct{}{}, nil }))
 	mux.HandleFunc("POST "+api.PathReset, answerLast(d, d.Reset))
