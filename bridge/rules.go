@@ -35,16 +35,16 @@ func tablesOf(cfg Config) tables {
 	}
 	routed.chains = append(routed.chains, isolationRouted(cfg)...)
 	bridged.chains = append(bridged.chains, isolationBridged(cfg)...)
-	forward := chain{name: "forward", hook: "type filter hook forward priority filter;"}
+	passing := chain{name: "forward", hook: "type filter hook forward priority filter;"}
 	if len(cfg.Published) > 0 {
 		bridged.sets = append(bridged.sets, reflecting(cfg))
-		forward.rules = append(forward.rules, "iifname . oifname @reflecting meta pkttype { broadcast, multicast } drop")
+		passing.rules = append(passing.rules, "iifname . oifname @reflecting meta pkttype { broadcast, multicast } drop")
 	}
 	if len(cfg.Subnets) > 0 {
-		forward.rules = append(forward.rules, "iifname @ports oifname @ports goto isolation")
+		passing.rules = append(passing.rules, "iifname @ports oifname @ports goto isolation")
 	}
-	if len(forward.rules) > 0 {
-		bridged.chains = append(bridged.chains, forward)
+	if len(passing.rules) > 0 {
+		bridged.chains = append(bridged.chains, passing)
 	}
 	return tables{routed, bridged}
 }

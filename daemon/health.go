@@ -68,7 +68,7 @@ var conditions = []condition{
 		fix:   "find the container that sends by an address which is not its own: `tcpdump -e -n -i weft…` on the host's ends (weft ps -o wide)",
 		check: checkSpoofed},
 	{code: "slow-transport", severity: api.SeverityWarning,
-		fix:   "use a kernel with WireGuard (modprobe wireguard), then `weft stop --all && weft launch`",
+		fix:   "use a kernel with WireGuard (modprobe wireguard), then `weft stop && weft launch --wireguard kernel`",
 		check: checkUserspace},
 	{code: "traffic-not-encrypted", severity: api.SeverityWarning,
 		fix:   "run this mesh only where the underlay is your own, or found one with `--encap wireguard`; gossip is encrypted",
@@ -241,7 +241,11 @@ func checkUserspace(d *Daemon) string {
 	if !d.tunnel.Load().userspace {
 		return ""
 	}
-	return "this kernel has no WireGuard: packets to other hosts pass through a process, at a fraction of the speed"
+	const slow = "packets to other hosts pass through a process, at a fraction of the speed"
+	if d.opts.WireGuard == WireGuardUserspace {
+		return "as --wireguard userspace has it, " + slow
+	}
+	return "the kernel had no WireGuard when this began: " + slow
 }
 
 func checkEncryption(d *Daemon) string {
