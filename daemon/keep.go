@@ -214,6 +214,9 @@ type attachment struct {
 	Since     time.Time  `cbor:"7,keyasint"`
 	// More are further addresses of the interface.
 	More []netip.Addr `cbor:"8,keyasint,omitempty"`
+	// Subnets that addresses were asked for in.
+	Subnets   []netip.Prefix  `cbor:"20,keyasint,omitempty"`
+	Published []publishedPort `cbor:"21,keyasint,omitempty"`
 }
 
 // addresses are all of the attachment's.
