@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/engine"
 )
 
 // Defaults of a mesh and of a host in it.
@@ -24,6 +25,9 @@ const (
 	DefaultTimeout   = 60 * time.Second
 	// DefaultReclaimAfter is longer than most repairs of a host take.
 	DefaultReclaimAfter = 24 * time.Hour
+	// DefaultReleaseAfter is longer than most restarts of a container take.
+	DefaultReleaseAfter = time.Minute
+	DefaultDockerSocket = engine.DefaultDockerSocket
 	DefaultSocketUser   = "weft" // the group that may use the socket, where it exists
 )
 
@@ -78,6 +82,10 @@ type HostOptions struct {
 	ReclaimAfter time.Duration `cbor:"8,keyasint,omitempty"`
 	// Subnet is the part of the range from which containers get addresses.
 	Subnet netip.Prefix `cbor:"9,keyasint,omitempty"`
+	// ReleaseAfter is how long a container's addresses outlive it; as long as
+	// the container's engine knows it if it is negative.
+	ReleaseAfter time.Duration `cbor:"20,keyasint,omitempty"`
+	DockerSocket string        `cbor:"21,keyasint,omitempty"` // where Docker answers
 }
 
 // or fills what is not given from elsewhere.
@@ -86,6 +94,7 @@ func (h HostOptions) or(o HostOptions) HostOptions {
 		Name: cmp.Or(h.Name, o.Name), Bridge: cmp.Or(h.Bridge, o.Bridge), Port: cmp.Or(h.Port, o.Port),
 		Advertise: cmp.Or(h.Advertise, o.Advertise), MTU: cmp.Or(h.MTU, o.MTU), Masquerade: cmp.Or(h.Masquerade, o.Masquerade),
 		Observer: cmp.Or(h.Observer, o.Observer), ReclaimAfter: cmp.Or(h.ReclaimAfter, o.ReclaimAfter), Subnet: cmp.Or(h.Subnet, o.Subnet),
+		ReleaseAfter: cmp.Or(h.ReleaseAfter, o.ReleaseAfter), DockerSocket: cmp.Or(h.DockerSocket, o.DockerSocket),
 	}
 }
 
@@ -93,7 +102,8 @@ func (h HostOptions) or(o HostOptions) HostOptions {
 func defaultHost() HostOptions {
 	name, _ := os.Hostname()
 	yes, no := true, false
-	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes, Observer: &no, ReclaimAfter: DefaultReclaimAfter}
+	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes, Observer: &no, ReclaimAfter: DefaultReclaimAfter,
+		ReleaseAfter: DefaultReleaseAfter, DockerSocket: DefaultDockerSocket}
 }
 
 // DefaultOptions is what `weft launch` does when it is told nothing.
@@ -134,6 +144,8 @@ func (o Options) Validate() error {
 		return bad("the timeout %s is not positive", o.Timeout)
 	case o.ReclaimAfter > 0 && o.ReclaimAfter < time.Minute:
 		return bad("to give a host's addresses away after %s is too soon: a restart takes longer; say a minute or more, or -1s for never", o.ReclaimAfter)
+	case o.DockerSocket != "" && !strings.HasPrefix(o.DockerSocket, "/"):
+		return bad("Docker's socket %q is not an absolute path", o.DockerSocket)
 	case o.Subnet.IsValid() && (o.Subnet != o.Subnet.Masked() || !o.Subnet.Addr().Is4() || o.Subnet.Bits() > 30):
 		return bad("subnet %s is not an IPv4 network such as 10.40.0.0/16", o.Subnet)
 	case len(o.Founders) > 0 && len(o.Join) > 0:

@@ -166,7 +166,7 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 	// Who may not use its address for now is cut off.
 	active := d.active()
 	for _, a := range d.listAttached() {
-		if active[a.Address] {
+		if active[a.Address] && !a.Released && d.isOfThisBoot(a) {
 			cfg.Ports = append(cfg.Ports, d.port(a))
 		}
 	}

@@ -21,7 +21,7 @@ var mayImport = map[string][]string{
 	"":                {"cli"},
 	"cli":             {"api", "daemon", "internal/wgproc"},
 	"ipam":            {"ipam/council"},
-	"daemon":          {"api", "mesh", "ipam", "bridge", "encap", "internal/nl", "internal/store", "internal/wgproc"},
+	"daemon":          {"api", "mesh", "ipam", "bridge", "encap", "engine", "internal/nl", "internal/store", "internal/wgproc"},
 	"bridge":          {"internal/nl"},
 	"encap":           {"internal/nl", "internal/wgproc"},
 	"internal/wgproc": {"internal/nl"},
