@@ -111,7 +111,7 @@ func (d *Daemon) resolve(ctx context.Context, reference string) (*container, err
 			if missing == nil {
 				missing = &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("container %s: %s", reference, strings.TrimSuffix(err.Error(), ": "+nl.ErrNotFound.Error())), Fix: whatReferencesAre}
 			}
-		case api.CodeOf(err) == api.CodeConflict: // it does not run; what is meant may be unclear all the same
+		case errors.As(err, new(*api.Error)): // it cannot be attached; what is meant may be unclear all the same
 			stopped, open = err, append(open, c)
 		case err != nil:
 			closeAll(open)
