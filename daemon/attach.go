@@ -278,7 +278,7 @@ func (d *Daemon) dropAddress(ctx context.Context, a attachment, addr netip.Addr)
 func (d *Daemon) unplumb(a attachment) error {
 	d.kernel.Lock()
 	defer d.kernel.Unlock()
-	if err := d.bridge.Unplumb(d.bridgeConfig(), d.port(a)); err != nil && !errors.Is(err, nl.ErrNotFound) {
+	if err := d.bridge.Unplumb(d.bridgeDevice(), d.port(a)); err != nil && !errors.Is(err, nl.ErrNotFound) {
 		return err
 	}
 	return nil
@@ -294,7 +294,7 @@ func (d *Daemon) plumb(a attachment) error {
 			Message: fmt.Sprintf("container %s is cut off, since address %s may not be used here: %s", a.Reference, a.Address, cmp.Or(refused, "its owner has not answered")),
 			Fix:     fmt.Sprintf("wait for its owner (weft status ipam), or `weft detach %s` and attach it again for another address", a.Reference)}
 	}
-	return d.bridge.Plumb(d.bridgeConfig(), d.port(a))
+	return d.bridge.Plumb(d.bridgeDevice(), d.port(a))
 }
 
 func (d *Daemon) port(a attachment) bridge.Port {

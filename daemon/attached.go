@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/internal/nl"
 )
 
@@ -34,12 +35,18 @@ func (d *Daemon) clearAttached(a attachment) {
 // findAttached returns the attachment of a container by interface, or its
 // first where no interface is named.
 func (d *Daemon) findAttached(c *container, ifname string) (attachment, bool) {
-	for _, a := range d.listAttached() {
+	d.attached.mu.Lock()
+	defer d.attached.mu.Unlock()
+	var found []attachment
+	for _, a := range d.attached.byKey {
 		if d.isOf(a, c) && (ifname == "" || a.Interface == ifname) {
-			return a, true
+			found = append(found, a)
 		}
 	}
-	return attachment{}, false
+	if len(found) == 0 {
+		return attachment{}, false
+	}
+	return slices.MinFunc(found, compareAttachments), true
 }
 
 // isOf tells whether an attachment is one of a container: by what its engine
@@ -59,13 +66,16 @@ func (d *Daemon) listAttached() []attachment {
 	d.attached.mu.Lock()
 	defer d.attached.mu.Unlock()
 	list := slices.Collect(maps.Values(d.attached.byKey))
-	slices.SortFunc(list, func(a, b attachment) int {
-		if c := strings.Compare(a.Reference, b.Reference); c != 0 {
-			return c
-		}
-		return a.Address.Compare(b.Address)
-	})
+	slices.SortFunc(list, compareAttachments)
 	return list
+}
+
+// compareAttachments orders by reference and address.
+func compareAttachments(a, b attachment) int {
+	if c := strings.Compare(a.Reference, b.Reference); c != 0 {
+		return c
+	}
+	return a.Address.Compare(b.Address)
 }
 
 func (d *Daemon) gone(key string) (time.Time, bool) {
@@ -94,19 +104,23 @@ func (d *Daemon) notGone(a attachment) {
 	delete(d.attached.goneAt, a.key())
 }
 
-// isAlive tells whether an attachment's namespace is there still. It outlives
-// its name where a process or a file holds it; then the veth pair lives too.
+// isAlive tells whether an attachment's namespace is there still. It lives as
+// long as the veth pair does, which is looked at first since that is cheap; where
+// somebody removed the pair, the path tells.
 func (d *Daemon) isAlive(a attachment) bool {
 	if !d.isOfThisBoot(a) || a.Released {
 		return false
 	}
-	if ns, err := nl.OpenNamespace(a.NetNS); err == nil {
-		defer ns.Close()
-		if cookie, err := ns.Cookie(); err == nil && cookie == a.Cookie {
-			return true
-		}
+	if d.hasLink(bridge.HostInterfaceName(a.Cookie, a.Interface)) {
+		return true
 	}
-	return d.hasLink(d.port(a).HostInterface)
+	ns, err := nl.OpenNamespace(a.NetNS)
+	if err != nil {
+		return false
+	}
+	defer ns.Close()
+	cookie, err := ns.Cookie()
+	return err == nil && cookie == a.Cookie
 }
 
 // isOfThisBoot tells whether an attachment's cookie and path mean anything.

@@ -20,6 +20,11 @@ const (
 	// settleFirewall is longer: others rewrite their rules often, and a look
 	// at them costs more.
 	settleFirewall = 300 * time.Millisecond
+	// rest is how many times as long as a pass the pause after it is, so that a
+	// host with many containers that come and go is not busy with passes, which
+	// attaches wait for; settleMost bounds that pause.
+	rest       = 4
+	settleMost = 500 * time.Millisecond
 	// period of the pass that finds what nothing announced.
 	period = 5 * time.Second
 )
@@ -29,12 +34,13 @@ func (d *Daemon) loop(ctx context.Context) {
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	watch := d.watchKernel()
+	var took time.Duration // of the last pass
 	for {
 		var kernel, firewall, lost <-chan struct{}
 		if watch != nil {
 			kernel, firewall, lost = watch.Changed, watch.Firewall, watch.Failed
 		}
-		pause := settle
+		pause := max(settle, min(rest*took, settleMost))
 		select {
 		case <-ctx.Done():
 			if watch != nil {
@@ -45,7 +51,7 @@ func (d *Daemon) loop(ctx context.Context) {
 		case <-d.plan.Changed():
 		case <-kernel:
 		case <-firewall:
-			pause = settleFirewall
+			pause = max(pause, settleFirewall)
 			d.kernel.Lock()
 			d.bridge.FirewallChanged()
 			d.kernel.Unlock()
@@ -61,7 +67,9 @@ func (d *Daemon) loop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
+			began := d.now()
 			d.reconcile()
+			took = d.now().Sub(began)
 		}
 	}
 }
@@ -156,13 +164,9 @@ func inAny(prefixes []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
+// bridgeConfig is all that the bridge should be.
 func (d *Daemon) bridgeConfig() bridge.Config {
-	cfg := bridge.Config{
-		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.driver.MTU(),
-		Range: d.settings.Range, Gateway: d.gateway(), Exposed: d.exposed(),
-		Prefixes: d.plan.Prefixes(d.identity.ID), Tunnels: []string{d.tunnelDevice()},
-		Masquerade: *d.opts.Masquerade,
-	}
+	cfg := d.bridgeDevice()
 	// Who may not use its address for now is cut off.
 	active := d.active()
 	for _, a := range d.listAttached() {
@@ -171,6 +175,16 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 		}
 	}
 	return cfg
+}
+
+// bridgeDevice is the same but for the ports, which are as many as containers.
+func (d *Daemon) bridgeDevice() bridge.Config {
+	return bridge.Config{
+		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.driver.MTU(),
+		Range: d.settings.Range, Gateway: d.gateway(), Exposed: d.exposed(),
+		Prefixes: d.plan.Prefixes(d.identity.ID), Tunnels: []string{d.tunnelDevice()},
+		Masquerade: *d.opts.Masquerade,
+	}
 }
 
 // active are the addresses that may be used on this host.

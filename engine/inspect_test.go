@@ -9,9 +9,9 @@ const someID = "4b6e1b5a3bf0a1b9f1d8f0e5c0a3d2b4c1e5f6a7b8c9d0e1f2a3b4c5d6e7f809
 
 func TestDescriptionIsReadAsDockerAndPodmanWriteIt(t *testing.T) {
 	for in, want := range map[string]Container{
-		`{"Id":"` + someID + `","Name":"/web","State":{"Status":"running","Running":true,"Pid":7},"HostConfig":{"NetworkMode":"none"}}`:     {Engine: Docker, ID: someID, Name: "web", State: "running", PID: 7},
-		`{"Id":"` + someID + `","Name":"web","State":{"Status":"exited","Pid":0},"HostConfig":{"NetworkMode":"bridge"}}`:                    {Engine: Docker, ID: someID, Name: "web", State: "exited"},
-		`{"Id":"` + someID + `","Name":"","State":{"Status":"running","Pid":8},"HostConfig":{"NetworkMode":"host"}}`:                        {Engine: Docker, ID: someID, Name: someID, State: "running", PID: 8, OnHost: true},
+		`{"Id":"` + someID + `","Name":"/web","State":{"Status":"running","Running":true,"Pid":7},"HostConfig":{"NetworkMode":"none"}}`:       {Engine: Docker, ID: someID, Name: "web", State: "running", PID: 7},
+		`{"Id":"` + someID + `","Name":"web","State":{"Status":"exited","Pid":0},"HostConfig":{"NetworkMode":"bridge"}}`:                      {Engine: Docker, ID: someID, Name: "web", State: "exited"},
+		`{"Id":"` + someID + `","Name":"","State":{"Status":"running","Pid":8},"HostConfig":{"NetworkMode":"host"}}`:                          {Engine: Docker, ID: someID, Name: someID, State: "running", PID: 8, OnHost: true},
 		`{"Id":"` + someID + `","Name":"/side","State":{"Status":"running","Pid":9},"HostConfig":{"NetworkMode":"container:` + someID + `"}}`: {Engine: Docker, ID: someID, Name: "side", State: "running", PID: 9, Joined: someID},
 	} {
 		if got, err := decode(Docker, []byte(in)); got != want || err != nil {
@@ -31,10 +31,10 @@ func TestBundleTellsWhoseNetworkItIs(t *testing.T) {
 		`{` + own + `}`:  {ID: "k8s.io/a", Name: "a"},
 		`{` + host + `}`: {ID: "k8s.io/a", Name: "a", OnHost: true},
 		`{}`:             {ID: "k8s.io/a", Name: "a", OnHost: true},
-		`{` + own + `,"annotations":{"nerdctl/name":"web"}}`:                                                     {ID: "k8s.io/a", Name: "web"},
-		`{` + own + `,"annotations":{"io.kubernetes.cri.sandbox-id":"a","io.kubernetes.cri.sandbox-name":"pod"}}`: {ID: "k8s.io/a", Name: "pod"},
+		`{` + own + `,"annotations":{"nerdctl/name":"web"}}`:                                                                                               {ID: "k8s.io/a", Name: "web"},
+		`{` + own + `,"annotations":{"io.kubernetes.cri.sandbox-id":"a","io.kubernetes.cri.sandbox-name":"pod"}}`:                                          {ID: "k8s.io/a", Name: "pod"},
 		`{` + own + `,"annotations":{"io.kubernetes.cri.sandbox-id":"b","io.kubernetes.cri.container-name":"app","io.kubernetes.cri.sandbox-name":"pod"}}`: {ID: "k8s.io/a", Name: "app", Joined: "k8s.io/b"},
-		`{` + own + `,"annotations":{"io.kubernetes.cri.sandbox-id":"../b"}}`: {ID: "k8s.io/a", Name: "a"},
+		`{` + own + `,"annotations":{"io.kubernetes.cri.sandbox-id":"../b"}}`:                                                                              {ID: "k8s.io/a", Name: "a"},
 	} {
 		want.Engine, want.State = Containerd, "running"
 		if got, err := decodeBundle("k8s.io", "a", []byte(in)); got != want || err != nil {
