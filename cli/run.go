@@ -166,13 +166,17 @@ func (a *app) runPodman(req api.AttachRequest, args []string) error {
 		return fmt.Errorf("make a directory for podman's hook: %w", err)
 	}
 	defer os.RemoveAll(dir)
+	socket, err := filepath.Abs(a.socket)
+	if err != nil {
+		return fmt.Errorf("make %s absolute: %w", a.socket, err)
+	}
 	wishes, err := json.Marshal(req)
 	if err != nil {
 		return fmt.Errorf("encode what is asked for: %w", err)
 	}
 	hook, err := json.Marshal(map[string]any{
 		"version": "1.0.0",
-		"hook":    map[string]any{"path": program, "args": []string{"weft", "hook", "--socket", a.socket, string(wishes)}},
+		"hook":    map[string]any{"path": program, "args": []string{"weft", "hook", "--socket", socket, string(wishes)}},
 		"when":    map[string]any{"always": true},
 		"stages":  []string{"createRuntime"},
 	})

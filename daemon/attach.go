@@ -276,6 +276,9 @@ func (d *Daemon) dropAddress(ctx context.Context, a attachment, addr netip.Addr)
 
 // unplumb removes the kernel's side of one attachment.
 func (d *Daemon) unplumb(a attachment) error {
+	if !d.isOfThisBoot(a) {
+		return nil // what has its name now is another's
+	}
 	d.kernel.Lock()
 	defer d.kernel.Unlock()
 	if err := d.bridge.Unplumb(d.bridgeDevice(), d.port(a)); err != nil && !errors.Is(err, nl.ErrNotFound) {

@@ -98,6 +98,15 @@ func (d *Daemon) goneFor(a attachment) time.Duration {
 	return d.now().Sub(since)
 }
 
+// grace is how long what ended may come back before it is forgotten. A container
+// that its engine still knows may be given longer.
+func (d *Daemon) grace() time.Duration {
+	if d.opts.ReleaseAfter < 0 {
+		return DefaultReleaseAfter
+	}
+	return d.opts.ReleaseAfter
+}
+
 func (d *Daemon) notGone(a attachment) {
 	d.attached.mu.Lock()
 	defer d.attached.mu.Unlock()
@@ -138,7 +147,7 @@ func (d *Daemon) sweep(ctx context.Context) {
 			d.notGone(a)
 			continue
 		}
-		if d.goneFor(a) < d.opts.ReleaseAfter || d.opts.ReleaseAfter < 0 {
+		if d.goneFor(a) < d.grace() {
 			continue
 		}
 		d.log.Info("container is gone", "container", a.Reference, "address", a.Address)

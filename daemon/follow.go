@@ -15,6 +15,9 @@ import (
 const (
 	// listenAgain is the pause before an engine that ended is listened to again.
 	listenAgain = time.Second
+	// lookAtStopped is how often containers that are stopped for long are asked
+	// for, should an event have been missed. podman takes a tenth of a second.
+	lookAtStopped = time.Minute
 	// reclaimTime bounds how long a container that starts waits for the
 	// address that it had; after that it gets another.
 	reclaimTime = 10 * time.Second
@@ -50,8 +53,9 @@ func (d *Daemon) followEngine(ctx context.Context, e engine.Engine) {
 			}
 		}
 	}()
-	tick := time.NewTicker(period)
+	tick, slow := time.NewTicker(period), time.NewTicker(lookAtStopped)
 	defer tick.Stop()
+	defer slow.Stop()
 	for {
 		select {
 		case id, ok := <-changed:
@@ -60,7 +64,9 @@ func (d *Daemon) followEngine(ctx context.Context, e engine.Engine) {
 			}
 			d.followAll(ctx, e, func(a attachment) bool { return id == everything || a.ID == id })
 		case <-tick.C:
-			d.followAll(ctx, e, func(a attachment) bool { return (!a.Released || !e.KeepsStopped()) && !d.isAlive(a) })
+			d.followAll(ctx, e, func(a attachment) bool { return !a.Released && !d.isAlive(a) })
+		case <-slow.C:
+			d.followAll(ctx, e, func(a attachment) bool { return a.Released })
 		}
 	}
 }
@@ -120,12 +126,12 @@ func (d *Daemon) follow(ctx context.Context, e engine.Engine, a attachment) erro
 	if d.isAlive(a) {
 		return nil // it ends, or something else holds its namespace
 	}
-	late := d.goneFor(a) >= d.opts.ReleaseAfter && d.opts.ReleaseAfter >= 0
+	late := d.goneFor(a) >= d.grace()
 	switch {
 	case len(found) == 0 && (late || e.KeepsStopped()):
 		d.log.Info("container is removed", "container", a.label(), "address", a.Address)
 		return errors.Join(d.unplumb(a), d.forget(a))
-	case late && !a.Released:
+	case late && !a.Released && len(found) == 1 && d.opts.ReleaseAfter > 0:
 		d.log.Info("address of a stopped container is free", "container", a.label(), "address", a.Address)
 		return d.release(a)
 	}
