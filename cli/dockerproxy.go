@@ -162,12 +162,20 @@ func (p *dockerProxy) start(w http.ResponseWriter, r *http.Request, version, id 
 	}
 	req := p.wishes
 	req.Container = engineDocker + ":" + id
-	if err := p.attach(req); err != nil {
+	if err := p.attach(req); err != nil && p.waits(r.Context(), version, id) {
 		_, stop := p.ask(context.WithoutCancel(r.Context()), http.MethodPost, version+"/containers/"+id+"/stop?t=0", nil)
 		say(w, http.StatusInternalServerError, errors.Join(err, stop))
 		return
 	}
 	w.WriteHeader(code)
+}
+
+// waits tells whether a container still waits to be attached. One that has ended
+// was, and had little to do.
+func (p *dockerProxy) waits(ctx context.Context, version, id string) bool {
+	var out struct{ State struct{ Running bool } }
+	code, err := p.ask(ctx, http.MethodGet, version+"/containers/"+id+"/json", &out)
+	return err != nil || code == http.StatusOK && out.State.Running
 }
 
 // dockerError is what Docker says where it does not do what it is asked.
