@@ -40,6 +40,10 @@ func TestRunGivesTheProcessItsInterfaceBeforeItBegins(t *testing.T) {
 	if r.Code != 0 || r.Stdout != "typed\n" {
 		t.Errorf("standard input: exit code %d, %q, %s", r.Code, r.Stdout, r.Stderr)
 	}
+	r = h.Try("script", "-qec", "PATH="+debian+":$PATH; weft run -- -it --rm box sh -c 'test -t 0 && echo a terminal; exit 3'", "/dev/null")
+	if r.Code != 3 || !strings.Contains(r.Stdout, "a terminal") {
+		t.Errorf("with a terminal: exit code %d, %q, %s", r.Code, r.Stdout, r.Stderr)
+	}
 	refusesRun(t, h, "no network of its own", "--ip", "10.40.0.8", "--", "--network", "host", "box", "true")
 
 	// In the background, and again after every start.
