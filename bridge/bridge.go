@@ -25,6 +25,10 @@ type Bridge struct {
 	firewall firewall
 	// furnished is what the containers' ends were made last, by the host's end.
 	furnished map[string]string
+	// sysctls are what the last Set left; nil if it failed.
+	sysctls map[string]string
+	// hairpins are the indices of the ports that were put in hairpin mode.
+	hairpins map[int]bool
 }
 
 // New returns a Bridge for the caller's network namespace. It changes nothing.
@@ -33,7 +37,7 @@ func New(saver SysctlSaver, log *slog.Logger) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Bridge{conn: conn, saver: saver, log: log, furnished: map[string]string{}}, nil
+	return &Bridge{conn: conn, saver: saver, log: log, furnished: map[string]string{}, hairpins: map[int]bool{}}, nil
 }
 
 // Close lets go of the kernel, which keeps everything.
@@ -55,8 +59,9 @@ func (b *Bridge) Set(cfg Config) error {
 		b.setSysctls(cfg),
 		b.setAddrs(cfg, dev),
 		b.setRoutes(cfg, dev),
-		b.setPorts(cfg, dev),
+		// Before the ports: what a container may send has to be known by then.
 		b.firewall.set(cfg),
+		b.setPorts(cfg, dev),
 	)
 }
 
@@ -114,7 +119,7 @@ func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
 		want[p.HostInterface] = true
 		l, ok := have[p.HostInterface]
 		if ok {
-			errs = append(errs, b.conn.AdjustLink(l, portState(cfg, dev)))
+			errs = append(errs, b.conn.AdjustLink(l, portState(cfg, dev)), b.setHairpin(l, cfg.hairpins(p)))
 		}
 		if ok && b.furnished[p.HostInterface] == furniture(cfg, p) {
 			continue
@@ -131,6 +136,22 @@ func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
 	}
 	maps.DeleteFunc(b.furnished, func(name, _ string) bool { return !want[name] })
 	return errors.Join(errs...)
+}
+
+// setHairpin lets a port send out what came in by it, or not.
+func (b *Bridge) setHairpin(l nl.Link, on bool) error {
+	if b.hairpins[l.Index] == on {
+		return nil
+	}
+	if err := b.conn.SetHairpin(l, on); err != nil {
+		return err
+	}
+	if on {
+		b.hairpins[l.Index] = true
+	} else {
+		delete(b.hairpins, l.Index)
+	}
+	return nil
 }
 
 func portState(cfg Config, dev nl.Link) nl.LinkState {

@@ -28,6 +28,7 @@ type launchFlags struct {
 	masquerade bool
 	observer   bool
 	reclaim    time.Duration
+	release    time.Duration
 	subnet     string
 	trusted    string
 	foreground bool
@@ -106,6 +107,8 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.BoolVar(&l.masquerade, "masquerade", true, "hide the containers behind the host towards the outside")
 	f.BoolVar(&l.observer, "observer", false, "take no address space until a container needs it, and never decide on it")
 	f.DurationVar(&l.reclaim, "reclaim-after", daemon.DefaultReclaimAfter, "how long another host may be gone before its addresses are given away; negative for never")
+	f.DurationVar(&l.release, "release-after", daemon.DefaultReleaseAfter, "how long a container that has ended keeps its address; negative for as long as its engine knows it")
+	f.StringVar(&o.DockerSocket, "docker-socket", "", "`socket` of Docker (default "+daemon.DefaultDockerSocket+")")
 	f.StringVar(&l.subnet, "default-subnet", "", "`prefix` in the range from which containers get addresses (default all of it)")
 	f.StringVar(&o.StateDir, "state-dir", o.StateDir, "state `directory`")
 	f.BoolVar(&o.SetAside, "set-aside-store", false, "where the store cannot be read, keep it under another name and be a new peer")
@@ -129,6 +132,11 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 	if cmd.Flags().Changed("reclaim-after") {
 		if o.ReclaimAfter = l.reclaim; o.ReclaimAfter == 0 {
 			return usage("--reclaim-after 0 would give addresses away at once; say -1s for never")
+		}
+	}
+	if cmd.Flags().Changed("release-after") {
+		if o.ReleaseAfter = l.release; o.ReleaseAfter == 0 {
+			return usage("--release-after 0 would free an address in the middle of a restart; say 1s")
 		}
 	}
 	if l.subnet != "" {
