@@ -14,13 +14,14 @@ import (
 
 // views are the parts of a status that can be asked for alone.
 var views = map[string]struct {
-	data func(api.Status) any
-	rows func(api.Status, bool) [][]string
+	data  func(api.Status) any
+	rows  func(api.Status, bool) [][]string
+	notes func(api.Status) []string // below the rows; nil for none
 }{
-	"peers":   {func(s api.Status) any { return s.Peers }, peerRows},
-	"ipam":    {func(s api.Status) any { return s.IPAM }, ipamRows},
-	"links":   {func(s api.Status) any { return s.Links }, linkRows},
-	"targets": {func(s api.Status) any { return s.Targets }, targetRows},
+	"peers":   {func(s api.Status) any { return s.Peers }, peerRows, nil},
+	"ipam":    {func(s api.Status) any { return s.IPAM }, ipamRows, func(s api.Status) []string { return ipamNotes(s.IPAM) }},
+	"links":   {func(s api.Status) any { return s.Links }, linkRows, linkNotes},
+	"targets": {func(s api.Status) any { return s.Targets }, targetRows, nil},
 }
 
 // screenPeers is how many peers fit the screen together with the rest.
@@ -66,10 +67,10 @@ func (a *app) printView(s api.Status, name string) error {
 	if a.output == "json" {
 		return a.json(v.data(s))
 	}
-	if err := a.table(v.rows(s, a.output == "wide")); err != nil || name != "ipam" {
+	if err := a.table(v.rows(s, a.output == "wide")); err != nil || v.notes == nil {
 		return err
 	}
-	for _, line := range ipamNotes(s.IPAM) {
+	for _, line := range v.notes(s) {
 		fmt.Fprintln(a.Stdout, line)
 	}
 	return nil
@@ -210,64 +211,6 @@ func ipamNotes(s api.IPAM) []string {
 		out = append(out, fmt.Sprintf("cut off: %s of %s: %s", c.Address, c.Owner, cmp.Or(c.Reason, "its owner has not answered")))
 	}
 	return out
-}
-
-func linkRows(s api.Status, wide bool) [][]string {
-	rows := [][]string{{"PEER", "TRANSPORT", "ENCRYPTED", "RTT", "LOSS", "MTU", "UNDERLAY", "STATE"}}
-	if wide {
-		rows[0] = append(rows[0], "DEVICE", "RECEIVED", "SENT", "CHANGED", "TRANSPORTS")
-	}
-	for _, l := range s.Links {
-		underlay, rtt, loss := "-", "-", "-"
-		if l.Underlay.IsValid() {
-			underlay = l.Underlay.String()
-		}
-		if l.Proven {
-			rtt, loss = l.RTT.Round(time.Microsecond).String(), fmt.Sprintf("%.0f %%", 100*l.Loss)
-		}
-		row := []string{l.Name, cmp.Or(l.Transport, "-"), yesNo(l.Encrypted), rtt, loss, strconv.Itoa(l.MTU), underlay, linkState(l)}
-		if wide {
-			changed := "-"
-			if !l.Changed.IsZero() {
-				changed = l.Changed.Local().Format(time.DateTime)
-			}
-			row = append(row, cmp.Or(l.Device, "-"), count(l.Received), count(l.Sent), changed, verdicts(l.Transports))
-		}
-		rows = append(rows, row)
-	}
-	return rows
-}
-
-// linkState says whether a link is usable, and why it is this one.
-func linkState(l api.Link) string {
-	switch {
-	case l.Reason != "":
-		return "no link: " + l.Reason
-	case l.Why == "":
-		return "set"
-	case l.Probes > 0 && !l.Answers:
-		return "set, not answered: " + l.Why
-	}
-	return "set: " + l.Why
-}
-
-func count(n *int64) string {
-	if n == nil {
-		return "-"
-	}
-	return strconv.FormatInt(*n, 10)
-}
-
-func verdicts(list []api.Verdict) string {
-	var out []string
-	for _, v := range list {
-		may := "no"
-		if v.Allowed {
-			may = "yes"
-		}
-		out = append(out, fmt.Sprintf("%s: %s, %s", v.Transport, may, v.Why))
-	}
-	return strings.Join(out, "; ")
 }
 
 func targetRows(s api.Status, _ bool) [][]string {

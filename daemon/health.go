@@ -69,6 +69,9 @@ var conditions = []condition{
 	{code: "link-not-proven", severity: api.SeverityWarning,
 		fix:   "if containers there cannot be reached: let the transport's UDP port pass between the hosts (weft status links -o wide); if they can, the other host's weft is too old to answer, or its firewall drops UDP 6786 inside of the tunnel",
 		check: checkProven},
+	{code: "link-silent", severity: api.SeverityWarning,
+		fix:   "let the transport's UDP port pass between the hosts, both ways (weft status links -o wide says which transports the link may use); it is tried all the time, and comes back by itself",
+		check: checkSilent},
 	{code: "slow-link", severity: api.SeverityWarning,
 		fix:   "let the faster transport pass between the hosts: UDP 6784 for VXLAN, or the mesh's port; direct needs a segment that carries the containers' addresses",
 		check: checkSlow},
@@ -295,20 +298,35 @@ func checkSlow(d *Daemon) string {
 const unproven = 10
 
 func checkProven(d *Daemon) string {
+	silent := d.silent(func(l api.Link) bool { return !l.Proven })
+	if silent == "" {
+		return ""
+	}
+	return "no probe was ever answered on the link to " + silent
+}
+
+func checkSilent(d *Daemon) string {
+	silent := d.silent(func(l api.Link) bool { return l.Proven })
+	if silent == "" {
+		return ""
+	}
+	return "no probe is answered any more, by any transport that is allowed, on the link to " + silent
+}
+
+// silent names the links of which that is true among those that do not answer
+// though the other end's daemon does: where that is stopped, traffic goes on.
+func (d *Daemon) silent(is func(api.Link) bool) string {
 	failed := map[uuid.UUID]bool{}
 	for _, p := range d.mesh.Peers() {
 		failed[p.ID] = p.State == mesh.StateFailed
 	}
 	var names []string
 	for _, l := range d.links() {
-		if l.Reason == "" && !l.Proven && l.Probes >= unproven && !failed[l.Peer] {
+		if l.Reason == "" && !l.Answers && l.Probes >= unproven && is(l) && !failed[l.Peer] {
 			names = append(names, fmt.Sprintf("%s by %s", l.Name, l.Transport))
 		}
 	}
-	if len(names) == 0 {
-		return ""
-	}
-	return "no probe was ever answered on the link to " + strings.Join(names, ", ")
+	return strings.Join(names, ", ")
 }
 
 // refusalShown is how long a refusal is a warning.
