@@ -85,12 +85,23 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 	}
 	b.furnished[p.HostInterface] = furniture(cfg, p)
 	return ns.Do(func() error {
-		var errs []error
+		errs := []error{forgetSoon()}
 		for _, a := range p.addresses() {
 			errs = append(errs, announce(index, a.Addr(), MACOf(p.Address.Addr())))
 		}
 		return errors.Join(errs...)
 	})
+}
+
+// forgetSoon has the container forget within half a minute that a path was too
+// small for its packets: the kernel's ten minutes are long for a path that grew
+// again. Kernels before 6.0 have no such setting for a namespace.
+func forgetSoon() error {
+	err := nl.SetSysctl("ipv4/route/mtu_expires", "30")
+	if errors.Is(err, nl.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // furniture is all that the container's end follows from, and that can change.
