@@ -98,6 +98,22 @@ func (c *Client) RemovePeer(ctx context.Context, r RemoveRequest) (RemoveReport,
 	return call[RemoveReport](ctx, c, http.MethodPost, PathRemove, r)
 }
 
+// Inspect looks what the kernel has of an endpoint.
+func (c *Client) Inspect(ctx context.Context, r InspectRequest) (Inspection, error) {
+	return call[Inspection](ctx, c, http.MethodPost, PathInspect, r)
+}
+
+// Collect frees what a container runtime's network has on the daemon's host,
+// but for what the request lists.
+func (c *Client) Collect(ctx context.Context, r CollectRequest) (CollectReport, error) {
+	return call[CollectReport](ctx, c, http.MethodPost, PathCollect, r)
+}
+
+// CNI makes the daemon's host use weft for its CNI runtimes, or no longer.
+func (c *Client) CNI(ctx context.Context, r CNIRequest) (CNIReport, error) {
+	return call[CNIReport](ctx, c, http.MethodPost, PathCNI, r)
+}
+
 // Prime waits until addresses can be given on the daemon's host.
 func (c *Client) Prime(ctx context.Context) (IPAM, error) {
 	return call[IPAM](ctx, c, http.MethodPost, PathPrime, struct{}{})

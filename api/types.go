@@ -33,6 +33,9 @@ const (
 	PathReset       = "/v1/reset"
 	PathRemove      = "/v1/peers/remove"
 	PathPrime       = "/v1/prime"
+	PathInspect     = "/v1/attachments/inspect"
+	PathCollect     = "/v1/attachments/collect"
+	PathCNI         = "/v1/cni"
 )
 
 // AttachRequest asks for a container to be put on the network. It is
@@ -54,6 +57,16 @@ type AttachRequest struct {
 	// NoDefaultRoute leaves the container without a default route through the
 	// bridge. One that has a default route already is never given another.
 	NoDefaultRoute bool `json:"noDefaultRoute,omitempty"`
+	// Endpoint makes the request one of a container runtime; see there.
+	Endpoint *Endpoint `json:"endpoint,omitempty"`
+	// AddressOnly gives the endpoint addresses and leaves the kernel to the
+	// caller; Container is not needed then.
+	AddressOnly bool `json:"addressOnly,omitempty"`
+	// MAC is the hardware address of the interface; "" for one that follows
+	// from the address.
+	MAC string `json:"mac,omitempty"`
+	// MTU in bytes; 0, and what is more than the network's, for the network's.
+	MTU int `json:"mtu,omitempty"`
 }
 
 // DetachRequest asks for a container to be taken off the network.
@@ -62,6 +75,9 @@ type DetachRequest struct {
 	Container string `json:"container"`
 	// Address limits the request to one address; the zero value for all.
 	Address netip.Addr `json:"address,omitzero"`
+	// Endpoint is what is to be detached, in place of a container. That there
+	// is nothing of it is no error.
+	Endpoint *Endpoint `json:"endpoint,omitempty"`
 }
 
 // Attachment is one container interface on the network.
@@ -85,6 +101,14 @@ type Attachment struct {
 	// about to be freed.
 	State string    `json:"state"`
 	Since time.Time `json:"since"`
+	// Endpoint is set for what a container runtime attached. With the state
+	// "reserved" it has addresses only, and its runtime sees to the rest.
+	Endpoint *Endpoint `json:"endpoint,omitempty"`
+	// DefaultRoute tells that the container's default route is by this
+	// interface; only of an endpoint that was just attached.
+	DefaultRoute bool `json:"defaultRoute,omitempty"`
+	// Bridge is the device that the container is on.
+	Bridge string `json:"bridge,omitempty"`
 }
 
 // ExposeRequest names an address of the host on the network, for expose and

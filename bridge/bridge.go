@@ -114,7 +114,7 @@ func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
 		want[p.HostInterface] = true
 		l, ok := have[p.HostInterface]
 		if ok {
-			errs = append(errs, b.conn.AdjustLink(l, portState(cfg, dev)))
+			errs = append(errs, b.conn.AdjustLink(l, p.state(cfg, dev)))
 		}
 		if ok && b.furnished[p.HostInterface] == furniture(cfg, p) {
 			continue
@@ -133,6 +133,6 @@ func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
 	return errors.Join(errs...)
 }
 
-func portState(cfg Config, dev nl.Link) nl.LinkState {
-	return nl.LinkState{Alias: cfg.Alias, MTU: cfg.MTU, Master: &dev, Up: true}
+func (p Port) state(cfg Config, dev nl.Link) nl.LinkState {
+	return nl.LinkState{Alias: cfg.Alias, MTU: p.mtu(cfg), Master: &dev, Up: true}
 }

@@ -52,7 +52,7 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 			}
 		}()
 	}
-	if err := b.conn.AdjustLink(host, portState(cfg, dev)); err != nil {
+	if err := b.conn.AdjustLink(host, p.state(cfg, dev)); err != nil {
 		return err
 	}
 	index, err := furnish(cfg, p, inside)
@@ -66,7 +66,7 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 	return ns.Do(func() error {
 		var errs []error
 		for _, a := range p.addresses() {
-			errs = append(errs, announce(index, a.Addr(), MACOf(p.Address.Addr())))
+			errs = append(errs, announce(index, a.Addr(), p.mac()))
 		}
 		return errors.Join(errs...)
 	})
@@ -74,7 +74,7 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 
 // furniture is all that the container's end follows from, and that can change.
 func furniture(cfg Config, p Port) string {
-	return fmt.Sprint(p.Cookie, p.addresses(), p.DefaultRoute, cfg.Gateway, cfg.MTU)
+	return fmt.Sprint(p.Cookie, p.addresses(), p.DefaultRoute, p.mac(), cfg.Gateway, p.mtu(cfg))
 }
 
 // addresses are all of the port's.
@@ -96,7 +96,7 @@ func (b *Bridge) pair(cfg Config, p Port, ns *nl.Namespace, inside *nl.Conn) (ho
 	if _, err := inside.Link(p.Interface); err == nil {
 		return host, false, fmt.Errorf("container %s has an interface %s already: give another with --ifname", p.NetNS, p.Interface)
 	}
-	host, err = b.conn.CreateVeth(nl.Veth{Host: p.HostInterface, Peer: p.Interface, PeerMAC: MACOf(p.Address.Addr()), MTU: cfg.MTU, PeerNS: ns})
+	host, err = b.conn.CreateVeth(nl.Veth{Host: p.HostInterface, Peer: p.Interface, PeerMAC: p.mac(), MTU: p.mtu(cfg), PeerNS: ns})
 	return host, err == nil, err
 }
 
@@ -114,7 +114,7 @@ func furnish(cfg Config, p Port, inside *nl.Conn) (int, error) {
 	if err := inside.SyncAddrs(l, p.addresses(), func(a netip.Prefix) bool { return cfg.Range.Contains(a.Addr()) }); err != nil {
 		return 0, err
 	}
-	if err := inside.AdjustLink(l, nl.LinkState{MAC: MACOf(p.Address.Addr()), MTU: cfg.MTU, Up: true}); err != nil {
+	if err := inside.AdjustLink(l, nl.LinkState{MAC: p.mac(), MTU: p.mtu(cfg), Up: true}); err != nil {
 		return 0, err
 	}
 	return l.Index, defaultRoute(cfg, p, inside, l)

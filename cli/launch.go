@@ -29,6 +29,8 @@ type launchFlags struct {
 	observer   bool
 	reclaim    time.Duration
 	subnet     string
+	useCNI     bool
+	cni        api.CNISettings
 	foreground bool
 }
 
@@ -94,6 +96,8 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.BoolVar(&l.observer, "observer", false, "take no address space until a container needs it, and never decide on it")
 	f.DurationVar(&l.reclaim, "reclaim-after", daemon.DefaultReclaimAfter, "how long another host may be gone before its addresses are given away; negative for never")
 	f.StringVar(&l.subnet, "default-subnet", "", "`prefix` in the range from which containers get addresses (default all of it)")
+	f.BoolVar(&l.useCNI, "cni", false, "install the CNI plugin and its network once containers can be attached; see weft cni install")
+	cniFlags(f, "cni-", &l.cni)
 	f.StringVar(&o.StateDir, "state-dir", o.StateDir, "state `directory`")
 	f.BoolVar(&o.SetAside, "set-aside-store", false, "where the store cannot be read, keep it under another name and be a new peer")
 	f.StringVar(&o.SocketGroup, "socket-group", o.SocketGroup, "`group` that may use the control socket, which amounts to root")
@@ -122,6 +126,17 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 		if o.Subnet, err = netip.ParsePrefix(l.subnet); err != nil {
 			return usage("subnet %q is not a prefix such as 10.40.0.0/16", l.subnet)
 		}
+	}
+	for _, name := range []string{"cni-bin-dir", "cni-conf-dir", "cni-network", "cni-chain"} {
+		if !l.useCNI && cmd.Flags().Changed(name) {
+			return usage("--%s means nothing without --cni", name)
+		}
+	}
+	if l.useCNI {
+		if err := absolute(&l.cni); err != nil {
+			return err
+		}
+		o.CNI = &l.cni
 	}
 	if cmd.Flags().Changed("port") && o.Port == 0 {
 		return usage("the gossip port is 0")

@@ -18,6 +18,17 @@ import (
 // fails undoes what came before it, in reverse. Asking again for what is there
 // already answers the same.
 func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachment, error) {
+	if req.Endpoint != nil {
+		return d.attachEndpoint(ctx, *req.Endpoint, req)
+	}
+	return d.attach(ctx, req)
+}
+
+func (d *Daemon) attach(ctx context.Context, req api.AttachRequest) (api.Attachment, error) {
+	mac, err := wishedMAC(req.MAC)
+	if err != nil {
+		return api.Attachment{}, err
+	}
 	c, err := d.resolve(req.Container)
 	if err != nil {
 		return api.Attachment{}, err
@@ -30,6 +41,10 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 	defer unlock()
 
 	if a, ok := d.findAttached(c.cookie, req.Interface); ok {
+		if req.Endpoint != nil && !a.is(*req.Endpoint) {
+			return api.Attachment{}, &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("interface %s in %s is attached already, as %s", a.Interface, a.NetNS, a.Reference),
+				Fix: "take it off first: weft detach " + a.Reference}
+		}
 		if req.Address.IsValid() {
 			req.More = append([]netip.Addr{req.Address}, req.More...)
 		}
@@ -37,7 +52,10 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 	}
 
 	a := attachment{Reference: req.Container, NetNS: c.path, Cookie: c.cookie, Interface: req.Interface,
-		Default: !req.NoDefaultRoute, Since: d.now()}
+		Default: !req.NoDefaultRoute, Since: d.now(), MAC: mac, MTU: req.MTU}
+	if req.Endpoint != nil {
+		a.Network, a.Sandbox, a.Reference = req.Endpoint.Network, req.Endpoint.Container, req.Endpoint.Container
+	}
 	if a.Interface == "" {
 		if a.Interface, err = freeInterface(c.ns); err != nil {
 			return api.Attachment{}, err
@@ -161,6 +179,9 @@ func freeInterface(ns *nl.Namespace) (string, error) {
 
 // Detach takes a container off the network and frees its addresses.
 func (d *Daemon) Detach(ctx context.Context, req api.DetachRequest) ([]api.Attachment, error) {
+	if req.Endpoint != nil {
+		return d.detachEndpoint(ctx, *req.Endpoint)
+	}
 	path, err := namespacePath(req.Container)
 	if err != nil {
 		return nil, err
@@ -216,8 +237,9 @@ func (d *Daemon) detach(ctx context.Context, a attachment) error {
 		return fmt.Errorf("wait for another request for container %s: %w", a.Reference, err)
 	}
 	defer unlock()
+	listed := a
 	a, ok := d.findAttached(a.Cookie, a.Interface) // another request may have changed it
-	if !ok {
+	if !ok || a.Sandbox != listed.Sandbox || a.Network != listed.Network {
 		return nil
 	}
 	if err := d.unplumb(a); err != nil {
@@ -304,7 +326,7 @@ func (d *Daemon) port(a attachment) bridge.Port {
 		More: more, NetNS: a.NetNS, Cookie: a.Cookie, Interface: a.Interface,
 		HostInterface: bridge.HostInterfaceName(a.Cookie, a.Interface),
 		Address:       netip.PrefixFrom(a.Address, d.settings.Range.Bits()),
-		DefaultRoute:  a.Default,
+		DefaultRoute:  a.Default, MAC: a.MAC, MTU: a.MTU,
 	}
 }
 
@@ -317,10 +339,17 @@ func (d *Daemon) describe(a attachment) api.Attachment {
 	if _, gone := d.gone(a.key()); gone {
 		state = "gone"
 	}
+	mac, mtu := a.MAC, d.mtu()
+	if mac == nil {
+		mac = bridge.MACOf(a.Address)
+	}
+	if a.MTU > 0 {
+		mtu = min(mtu, a.MTU)
+	}
 	return api.Attachment{
-		Container: a.Reference, Address: p.Address, More: p.More, Gateway: d.gateway(), MAC: bridge.MACOf(a.Address).String(),
-		Interface: a.Interface, HostInterface: p.HostInterface, NetNS: a.NetNS, MTU: d.mtu(), State: state,
-		Since: a.Since.Round(time.Second),
+		Container: a.Reference, Address: p.Address, More: p.More, Gateway: d.gateway(), MAC: mac.String(),
+		Interface: a.Interface, HostInterface: p.HostInterface, NetNS: a.NetNS, MTU: mtu, State: state,
+		Since: a.Since.Round(time.Second), Endpoint: a.endpoint(), Bridge: d.opts.Bridge,
 	}
 }
 
@@ -331,5 +360,5 @@ func (d *Daemon) Attachments() []api.Attachment {
 	for i, a := range list {
 		out[i] = d.describe(a)
 	}
-	return out
+	return append(out, d.reserved()...)
 }

@@ -53,8 +53,11 @@ type Daemon struct {
 	// kernel serialises everything that changes the kernel, so that a pass of
 	// the loop never sees half an attachment.
 	kernel     sync.Mutex
-	containers keyedLock
+	containers keyedLock // by the cookie of the namespace
+	endpoints  keyedLock // by a hash; comes before that of the container
 	attached   attached
+	unsettled  unsettled
+	cni        sync.Mutex // serialises changes of what CNI runtimes find
 	health     health
 	remembered []byte // last snapshot written; only reconcile uses it
 
@@ -92,6 +95,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	d := &Daemon{opts: o, log: log, now: time.Now, end: make(chan struct{}), erasing: make(chan erasure)}
 	d.tunnel.Store(&tunnel{})
 	d.containers.held = map[uint64]chan struct{}{}
+	d.endpoints.held = map[uint64]chan struct{}{}
 	d.attached.byKey = map[string]attachment{}
 	d.attached.goneAt = map[string]time.Time{}
 	d.health.failing = map[string]error{}
@@ -152,6 +156,7 @@ func (d *Daemon) close() error {
 	if d.conn != nil {
 		d.conn.Close()
 	}
+	errs = append(errs, d.unsettled.close())
 	if d.keep.Store != nil {
 		errs = append(errs, d.keep.Close())
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ const (
 	keySnapshot       = "snapshot"
 	keyHost           = "host"
 	keyTunnelKey      = "tunnel-key"
+	keyCNI            = "cni"
 	bucketAttachments = "attachments"
 	bucketSysctls     = "sysctls"
 	bucketIPAM        = "ipam"
@@ -189,6 +191,13 @@ type attachment struct {
 	Since     time.Time  `cbor:"7,keyasint"`
 	// More are further addresses of the interface.
 	More []netip.Addr `cbor:"8,keyasint,omitempty"`
+	// Network and Sandbox are set for what a container runtime attached; see
+	// endpoint.
+	Network string `cbor:"20,keyasint,omitempty"`
+	Sandbox string `cbor:"21,keyasint,omitempty"`
+	// MAC and MTU, if they are set, are the runtime's wishes.
+	MAC net.HardwareAddr `cbor:"22,keyasint,omitempty"`
+	MTU int              `cbor:"23,keyasint,omitempty"` // bytes
 }
 
 // addresses are all of the attachment's.
@@ -223,6 +232,25 @@ func decodeAttachments(kept []store.Write) (map[string]attachment, error) {
 		out[string(w.Key)] = a
 	}
 	return out, nil
+}
+
+// cni is how this host presents itself to CNI runtimes; ok is false if not at all.
+func (k keep) cni() (s api.CNISettings, ok bool, err error) {
+	b, err := k.Get(bucketPeer, keyCNI)
+	if err != nil || b == nil {
+		return s, false, err
+	}
+	if err := strict.Unmarshal(b, &s); err != nil {
+		return s, false, &unreadableError{fmt.Errorf("%s: %w", keyCNI, err)}
+	}
+	return s, true, nil
+}
+
+func (k keep) saveCNI(s *api.CNISettings) error {
+	if s == nil {
+		return k.Put(bucketPeer, keyCNI, nil)
+	}
+	return k.Put(bucketPeer, keyCNI, encode(*s))
 }
 
 func (k keep) saveAttachment(a attachment) error {

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	maxRequest     = 64 << 10 // bytes of a request's body
+	maxRequest     = 1 << 20 // bytes of a request's body
 	defaultTimeout = 30 * time.Second
 )
 
@@ -130,6 +130,9 @@ func (d *Daemon) routes() http.Handler {
 	}))
 	mux.HandleFunc("POST "+api.PathAttach, answer(d, d.Attach))
 	mux.HandleFunc("POST "+api.PathDetach, answer(d, d.Detach))
+	mux.HandleFunc("POST "+api.PathInspect, answer(d, d.Inspect))
+	mux.HandleFunc("POST "+api.PathCollect, answer(d, d.Collect))
+	mux.HandleFunc("POST "+api.PathCNI, answer(d, d.CNI))
 	mux.HandleFunc("POST "+api.PathExpose, answer(d, d.Expose))
 	mux.HandleFunc("POST "+api.PathHide, answer(d, func(_ context.Context, r api.ExposeRequest) (api.Exposure, error) { return d.Hide(r) }))
 	mux.HandleFunc("POST "+api.PathRemove, answer(d, d.RemovePeer))

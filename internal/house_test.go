@@ -18,10 +18,11 @@ const module = "github.com/weft-net/weft"
 // mayImport lists for each package which others of the module it may use.
 // One that is not listed may use none.
 var mayImport = map[string][]string{
-	"":                {"cli"},
+	"":                {"cli", "plugin/cni"},
+	"plugin/cni":      {"api", "internal/journal"},
 	"cli":             {"api", "daemon", "internal/wgproc"},
 	"ipam":            {"ipam/council"},
-	"daemon":          {"api", "mesh", "ipam", "bridge", "encap", "internal/nl", "internal/store", "internal/wgproc"},
+	"daemon":          {"api", "mesh", "ipam", "bridge", "encap", "internal/cnifiles", "internal/journal", "internal/nl", "internal/store", "internal/wgproc"},
 	"bridge":          {"internal/nl"},
 	"encap":           {"internal/nl", "internal/wgproc"},
 	"internal/wgproc": {"internal/nl"},
@@ -41,6 +42,8 @@ var only = map[string]string{
 	"sigs.k8s.io/knftables":                  "bridge",
 	"github.com/coreos/go-iptables/iptables": "bridge",
 	"golang.zx2c4.com/wireguard/device":      "internal/wgproc",
+
+	"github.com/containernetworking/cni/pkg/skel": "plugin/cni",
 	"golang.zx2c4.com/wireguard/wgctrl":      "encap",
 }
 
