@@ -98,20 +98,14 @@ func (c *Client) RemovePeer(ctx context.Context, r RemoveRequest) (RemoveReport,
 	return call[RemoveReport](ctx, c, http.MethodPost, PathRemove, r)
 }
 
-// Inspect looks what the kernel has of an endpoint.
-func (c *Client) Inspect(ctx context.Context, r InspectRequest) (Inspection, error) {
-	return call[Inspection](ctx, c, http.MethodPost, PathInspect, r)
+// Connect adds hosts to join and returns all that there are.
+func (c *Client) Connect(ctx context.Context, r ConnectRequest) ([]Target, error) {
+	return call[[]Target](ctx, c, http.MethodPost, PathConnect, r)
 }
 
-// Collect frees what a container runtime's network has on the daemon's host,
-// but for what the request lists.
-func (c *Client) Collect(ctx context.Context, r CollectRequest) (CollectReport, error) {
-	return call[CollectReport](ctx, c, http.MethodPost, PathCollect, r)
-}
-
-// CNI makes the daemon's host use weft for its CNI runtimes, or no longer.
-func (c *Client) CNI(ctx context.Context, r CNIRequest) (CNIReport, error) {
-	return call[CNIReport](ctx, c, http.MethodPost, PathCNI, r)
+// Forget takes hosts to join away and returns those that are left.
+func (c *Client) Forget(ctx context.Context, r ConnectRequest) ([]Target, error) {
+	return call[[]Target](ctx, c, http.MethodPost, PathForget, r)
 }
 
 // Prime waits until addresses can be given on the daemon's host.

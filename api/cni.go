@@ -1,6 +1,13 @@
 package api
 
-import "encoding/json"
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+)
+
+// PathCNI is that of a CNIRequest.
+const PathCNI = "/v1/cni"
 
 // Defaults of CNISettings, which are those of the container runtimes.
 const (
@@ -34,4 +41,9 @@ type CNIReport struct {
 	Removed []string `json:"removed,omitempty"`
 	// Network is the text of the network's file.
 	Network json.RawMessage `json:"network,omitempty"`
+}
+
+// CNI makes the daemon's host use weft for its CNI runtimes, or no longer.
+func (c *Client) CNI(ctx context.Context, r CNIRequest) (CNIReport, error) {
+	return call[CNIReport](ctx, c, http.MethodPost, PathCNI, r)
 }

@@ -1,6 +1,16 @@
 package api
 
-import "net/netip"
+import (
+	"context"
+	"net/http"
+	"net/netip"
+)
+
+// Paths of the requests about endpoints.
+const (
+	PathInspect = "/v1/attachments/inspect"
+	PathCollect = "/v1/attachments/collect"
+)
 
 // Endpoint names an interface of a container as its runtime does, whether or
 // not the container's network namespace is still there. All of it is the key:
@@ -54,4 +64,15 @@ type CollectRequest struct {
 type CollectReport struct {
 	Freed  []Attachment `json:"freed"`
 	Failed []string     `json:"failed,omitempty"`
+}
+
+// Inspect looks what the kernel has of an endpoint.
+func (c *Client) Inspect(ctx context.Context, r InspectRequest) (Inspection, error) {
+	return call[Inspection](ctx, c, http.MethodPost, PathInspect, r)
+}
+
+// Collect frees what a container runtime's network has on the daemon's host,
+// but for what the request lists.
+func (c *Client) Collect(ctx context.Context, r CollectRequest) (CollectReport, error) {
+	return call[CollectReport](ctx, c, http.MethodPost, PathCollect, r)
 }
