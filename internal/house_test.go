@@ -44,7 +44,7 @@ var only = map[string]string{
 	"golang.zx2c4.com/wireguard/device":      "internal/wgproc",
 
 	"github.com/containernetworking/cni/pkg/skel": "plugin/cni",
-	"golang.zx2c4.com/wireguard/wgctrl":      "encap",
+	"golang.zx2c4.com/wireguard/wgctrl":           "encap",
 }
 
 type goPackage struct {
