@@ -102,7 +102,11 @@ func (a *app) changeCNI(req api.CNIRequest) error {
 	would := ""
 	if req.DryRun {
 		would = "would be "
-		fmt.Fprint(a.Stdout, string(report.Network))
+	}
+	if req.DryRun && report.Network != nil {
+		if err := a.json(report.Network); err != nil {
+			return err
+		}
 	}
 	for _, f := range report.Removed {
 		a.say("%sremoved %s", would, f)
