@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"sync"
 
 	"github.com/weft-net/weft/internal/nl"
 )
@@ -25,6 +26,7 @@ type Bridge struct {
 	firewall firewall
 	// furnished is what the containers' ends were made last, by the host's end.
 	furnished map[string]string
+	closing   sync.WaitGroup // of sockets, see announce
 }
 
 // New returns a Bridge for the caller's network namespace. It changes nothing.
@@ -37,7 +39,10 @@ func New(saver SysctlSaver, log *slog.Logger) (*Bridge, error) {
 }
 
 // Close lets go of the kernel, which keeps everything.
-func (b *Bridge) Close() { b.conn.Close() }
+func (b *Bridge) Close() {
+	b.conn.Close()
+	b.closing.Wait()
+}
 
 // unreachableMetric makes the refusal of the whole range the last resort
 // behind every route to a prefix. 4278198272 is what routing daemons use for

@@ -66,7 +66,7 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 	return ns.Do(func() error {
 		var errs []error
 		for _, a := range p.addresses() {
-			errs = append(errs, announce(index, a.Addr(), p.mac()))
+			errs = append(errs, b.announce(index, a.Addr(), p.mac()))
 		}
 		return errors.Join(errs...)
 	})
@@ -167,5 +167,5 @@ func (b *Bridge) Unplumb(cfg Config, p Port) error {
 	}
 	// The address may turn up on another host next, to which the bridge is the
 	// way: containers here that remember the old owner learn so at once.
-	return announce(dev.Index, p.Address.Addr(), cfg.MAC)
+	return b.announce(dev.Index, p.Address.Addr(), cfg.MAC)
 }
