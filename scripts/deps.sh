@@ -4,9 +4,13 @@
 set -euo pipefail
 
 # program:package
+engines=( # the tests of the CNI plugin run these
+	containerd:containerd runc:runc podman:podman /usr/lib/cni/bridge:containernetworking-plugins
+)
 needs=(
 	ip:iproute2 nft:nftables iptables:iptables ping:iputils-ping nsenter:util-linux
 	arping:iputils-arping tcpdump:tcpdump ps:procps curl:curl busybox:busybox iperf3:iperf3 shellcheck:shellcheck gcc:gcc git:git strace:strace
+	tc:iproute2 "${engines[@]}"
 )
 
 missing=()

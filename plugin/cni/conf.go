@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -132,7 +133,7 @@ func (n *network) wishes(cniArgs string) (addrs []netip.Addr, mac string, err er
 	var args arguments
 	if cniArgs != "" {
 		// Runtimes add what they like, and say IgnoreUnknown only now and then.
-		if err := types.LoadArgs("IgnoreUnknown=1;"+cniArgs, &args); err != nil {
+		if err := types.LoadArgs(strings.TrimSuffix(cniArgs, ";")+";IgnoreUnknown=1", &args); err != nil {
 			return nil, "", types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_ARGS cannot be read: "+err.Error(), "")
 		}
 	}
