@@ -36,7 +36,7 @@ type Daemon struct {
 	keep       keep
 	setAside   string // where this launch put a store that could not be read; "" if it did not
 	identity   mesh.Identity
-	token      mesh.Token
+	token      mesh.Token // as it was at the start; the mesh knows which is used now
 	settings   settings
 	tunnelKey  encap.PrivateKey
 	advertise  netip.Addr // this host's address on the underlay

@@ -33,6 +33,10 @@ type Body struct {
 	Software     string           `cbor:"11,keyasint"`
 	Used         int              `cbor:"13,keyasint,omitempty"` // addresses in use
 	Observer     bool             `cbor:"12,keyasint,omitempty"` // must not decide on the address plan
+	// What mesh itself adds: how far a change of the token is, and the key with
+	// which secrets are sealed for this peer (X25519).
+	Token   Standing `cbor:"30,keyasint,omitzero"`
+	SealKey []byte   `cbor:"31,keyasint,omitempty"`
 }
 
 // Record is a peer's word about itself, verified.
@@ -71,7 +75,7 @@ var (
 // check holds a body to its limits, whoever wrote it.
 func (b Body) check() error {
 	if len(b.Name) > maxName || len(b.Software) > maxName || len(b.Prefixes) > maxPrefixes ||
-		len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList {
+		len(b.Token.Hash) > maxName || len(b.SealKey) > maxName || len(b.Token.Without) > maxWithout || len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList {
 		return errOversized
 	}
 	if slices.ContainsFunc(b.Prefixes, func(p netip.Prefix) bool { return !p.IsValid() }) ||
