@@ -21,12 +21,13 @@ type SysctlSaver interface {
 // safe for concurrent use.
 type Bridge struct {
 	conn     *nl.Conn
+	deleting *nl.Conn // see deletePort
 	saver    SysctlSaver
 	log      *slog.Logger
 	firewall firewall
 	// furnished is what the containers' ends were made last, by the host's end.
 	furnished map[string]string
-	closing   sync.WaitGroup // of sockets, see announce
+	closing   sync.WaitGroup // what the kernel takes its time for: see announce and deletePort
 }
 
 // New returns a Bridge for the caller's network namespace. It changes nothing.
@@ -35,13 +36,19 @@ func New(saver SysctlSaver, log *slog.Logger) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Bridge{conn: conn, saver: saver, log: log, furnished: map[string]string{}}, nil
+	deleting, err := nl.Open()
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return &Bridge{conn: conn, deleting: deleting, saver: saver, log: log, furnished: map[string]string{}}, nil
 }
 
 // Close lets go of the kernel, which keeps everything.
 func (b *Bridge) Close() {
-	b.conn.Close()
 	b.closing.Wait()
+	b.deleting.Close()
+	b.conn.Close()
 }
 
 // unreachableMetric makes the refusal of the whole range the last resort

@@ -153,9 +153,32 @@ func (b *Bridge) awaitForwarding(name string) error {
 	}
 }
 
+// deletePort removes a veth pair and returns when both ends are gone. The kernel
+// says so only once it has waited for all processors, which takes several times
+// as long; so we look instead, by another socket than the one that it keeps.
+func (b *Bridge) deletePort(name string) error {
+	if _, err := b.conn.Link(name); errors.Is(err, nl.ErrNotFound) {
+		return nil
+	}
+	done := make(chan error, 1)
+	b.closing.Go(func() { done <- b.deleting.DeleteLink(name) })
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-look.C:
+			if _, err := b.conn.Link(name); errors.Is(err, nl.ErrNotFound) {
+				return nil
+			}
+		}
+	}
+}
+
 // Unplumb takes one container off the bridge; one that is gone is no error.
 func (b *Bridge) Unplumb(cfg Config, p Port) error {
-	if err := b.conn.DeleteLink(p.HostInterface); err != nil {
+	if err := b.deletePort(p.HostInterface); err != nil {
 		return err
 	}
 	dev, err := b.conn.Link(cfg.Name)

@@ -323,6 +323,11 @@ func TestCNIGCFreesWhatIsNotValidInThisNetworkOnly(t *testing.T) {
 		added(t, h, "weft-cni", id, n)
 	}
 	added(t, h, "weft-ipam", "stale2", nil)
+	for _, plugin := range []string{"weft-cni", "weft-ipam"} {
+		if a := cni(t, h, plugin, "STATUS", "", nil); a.Code != 0 {
+			t.Errorf("STATUS of %s: %s", plugin, a.text)
+		}
+	}
 	valid := []network{{"containerID": "valid", "ifname": "eth0"}}
 	if a := cni(t, h, "weft-cni", "GC", "", network{"cni.dev/valid-attachments": valid}); a.Code != 0 {
 		t.Errorf("GC: %s", a.text)
