@@ -6,7 +6,7 @@ VERSION ?= 0.1.0-dev
 LDFLAGS := -s -w -X github.com/weft-net/weft/daemon.software=$(VERSION)
 TOOLS   := $(GO) tool -modfile=scripts/tools/go.mod
 
-.PHONY: all build demo test unit sim sim-mutants e2e lint bench bench-cni sandboxes fuzz deps clean
+.PHONY: all build demo test unit sim sim-mutants e2e test-kernel-wg bench-kernel-wg lint bench bench-cni sandboxes fuzz deps clean
 
 all: build
 
@@ -35,6 +35,14 @@ sim-mutants: ## every mistake that the simulator must catch, and what caught it
 
 e2e: build bin/cnitool ## the real daemon on hosts made of namespaces
 	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -v -timeout 15m ./internal/e2e/...
+
+test-kernel-wg: ## tests of WireGuard in a virtual machine whose kernel has it
+	scripts/deps.sh kernel-wg
+	scripts/kernel-wg.sh
+
+bench-kernel-wg: ## the bench in that machine: ratios, with a grain of salt
+	scripts/deps.sh kernel-wg
+	scripts/kernel-wg.sh ROUNDS=$(or $(ROUNDS),5) SECONDS_EACH=$(or $(SECONDS_EACH),3) scripts/bench.sh
 
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	scripts/lint.sh $(TOOLS)

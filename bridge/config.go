@@ -26,6 +26,8 @@ type Config struct {
 	Exposed    []netip.Addr     // further addresses of the host
 	Prefixes   []netip.Prefix   // that this host holds
 	Tunnels    []string         // devices that lead to other hosts
+	Probed     []string         // devices by which peers' probes of paths arrive
+	ProbePort  uint16           // UDP, of these probes
 	Masquerade bool             // hide containers behind the host towards the outside
 	Ports      []Port           // containers that are on the bridge
 }

@@ -27,7 +27,7 @@ type firewall struct {
 func (b *Bridge) FirewallChanged() { b.firewall.looked = time.Time{} }
 
 func (f *firewall) set(cfg Config) error {
-	want := fmt.Sprintf("%v %v", masquerade(cfg), cfg.devices())
+	want := fmt.Sprintf("%v %v", masquerade(cfg), accepts(cfg))
 	if want == f.wrote && time.Since(f.looked) < firewallEvery {
 		return nil
 	}

@@ -47,10 +47,12 @@ func TestAcceptsInTheWordsOfBothPrograms(t *testing.T) {
 	}{
 		{ipt, `-i weft -m comment --comment M -j ACCEPT
 -i weft-vx -m comment --comment M -j ACCEPT
--o weft -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment M -j ACCEPT`},
+-o weft -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment M -j ACCEPT
+-i weft-vx -p udp -m udp --dport 6786 -m comment --comment M -j ACCEPT`},
 		{nft, `iifname "weft" accept comment "M from weft"
 iifname "weft-vx" accept comment "M from weft-vx"
-oifname "weft" ct state related,established accept comment "M answers"`},
+oifname "weft" ct state related,established accept comment "M answers"
+iifname "weft-vx" udp dport 6786 accept comment "M probes from weft-vx"`},
 	} {
 		if got := strings.Join(tc.got, "\n"); got != tc.want {
 			t.Errorf("rules:\n%s\nwant:\n%s", got, tc.want)

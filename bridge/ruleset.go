@@ -51,7 +51,7 @@ func parseRuleset(listing []byte) (ruleset, error) {
 	return rs, nil
 }
 
-// hasIptables tells whether iptables-nft has a FORWARD chain and can work with
+// hasIptables tells whether iptables-nft has a chain of ours and can work with
 // it: next to a chain with a hook that it did not make, it does not list rules.
 func (rs ruleset) hasIptables() bool {
 	found := false
@@ -62,29 +62,31 @@ func (rs ruleset) hasIptables() bool {
 		if c.Name != strings.ToUpper(c.Hook) || string(c.Prio) != "0" {
 			return false
 		}
-		found = found || c.Name == forwardChain
+		found = found || c.Name == forwardChain || c.Name == inputChain
 	}
 	return found
 }
 
-// nativeChanges compares weft's rules in the chains that drop what is
-// forwarded by policy with those wanted: the transaction that makes them so,
+// nativeChanges compares weft's rules in the chains that drop by policy what is
+// forwarded or comes in with those wanted: the transaction that makes them so,
 // "" if they are, and the places where it deletes. iptables tells that the
 // chains of iptables-nft are left to that program.
 func (rs ruleset) nativeChanges(mark string, want []accept, iptables bool) (script string, cleared []string) {
 	others := func(place string) bool {
 		filter := "ip " + filterTable + " "
-		return iptables && (place == filter+forwardChain || place == filter+dockerChain)
+		return iptables && (place == filter+forwardChain || place == filter+dockerChain || place == filter+inputChain)
 	}
-	dropping, wanted := map[string]bool{}, map[string]bool{}
+	wanted := map[string][]accept{} // by place
 	for _, c := range rs.chains {
-		if c.Hook == "forward" && c.Policy == "drop" && (c.Family == "ip" || c.Family == "inet") && !others(c.place()) {
-			dropping[c.place()] = true
+		if c.Policy == "drop" && (c.Family == "ip" || c.Family == "inet") && !others(c.place()) {
+			wanted[c.place()] = at(hook(c.Hook), want)
 		}
 	}
-	for _, a := range want {
-		_, comment := a.nft(mark)
-		wanted[comment] = true
+	belongs := func(r nftRule) bool {
+		return slices.ContainsFunc(wanted[r.place()], func(a accept) bool {
+			_, comment := a.nft(mark)
+			return comment == r.Comment
+		})
 	}
 	var lines []string
 	have := map[string]bool{} // by place and comment
@@ -94,7 +96,7 @@ func (rs ruleset) nativeChanges(mark string, want []accept, iptables bool) (scri
 			continue
 		}
 		key := r.place() + r.Comment
-		if dropping[r.place()] && wanted[r.Comment] && !have[key] {
+		if belongs(r) && !have[key] {
 			have[key] = true
 			continue
 		}
@@ -102,10 +104,7 @@ func (rs ruleset) nativeChanges(mark string, want []accept, iptables bool) (scri
 		cleared = append(cleared, r.place())
 	}
 	for _, c := range rs.chains {
-		if !dropping[c.place()] {
-			continue
-		}
-		for _, a := range want {
+		for _, a := range wanted[c.place()] {
 			if rule, comment := a.nft(mark); !have[c.place()+comment] {
 				lines = append(lines, fmt.Sprintf("insert rule %s %s", c.place(), rule))
 			}

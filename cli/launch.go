@@ -92,6 +92,8 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.IntVar(&o.BlockBits, "block-bits", 0, "prefix `length` of the blocks that the range is shared out in (default by the range, or the mesh's)")
 	f.StringVar(&o.Encap, "encap", daemon.EncapAuto, fmt.Sprintf("`transport` between hosts: %s, %s (not encrypted), or %s for the mesh's, which is %s where one is founded",
 		daemon.EncapWireGuard, daemon.EncapVXLAN, daemon.EncapAuto, daemon.DefaultEncap))
+	f.StringVar(&o.WireGuard, "wireguard", "", fmt.Sprintf("`who` carries WireGuard's packets: %s, %s, or %s for the kernel where it can (default %[3]s)",
+		daemon.WireGuardKernel, daemon.WireGuardUserspace, daemon.WireGuardAuto))
 	f.Uint16Var(&o.WireGuardPort, "wireguard-port", 0, fmt.Sprintf("UDP `port` of WireGuard (default %d, or the mesh's)", daemon.DefaultWGPort))
 	f.Uint16Var(&o.VXLANPort, "vxlan-port", 0, fmt.Sprintf("UDP `port` of VXLAN (default %d, or the mesh's)", daemon.DefaultVXLANPort))
 	f.Uint16Var(&o.Port, "port", 0, fmt.Sprintf("TCP and UDP `port` of gossip (default %d)", daemon.DefaultPort))

@@ -70,7 +70,7 @@ var conditions = []condition{
 		fix:   "`weft status links` says why",
 		check: checkLinks},
 	{code: "slow-transport", severity: api.SeverityWarning,
-		fix:   "use a kernel with WireGuard (modprobe wireguard), then `weft stop --all && weft launch`",
+		fix:   "use a kernel with WireGuard (modprobe wireguard), then `weft stop && weft launch --wireguard kernel`",
 		check: checkUserspace},
 	{code: "traffic-not-encrypted", severity: api.SeverityWarning,
 		fix:   "run this mesh only where the underlay is your own, or found one with `--encap wireguard`; gossip is encrypted",
@@ -214,7 +214,11 @@ func checkUserspace(d *Daemon) string {
 	if !d.tunnel.Load().userspace {
 		return ""
 	}
-	return "this kernel has no WireGuard: packets to other hosts pass through a process, at a fraction of the speed"
+	const slow = "packets to other hosts pass through a process, at a fraction of the speed"
+	if d.opts.WireGuard == WireGuardUserspace {
+		return "as --wireguard userspace has it, " + slow
+	}
+	return "the kernel had no WireGuard when this began: " + slow
 }
 
 func checkEncryption(d *Daemon) string {

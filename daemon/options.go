@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/encap"
 )
 
 // Defaults of a mesh and of a host in it.
@@ -33,6 +34,14 @@ const (
 	EncapAuto      = "auto"
 	EncapWireGuard = "wireguard" // encrypted
 	EncapVXLAN     = "vxlan"     // in the clear, and faster
+)
+
+// Who carries WireGuard's packets on a host, as users give it. WireGuardAuto is
+// the kernel, or a process where the kernel has no WireGuard.
+const (
+	WireGuardAuto      = string(encap.CarrierAuto)
+	WireGuardKernel    = string(encap.CarrierKernel)
+	WireGuardUserspace = string(encap.CarrierUserspace)
 )
 
 // DefaultRange is the address range of a mesh that is founded without another.
@@ -80,6 +89,8 @@ type HostOptions struct {
 	ReclaimAfter time.Duration `cbor:"8,keyasint,omitempty"`
 	// Subnet is the part of the range from which containers get addresses.
 	Subnet netip.Prefix `cbor:"9,keyasint,omitempty"`
+	// WireGuard says who carries its packets; WireGuardAuto by default.
+	WireGuard string `cbor:"10,keyasint,omitempty"`
 }
 
 // or fills what is not given from elsewhere.
@@ -88,6 +99,7 @@ func (h HostOptions) or(o HostOptions) HostOptions {
 		Name: cmp.Or(h.Name, o.Name), Bridge: cmp.Or(h.Bridge, o.Bridge), Port: cmp.Or(h.Port, o.Port),
 		Advertise: cmp.Or(h.Advertise, o.Advertise), MTU: cmp.Or(h.MTU, o.MTU), Masquerade: cmp.Or(h.Masquerade, o.Masquerade),
 		Observer: cmp.Or(h.Observer, o.Observer), ReclaimAfter: cmp.Or(h.ReclaimAfter, o.ReclaimAfter), Subnet: cmp.Or(h.Subnet, o.Subnet),
+		WireGuard: cmp.Or(h.WireGuard, o.WireGuard),
 	}
 }
 
@@ -95,7 +107,8 @@ func (h HostOptions) or(o HostOptions) HostOptions {
 func defaultHost() HostOptions {
 	name, _ := os.Hostname()
 	yes, no := true, false
-	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes, Observer: &no, ReclaimAfter: DefaultReclaimAfter}
+	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes, Observer: &no, ReclaimAfter: DefaultReclaimAfter,
+		WireGuard: WireGuardAuto}
 }
 
 // DefaultOptions is what `weft launch` does when it is told nothing.
@@ -124,6 +137,8 @@ func (o Options) Validate() error {
 		return bad("the bridge's name %q is not 1 to 12 letters, digits, - or _ after a letter", o.Bridge)
 	case !slices.Contains([]string{"", EncapAuto, EncapWireGuard, EncapVXLAN}, o.Encap):
 		return bad("encapsulation %q is not known: this weft has %s, %s and %s", o.Encap, EncapAuto, EncapWireGuard, EncapVXLAN)
+	case !slices.Contains([]string{"", WireGuardAuto, WireGuardKernel, WireGuardUserspace}, o.WireGuard):
+		return bad("WireGuard cannot be carried by %q: this weft has %s, %s and %s", o.WireGuard, WireGuardAuto, WireGuardKernel, WireGuardUserspace)
 	case o.VXLANPort != 0 && o.VXLANPort == cmp.Or(o.Port, DefaultPort):
 		return bad("gossip and VXLAN cannot share port %d", o.VXLANPort)
 	case o.WireGuardPort != 0 && o.WireGuardPort == cmp.Or(o.Port, DefaultPort):

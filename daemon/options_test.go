@@ -25,6 +25,7 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		"the name":         func(o *Options) { o.Name = "two words" },
 		"bridge's name":    func(o *Options) { o.Bridge = "much-too-long" },
 		"is not known":     func(o *Options) { o.Encap = "geneve" },
+		"carried by":       func(o *Options) { o.WireGuard = "hand" },
 		"and VXLAN cannot": func(o *Options) { o.VXLANPort = DefaultPort },
 		"and WireGuard":    func(o *Options) { o.WireGuardPort = DefaultPort },
 		"peers can reach":  func(o *Options) { o.Advertise = netip.MustParseAddr("0.0.0.0") },
@@ -42,13 +43,13 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 
 func TestHostKeepsWhatItWasTold(t *testing.T) {
 	no := false
-	kept := HostOptions{Name: "kept", Port: 7000, Masquerade: &no, Advertise: netip.MustParseAddr("192.0.2.1")}
+	kept := HostOptions{Name: "kept", Port: 7000, Masquerade: &no, Advertise: netip.MustParseAddr("192.0.2.1"), WireGuard: WireGuardKernel}
 	var again HostOptions
 	if err := strict.Unmarshal(encode(kept), &again); err != nil {
 		t.Fatal(err)
 	}
 	got := HostOptions{Name: "given"}.or(again).or(defaultHost())
-	if got.Name != "given" || got.Port != 7000 || *got.Masquerade || got.Advertise != kept.Advertise || got.Bridge != DefaultBridge || got.MTU != 0 {
+	if got.Name != "given" || got.Port != 7000 || *got.Masquerade || got.Advertise != kept.Advertise || got.Bridge != DefaultBridge || got.MTU != 0 || got.WireGuard != WireGuardKernel {
 		t.Errorf("given, kept, default: %+v", got)
 	}
 }

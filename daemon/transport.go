@@ -17,8 +17,10 @@ import (
 // drivers make the driver of each transport.
 func drivers(o Options, log *slog.Logger) map[string]func() (encap.Driver, error) {
 	return map[string]func() (encap.Driver, error){
-		EncapWireGuard: func() (encap.Driver, error) { return encap.NewWireGuard(log, wgproc.Own(o.StateDir)) },
-		EncapVXLAN:     func() (encap.Driver, error) { return encap.NewVXLAN(log) },
+		EncapWireGuard: func() (encap.Driver, error) {
+			return encap.NewWireGuard(log, wgproc.Own(o.StateDir), encap.Carrier(o.WireGuard))
+		},
+		EncapVXLAN: func() (encap.Driver, error) { return encap.NewVXLAN(log) },
 	}
 }
 
@@ -48,15 +50,15 @@ func (d *Daemon) checkTransport(s settings) error {
 		return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("gossip cannot have UDP port %d, which the mesh uses for %s", port, s.Encap),
 			Fix: "give another --port"}
 	}
-	if d.hasLink(device) {
-		return nil // the port is ours already
-	}
 	check := checkVXLAN
 	if s.Encap == EncapWireGuard {
-		check = checkWireGuard
+		check = func(conn *nl.Conn) error { return checkWireGuard(conn, encap.Carrier(d.opts.WireGuard)) }
 	}
 	if err := inScratch(check); err != nil {
 		return err
+	}
+	if d.hasLink(device) {
+		return nil // the port is ours already
 	}
 	u, err := net.ListenUDP("udp4", &net.UDPAddr{Port: int(port)})
 	if err != nil {
@@ -74,16 +76,23 @@ func checkVXLAN(conn *nl.Conn) error {
 	return nil
 }
 
-// checkWireGuard is content with a kernel that lets a process be WireGuard.
-func checkWireGuard(conn *nl.Conn) error {
-	_, err := conn.CreateWireGuard("check")
-	if !errors.Is(err, nl.ErrUnsupported) {
-		return err
+// checkWireGuard is content with a kernel that lets a process be WireGuard,
+// unless that is not allowed.
+func checkWireGuard(conn *nl.Conn, carrier encap.Carrier) error {
+	if carrier != encap.CarrierUserspace {
+		_, err := conn.CreateWireGuard("check")
+		if !errors.Is(err, nl.ErrUnsupported) {
+			return err
+		}
+		if carrier == encap.CarrierKernel {
+			return &api.Error{Code: api.CodeFailed, Message: "this kernel has no WireGuard, and --wireguard kernel allows nothing else",
+				Fix: "load it with `modprobe wireguard`, or launch with --wireguard auto, which is slower then"}
+		}
 	}
 	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 	if err != nil {
-		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("this kernel has neither WireGuard nor TUN devices: %v", err),
-			Fix: "load one of them with `modprobe wireguard` or `modprobe tun`, or found the mesh with --encap vxlan, which does not encrypt"}
+		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("userspace WireGuard takes a TUN device, and this kernel cannot make one: %v", err),
+			Fix: "load one of the two with `modprobe wireguard` or `modprobe tun`, or found the mesh with --encap vxlan, which does not encrypt"}
 	}
 	return f.Close()
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,7 +40,7 @@ func maker(t *testing.T, transport string) func() (Driver, error) {
 		return func() (Driver, error) { return NewVXLAN(log) }
 	}
 	process := ownProcess(t)
-	return func() (Driver, error) { return NewWireGuard(log, process) }
+	return func() (Driver, error) { return NewWireGuard(log, process, CarrierAuto) }
 }
 
 // segment makes n hosts on one underlay. The first has 10.32.1.0/24 behind it,
@@ -152,6 +153,9 @@ func mesh(hosts []*host) {
 			}
 			return h.drv.Set(peers)
 		})
+		if w, ok := h.drv.(*WireGuard); ok && w.carrier == CarrierAuto && w.Userspace() && slices.Contains(carriers, CarrierKernel) {
+			h.t.Error("a process carries what the kernel could")
+		}
 	}
 }
 

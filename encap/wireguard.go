@@ -19,13 +19,29 @@ import (
 // at once must not keep the host busy.
 const startPause = 2 * time.Second
 
-// WireGuard is the Driver for WireGuard: one device, of the kernel or, where it
-// has none, of a process of its own, and for each peer exactly the prefixes
-// that are its own. Container traffic is encrypted and authenticated.
+// Carrier says who carries the packets of WireGuard.
+type Carrier string
+
+// The carriers. Auto is the kernel, or a process where the kernel has none; a
+// device that is there already stays what it is.
+const (
+	CarrierAuto      Carrier = "auto"
+	CarrierKernel    Carrier = "kernel"
+	CarrierUserspace Carrier = "userspace"
+)
+
+// allows tells whether a device of that kind may carry the packets.
+func (c Carrier) allows(kind string) bool {
+	return kind == nl.KindWireGuard && c != CarrierUserspace || kind == nl.KindTUN && c != CarrierKernel
+}
+
+// WireGuard is the Driver for WireGuard: one device, of the kernel or of a
+// process of its own, and for each peer exactly the prefixes that are its own.
+// Container traffic is encrypted and authenticated.
 type WireGuard struct {
 	log       *slog.Logger
 	conn      *nl.Conn
-	kernel    func(device string) (nl.Link, error) // makes a device of the kernel
+	carrier   Carrier
 	control   *control
 	process   wgproc.Process
 	under     underlay
@@ -38,8 +54,8 @@ type WireGuard struct {
 }
 
 // NewWireGuard returns the driver for the caller's network namespace. The
-// process is what it starts where the kernel has no WireGuard.
-func NewWireGuard(log *slog.Logger, process wgproc.Process) (*WireGuard, error) {
+// process is what it starts where not the kernel is the carrier.
+func NewWireGuard(log *slog.Logger, process wgproc.Process, carrier Carrier) (*WireGuard, error) {
 	conn, err := nl.Open()
 	if err != nil {
 		return nil, err
@@ -49,7 +65,7 @@ func NewWireGuard(log *slog.Logger, process wgproc.Process) (*WireGuard, error) 
 		conn.Close()
 		return nil, fmt.Errorf("open the control of WireGuard: %w", err)
 	}
-	return &WireGuard{log: log, conn: conn, kernel: conn.CreateWireGuard, control: newControl(client), process: process,
+	return &WireGuard{log: log, conn: conn, carrier: carrier, control: newControl(client), process: process,
 		under: underlay{log: log, conn: conn}}, nil
 }
 
@@ -114,19 +130,22 @@ func (w *WireGuard) device() (nl.Link, error) {
 	name := w.local.Device
 	dev, err := w.conn.Link(name)
 	switch {
-	case err == nil && dev.IsWeft() && (dev.Kind == nl.KindWireGuard || dev.Kind == nl.KindTUN):
+	case err == nil && dev.IsWeft() && w.carrier.allows(dev.Kind):
 		return dev, nil
+	case err == nil && dev.IsWeft() && CarrierAuto.allows(dev.Kind):
+		if err := errors.Join(w.End(), w.conn.DeleteLink(name)); err != nil {
+			return dev, err
+		}
 	case err == nil:
 		return dev, fmt.Errorf("device %s is not weft's: remove it (ip link delete %s), or give weft another name", name, name)
 	case !errors.Is(err, nl.ErrNotFound):
 		return dev, err
 	}
-	if dev, err = w.kernel(name); !errors.Is(err, nl.ErrUnsupported) {
-		if err == nil {
-			// At once: a device without the mark is somebody else's.
-			err = w.conn.AdjustLink(dev, nl.LinkState{Alias: w.local.Alias})
+	if w.carrier != CarrierUserspace {
+		dev, err = w.kernelDevice()
+		if w.carrier == CarrierKernel || !errors.Is(err, nl.ErrUnsupported) {
+			return dev, err
 		}
-		return dev, err
 	}
 	if since := time.Since(w.started); since < startPause {
 		return dev, fmt.Errorf("userspace WireGuard ended within %s of its start: wireguard.log in %s says why", since.Round(time.Millisecond), w.process.Dir)
@@ -137,6 +156,17 @@ func (w *WireGuard) device() (nl.Link, error) {
 	}
 	w.log.Info("userspace WireGuard started", "device", name)
 	return w.conn.Link(name)
+}
+
+// kernelDevice makes a device of the kernel.
+func (w *WireGuard) kernelDevice() (nl.Link, error) {
+	dev, err := w.conn.CreateWireGuard(w.local.Device)
+	if err != nil {
+		return dev, err
+	}
+	// At once: a device without the mark is somebody else's.
+	err = w.conn.AdjustLink(dev, nl.LinkState{Alias: w.local.Alias})
+	return dev, errors.Join(err, w.control.renew())
 }
 
 // configure makes the changes that are found in the device as it is, and tells

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the demo and the tests need, and says
-# which. Where everything is there already it does nothing.
+# which; with the argument kernel-wg those of kernel-wg.sh as well. Where
+# everything is there already it does nothing.
 set -euo pipefail
 
 # program:package
@@ -12,6 +13,12 @@ needs=(
 	arping:iputils-arping tcpdump:tcpdump ps:procps curl:curl busybox:busybox iperf3:iperf3 shellcheck:shellcheck gcc:gcc git:git strace:strace
 	tc:iproute2 "${engines[@]}"
 )
+if [ "${1:-}" = kernel-wg ]; then
+	needs+=(
+		qemu-system-x86_64:qemu-system-x86 cpio:cpio depmod:kmod wg:wireguard-tools # and of what the guest is made:
+		bash:bash dash:dash cat:coreutils find:findutils grep:grep sed:sed mawk:mawk mount:mount hostname:hostname perl:perl-base ldd:libc-bin
+	)
+fi
 
 missing=()
 for need in "${needs[@]}"; do

@@ -15,8 +15,18 @@ import (
 	"time"
 )
 
+// slowness is how many times as long everything may take here as elsewhere: a
+// machine without acceleration says so.
+var slowness = func() time.Duration {
+	n, err := strconv.Atoi(os.Getenv("WEFT_TEST_SLOWNESS"))
+	if err != nil || n < 1 {
+		return 1
+	}
+	return time.Duration(n)
+}()
+
 // commandTime bounds every command that a test runs.
-const commandTime = 90 * time.Second
+var commandTime = 90 * time.Second * slowness
 
 // Host is a machine of the lab.
 type Host struct {
