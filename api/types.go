@@ -160,8 +160,18 @@ type Mesh struct {
 	Encap string `json:"encap"`
 	// Userspace tells that packets between hosts pass through a process, since
 	// this host's kernel does not have the transport.
-	Userspace bool   `json:"userspace,omitempty"`
-	VNI       uint32 `json:"vni,omitempty"`
+	Userspace bool `json:"userspace,omitempty"`
+	// Processes are those that they pass through, one for each device.
+	Processes []Process `json:"processes,omitempty"`
+	VNI       uint32    `json:"vni,omitempty"`
+}
+
+// Process carries the packets of a device. It goes on while the daemon is
+// stopped, and is replaced when a daemon of another build is launched.
+type Process struct {
+	Device   string `json:"device"`
+	PID      int    `json:"pid"`
+	Software string `json:"software,omitempty"` // version; "" if it does not say
 }
 
 // Peer is one member of the mesh as this host sees it.

@@ -89,18 +89,24 @@ func (a *app) printStatus(s api.Status) error {
 	if len(s.Exposed) > 0 {
 		exposed = ", exposed by " + join(s.Exposed)
 	}
-	if err := a.table([][]string{
+	rows := [][]string{
 		{"host", fmt.Sprintf("%s (%s), weft %s, up %s", s.Self.Name, s.Self.ID, s.Version.Software, time.Since(s.Started).Round(time.Second))},
 		{"mesh", fmt.Sprintf("%s, gossip %s, traffic %s by %s", s.Mesh.ID, encrypted(s.Mesh.GossipEncrypted), encrypted(s.Mesh.TrafficEncrypted), transport(s.Mesh))},
 		{"peers", fmt.Sprintf("%d known, %d alive", len(s.Peers), alive)},
 		{"addresses", fmt.Sprintf("range %s, this host has %s: %d used, %d free", s.IPAM.Range, join(s.Self.Prefixes), s.IPAM.Used, s.IPAM.Free)},
 		{"bridge", fmt.Sprintf("%s, gateway %s, MTU %d%s", s.Bridge.Name, s.Bridge.Gateway, s.Bridge.MTU, exposed)},
 		{"containers", fmt.Sprintf("%d attached, %d gone", s.Attach.Attached, s.Attach.Gone)},
-	}); err != nil {
+	}
+	if a.output == "wide" {
+		for _, p := range s.Mesh.Processes {
+			rows = append(rows, []string{"process", fmt.Sprintf("%d carries the packets of %s, weft %s", p.PID, p.Device, cmp.Or(p.Software, "of an older version"))})
+		}
+	}
+	if err := a.table(rows); err != nil {
 		return err
 	}
 	fmt.Fprintln(a.Stdout)
-	rows := peerRows(s, a.output == "wide")
+	rows = peerRows(s, a.output == "wide")
 	more := max(0, len(rows)-1-screenPeers)
 	if err := a.table(rows[:len(rows)-more]); err != nil {
 		return err

@@ -20,7 +20,6 @@ import (
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/internal/nl"
-	"github.com/weft-net/weft/internal/wgproc"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
 )
@@ -142,7 +141,7 @@ func (d *Daemon) Stop(req api.StopRequest) {
 
 // StopAll ends the processes that a daemon which runs no more has left, and
 // tells whether there was any.
-func StopAll(o Options) (bool, error) { return wgproc.Own(o.StateDir).End() }
+func StopAll(o Options) (bool, error) { return processes(o).EndAll() }
 
 // close lets go of everything in this process and of nothing in the kernel.
 func (d *Daemon) close() error {

@@ -91,6 +91,7 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 	if err := d.adopt(*known, fresh); err != nil {
 		return nil, err
 	}
+	d.renewProcess(step)
 	if err := d.startPlan(*known); err != nil {
 		return nil, err
 	}

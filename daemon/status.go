@@ -22,6 +22,9 @@ func (d *Daemon) Status() api.Status {
 		Peers: []api.Peer{}, Links: d.links(), Targets: d.listTargets(), Refused: []api.Refusal{},
 		Health: d.warnings(), Exposed: d.exposed(),
 	}
+	for _, p := range d.processes() {
+		s.Mesh.Processes = append(s.Mesh.Processes, api.Process(p))
+	}
 	for _, p := range d.mesh.Peers() {
 		peer := api.Peer{
 			ID: p.ID, Name: p.Record.Name, Self: p.Self, State: string(p.State), Gossip: p.Record.Gossip,

@@ -18,9 +18,37 @@ import (
 func drivers(o Options, log *slog.Logger) map[string]func() (encap.Driver, error) {
 	return map[string]func() (encap.Driver, error){
 		EncapWireGuard: func() (encap.Driver, error) {
-			return encap.NewWireGuard(log, wgproc.Own(o.StateDir), encap.Carrier(o.WireGuard))
+			return encap.NewWireGuard(log, processes(o), encap.Carrier(o.WireGuard))
 		},
 		EncapVXLAN: func() (encap.Driver, error) { return encap.NewVXLAN(log) },
+	}
+}
+
+// processes are those of userspace WireGuard.
+func processes(o Options) wgproc.Process { return wgproc.Own(o.StateDir, software) }
+
+// processes are those that run.
+func (d *Daemon) processes() []wgproc.Info {
+	running, err := processes(d.opts).Running()
+	if err != nil {
+		d.log.Warn("cannot tell which process carries packets", "err", err)
+	}
+	return running
+}
+
+// renewProcess has a process that another build of weft has left, and which
+// carries packets, succeeded by one of this build. Where that cannot be, the old
+// one goes on.
+func (d *Daemon) renewProcess(step func(what, detail string)) {
+	if d.settings.Encap != EncapWireGuard {
+		return
+	}
+	renewed, err := processes(d.opts).Renew(d.tunnelDevice())
+	if err != nil {
+		d.log.Warn("userspace WireGuard goes on as it is", "err", err)
+	}
+	if renewed {
+		step("renew userspace WireGuard", "a process of this version has taken over, and no packet was lost")
 	}
 }
 

@@ -133,7 +133,7 @@ func (w *WireGuard) device() (nl.Link, error) {
 	case err == nil && dev.IsWeft() && w.carrier.allows(dev.Kind):
 		return dev, nil
 	case err == nil && dev.IsWeft() && CarrierAuto.allows(dev.Kind):
-		if err := errors.Join(w.End(), w.conn.DeleteLink(name)); err != nil {
+		if err := errors.Join(w.endProcess(), w.conn.DeleteLink(name)); err != nil {
 			return dev, err
 		}
 	case err == nil:
@@ -148,7 +148,7 @@ func (w *WireGuard) device() (nl.Link, error) {
 		}
 	}
 	if since := time.Since(w.started); since < startPause {
-		return dev, fmt.Errorf("userspace WireGuard ended within %s of its start: wireguard.log in %s says why", since.Round(time.Millisecond), w.process.Dir)
+		return dev, fmt.Errorf("userspace WireGuard ended within %s of its start: wireguard-%s.log in %s says why", since.Round(time.Millisecond), name, w.process.Dir)
 	}
 	w.started = time.Now()
 	if err := w.process.Start(name, w.local.Alias, w.mtu); err != nil {
@@ -182,7 +182,7 @@ func (w *WireGuard) configure(changes func(have *wgtypes.Device) *wgtypes.Config
 	}
 	err = w.control.configure(w.local.Device, *c)
 	if errors.Is(err, unix.EADDRINUSE) {
-		err = errors.Join(portTaken(w.local.Port, err), w.End()) // the process says from now on that it has the port
+		err = errors.Join(portTaken(w.local.Port, err), w.endProcess()) // the process says from now on that it has the port
 	}
 	if err != nil {
 		return false, fmt.Errorf("configure WireGuard device %s: %w", w.local.Device, err)
@@ -240,9 +240,14 @@ func (w *WireGuard) Set(peers []Peer) error {
 	return errors.Join(err, w.conn.SyncRoutes(p.routes, func(r nl.Route) bool { return r.Device == dev.Index }))
 }
 
-// End ends the process, where there is one, and its device with it.
+// End ends the processes, where there are any, and their devices with them.
 func (w *WireGuard) End() error {
-	_, err := w.process.End()
+	_, err := w.process.EndAll()
+	return err
+}
+
+func (w *WireGuard) endProcess() error {
+	_, err := w.process.End(w.local.Device)
 	return err
 }
 

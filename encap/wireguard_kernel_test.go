@@ -83,7 +83,7 @@ func TestCarrierIsChangedWhereAnotherIsAskedFor(t *testing.T) {
 			t.Errorf("%s: %s", step.carrier, got)
 		}
 	}
-	if ended, err := w.process.End(); ended || err != nil {
+	if ended, err := w.process.EndAll(); ended || err != nil {
 		t.Errorf("a process runs beside the kernel: %v, %v", ended, err)
 	}
 }

@@ -30,9 +30,9 @@ func TestMain(m *testing.M) {
 
 // ownProcess is a process that ends with the test.
 func ownProcess(t *testing.T) wgproc.Process {
-	p := wgproc.Own(t.TempDir())
+	p := wgproc.Own(t.TempDir(), "test")
 	t.Cleanup(func() {
-		if _, err := p.End(); err != nil {
+		if _, err := p.EndAll(); err != nil {
 			t.Error(err)
 		}
 	})
