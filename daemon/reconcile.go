@@ -68,6 +68,7 @@ func (d *Daemon) loop(ctx context.Context) {
 			watch.Close()
 			watch = d.watchKernel()
 		case <-tick.C:
+			d.settleAll(ctx)
 			d.sweep(ctx)
 			if watch == nil {
 				watch = d.watchKernel()

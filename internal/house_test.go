@@ -19,10 +19,11 @@ const module = "github.com/weft-net/weft"
 // mayImport lists for each package which others of the module it may use.
 // One that is not listed may use none.
 var mayImport = map[string][]string{
-	"":                {"cli"},
+	"":                {"cli", "plugin/cni"},
+	"plugin/cni":      {"api", "internal/journal"},
 	"cli":             {"api", "daemon", "internal/wgproc"},
 	"ipam":            {"ipam/council"},
-	"daemon":          {"api", "mesh", "ipam", "bridge", "encap", "encap/probe", "engine", "internal/nl", "internal/store", "internal/wgproc"},
+	"daemon":          {"api", "mesh", "ipam", "bridge", "encap", "encap/probe", "engine", "internal/cnifiles", "internal/journal", "internal/nl", "internal/store", "internal/wgproc"},
 	"bridge":          {"internal/nl"},
 	"encap":           {"encap/probe", "internal/nl", "internal/wgproc"},
 	"encap/probe":     {"internal/nl"},
@@ -42,7 +43,9 @@ var only = map[string]string{
 	"google.golang.org/protobuf/proto":       "ipam/council",
 	"github.com/coreos/go-iptables/iptables": "bridge",
 	"golang.zx2c4.com/wireguard/device":      "internal/wgproc",
-	"golang.zx2c4.com/wireguard/wgctrl":      "encap",
+
+	"github.com/containernetworking/cni/pkg/skel": "plugin/cni",
+	"golang.zx2c4.com/wireguard/wgctrl":           "encap",
 }
 
 type goPackage struct {
