@@ -25,17 +25,17 @@ cni_plugin_dirs = ["` + cniBin + `"]
 network_config_dir = "` + cniConf + `"
 `
 
-// podman is one host's, with the CNI network that weft installed.
-type podman struct{ h *netlab.Host }
+// podmanWithCNI is one host's, with the CNI network that weft installed.
+type podmanWithCNI struct{ h *netlab.Host }
 
-func (p podman) args(args []string) []string {
+func (p podmanWithCNI) args(args []string) []string {
 	return append([]string{"env", "CONTAINERS_CONF=/run/podman/containers.conf",
 		"podman", "--root", "/run/podman/root", "--runroot", "/run/podman/runroot", "--storage-driver", "overlay"}, args...)
 }
 
-func (p podman) run(args ...string) string { return p.h.Run(p.args(args)...) }
+func (p podmanWithCNI) run(args ...string) string { return p.h.Run(p.args(args)...) }
 
-func startPodman(t *testing.T, h *netlab.Host, image string) podman {
+func startPodman(t *testing.T, h *netlab.Host, image string) podmanWithCNI {
 	t.Helper()
 	h.Run("mkdir", "-p", "/run/podman/tmp")
 	for name, content := range map[string][]byte{"containers.conf": []byte(podmanConfig), "pause.tar": mustRead(t, image)} {
@@ -43,7 +43,7 @@ func startPodman(t *testing.T, h *netlab.Host, image string) podman {
 			t.Fatal(err)
 		}
 	}
-	p := podman{h}
+	p := podmanWithCNI{h}
 	p.run("load", "--quiet", "--input", "/run/podman/pause.tar")
 	return p
 }
