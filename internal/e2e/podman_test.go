@@ -35,7 +35,7 @@ func (p podmanWithCNI) args(args []string) []string {
 
 func (p podmanWithCNI) run(args ...string) string { return p.h.Run(p.args(args)...) }
 
-func startPodman(t *testing.T, h *netlab.Host, image string) podmanWithCNI {
+func startPodmanWithCNI(t *testing.T, h *netlab.Host, image string) podmanWithCNI {
 	t.Helper()
 	h.Run("mkdir", "-p", "/run/podman/tmp")
 	for name, content := range map[string][]byte{"containers.conf": []byte(podmanConfig), "pause.tar": mustRead(t, image)} {
@@ -54,7 +54,7 @@ func TestPodmanContainersAreOnTheNetwork(t *testing.T) {
 	far, _ := attached(t, hosts[1], "far")
 	h := hosts[0]
 	installed(t, h, "portmap")
-	p := startPodman(t, h, image)
+	p := startPodmanWithCNI(t, h, image)
 	create := []string{"run", "--detach", "--network", "weft", "--cgroup-parent", "/" + cgroup, "--cgroups", "no-conmon", "--name"}
 	p.run(append(create, "one", "localhost/pause:1")...)
 	p.run(append(create, "two", "--ip", "10.32.0.77", "--mac-address", "02:00:00:00:00:77", "localhost/pause:1")...)
