@@ -27,7 +27,8 @@ func TestNativeChangesTouchOnlyOurRulesWhereTheyBelong(t *testing.T) {
 	want := `delete rule inet a f handle 3
 delete rule inet a f handle 4
 delete rule inet b f handle 6
-insert rule inet a f iifname "weft" accept comment "weft weft from weft"`
+insert rule inet a f iifname "weft" accept comment "weft weft from weft"
+insert rule inet a f oifname "weft" ct status dnat accept comment "weft weft published"`
 	if got != want {
 		t.Errorf("with iptables-nft:\n%s\nwant:\n%s", got, want)
 	}
@@ -56,7 +57,8 @@ func TestIptablesIsAskedOnlyWhereItCanWork(t *testing.T) {
 	}{
 		{nil, false},
 		{theirs, true},
-		{theirs[:1], false},
+		{theirs[:1], true},
+		{theirs[2:], false},
 		{append(theirs[:4:4], chain("filter", "forward", "forward", "0")), false},
 		{[]nftChain{chain("filter", "FORWARD", "forward", "10")}, false},
 	} {

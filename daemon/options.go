@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/engine"
 )
 
 // Defaults of a mesh and of a host in it.
@@ -20,19 +22,22 @@ const (
 	DefaultPort      = 6783 // gossip, TCP and UDP
 	DefaultVXLANPort = 6784 // UDP
 	DefaultWGPort    = 6785 // UDP
-	DefaultEncap     = EncapWireGuard
+	DefaultEncap     = string(encap.ModeAuto)
 	DefaultTimeout   = 60 * time.Second
 	// DefaultReclaimAfter is longer than most repairs of a host take.
 	DefaultReclaimAfter = 24 * time.Hour
+	// DefaultReleaseAfter is longer than most restarts of a container take.
+	DefaultReleaseAfter = time.Minute
+	DefaultDockerSocket = engine.DefaultDockerSocket
 	DefaultSocketUser   = "weft" // the group that may use the socket, where it exists
 )
 
-// Transports between hosts, as users give them. EncapAuto leaves the choice to
-// the mesh, or to the default where one is founded.
+// Who carries WireGuard's packets on a host, as users give it. WireGuardAuto is
+// the kernel, or a process where the kernel has no WireGuard.
 const (
-	EncapAuto      = "auto"
-	EncapWireGuard = "wireguard" // encrypted
-	EncapVXLAN     = "vxlan"     // in the clear, and faster
+	WireGuardAuto      = string(encap.CarrierAuto)
+	WireGuardKernel    = string(encap.CarrierKernel)
+	WireGuardUserspace = string(encap.CarrierUserspace)
 )
 
 // DefaultRange is the address range of a mesh that is founded without another.
@@ -56,7 +61,9 @@ type Options struct {
 	BlockBits     int          // prefix length of the blocks that it is cut into
 	VXLANPort     uint16
 	WireGuardPort uint16
-	Encap         string // one of the transports; "" is EncapAuto
+	Encap         string // one of encap.Modes
+
+	CNI *api.CNISettings // how CNI runtimes find weft; nil for as it was kept, or not at all
 
 	SetAside bool          // put a store that cannot be read out of the way, and be a new peer
 	Timeout  time.Duration // how long a launch may take to become ready
@@ -78,14 +85,29 @@ type HostOptions struct {
 	ReclaimAfter time.Duration `cbor:"8,keyasint,omitempty"`
 	// Subnet is the part of the range from which containers get addresses.
 	Subnet netip.Prefix `cbor:"9,keyasint,omitempty"`
+	// Trusted are the networks in which traffic to other hosts may be in the
+	// clear, if they say so too; nil for what was kept, empty for none.
+	Trusted []netip.Prefix `cbor:"22,keyasint,omitempty"`
+	// WireGuard says who carries its packets; WireGuardAuto by default.
+	WireGuard string `cbor:"10,keyasint,omitempty"`
+	// ReleaseAfter is how long a container's addresses outlive it; as long as
+	// the container's engine knows it if it is negative.
+	ReleaseAfter time.Duration `cbor:"20,keyasint,omitempty"`
+	DockerSocket string        `cbor:"21,keyasint,omitempty"` // where Docker answers
 }
 
 // or fills what is not given from elsewhere.
 func (h HostOptions) or(o HostOptions) HostOptions {
+	if h.Trusted == nil {
+		h.Trusted = o.Trusted
+	}
 	return HostOptions{
-		Name: cmp.Or(h.Name, o.Name), Bridge: cmp.Or(h.Bridge, o.Bridge), Port: cmp.Or(h.Port, o.Port),
+		Trusted: h.Trusted,
+		Name:    cmp.Or(h.Name, o.Name), Bridge: cmp.Or(h.Bridge, o.Bridge), Port: cmp.Or(h.Port, o.Port),
 		Advertise: cmp.Or(h.Advertise, o.Advertise), MTU: cmp.Or(h.MTU, o.MTU), Masquerade: cmp.Or(h.Masquerade, o.Masquerade),
 		Observer: cmp.Or(h.Observer, o.Observer), ReclaimAfter: cmp.Or(h.ReclaimAfter, o.ReclaimAfter), Subnet: cmp.Or(h.Subnet, o.Subnet),
+		WireGuard:    cmp.Or(h.WireGuard, o.WireGuard),
+		ReleaseAfter: cmp.Or(h.ReleaseAfter, o.ReleaseAfter), DockerSocket: cmp.Or(h.DockerSocket, o.DockerSocket),
 	}
 }
 
@@ -93,7 +115,8 @@ func (h HostOptions) or(o HostOptions) HostOptions {
 func defaultHost() HostOptions {
 	name, _ := os.Hostname()
 	yes, no := true, false
-	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes, Observer: &no, ReclaimAfter: DefaultReclaimAfter}
+	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes, Observer: &no, ReclaimAfter: DefaultReclaimAfter,
+		ReleaseAfter: DefaultReleaseAfter, DockerSocket: DefaultDockerSocket, WireGuard: WireGuardAuto}
 }
 
 // DefaultOptions is what `weft launch` does when it is told nothing.
@@ -120,8 +143,14 @@ func (o Options) Validate() error {
 		return bad("the name %q is longer than 64 bytes or has blanks in it", o.Name)
 	case o.Bridge != "" && !bridgeName.MatchString(o.Bridge):
 		return bad("the bridge's name %q is not 1 to 12 letters, digits, - or _ after a letter", o.Bridge)
-	case !slices.Contains([]string{"", EncapAuto, EncapWireGuard, EncapVXLAN}, o.Encap):
-		return bad("encapsulation %q is not known: this weft has %s, %s and %s", o.Encap, EncapAuto, EncapWireGuard, EncapVXLAN)
+	case o.Encap != "" && !slices.Contains(encap.Modes, encap.Mode(o.Encap)):
+		return bad("encapsulation %q is not known: this weft has %s", o.Encap, ModeList)
+	case len(o.Trusted) > maxTrusted:
+		return bad("%d trusted subnets are more than the %d that other hosts take", len(o.Trusted), maxTrusted)
+	case slices.ContainsFunc(o.Trusted, func(p netip.Prefix) bool { return p != p.Masked() }):
+		return bad("of the trusted subnets %v, one is not a network such as 192.168.1.0/24", o.Trusted)
+	case !slices.Contains([]string{"", WireGuardAuto, WireGuardKernel, WireGuardUserspace}, o.WireGuard):
+		return bad("WireGuard cannot be carried by %q: this weft has %s, %s and %s", o.WireGuard, WireGuardAuto, WireGuardKernel, WireGuardUserspace)
 	case o.VXLANPort != 0 && o.VXLANPort == cmp.Or(o.Port, DefaultPort):
 		return bad("gossip and VXLAN cannot share port %d", o.VXLANPort)
 	case o.WireGuardPort != 0 && o.WireGuardPort == cmp.Or(o.Port, DefaultPort):
@@ -134,6 +163,8 @@ func (o Options) Validate() error {
 		return bad("the timeout %s is not positive", o.Timeout)
 	case o.ReclaimAfter > 0 && o.ReclaimAfter < time.Minute:
 		return bad("to give a host's addresses away after %s is too soon: a restart takes longer; say a minute or more, or -1s for never", o.ReclaimAfter)
+	case o.DockerSocket != "" && !strings.HasPrefix(o.DockerSocket, "/"):
+		return bad("Docker's socket %q is not an absolute path", o.DockerSocket)
 	case o.Subnet.IsValid() && (o.Subnet != o.Subnet.Masked() || !o.Subnet.Addr().Is4() || o.Subnet.Bits() > 30):
 		return bad("subnet %s is not an IPv4 network such as 10.40.0.0/16", o.Subnet)
 	case checkTargets(o.Join) != nil:
@@ -149,5 +180,11 @@ func (o Options) Validate() error {
 
 // tunnelDevices are the names of the devices to other hosts, by transport.
 func (o Options) tunnelDevices() map[string]string {
-	return map[string]string{EncapWireGuard: o.Bridge + "-wg", EncapVXLAN: o.Bridge + "-vx"}
+	return map[string]string{encap.TransportWireGuard: o.Bridge + "-wg", encap.TransportVXLAN: o.Bridge + "-vx"}
 }
+
+// maxTrusted is how many networks a record can name.
+const maxTrusted = 32
+
+// ModeList are the ways to found a mesh, as users give them.
+var ModeList = fmt.Sprintf("%s, %s, %s and %s", encap.ModeAuto, encap.ModeWireGuard, encap.ModeVXLAN, encap.ModeDirect)

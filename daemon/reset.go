@@ -15,6 +15,7 @@ import (
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
+	"github.com/weft-net/weft/internal/journal"
 	"github.com/weft-net/weft/internal/store"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
@@ -91,8 +92,8 @@ func (d *Daemon) erase(report api.ResetReport) erased {
 	d.kernel.Lock()
 	defer d.kernel.Unlock()
 	tunnels := func() ([]string, error) { return nil, nil }
-	if d.driver != nil { // else this launch did not get as far, and what there is is another's
-		tunnels = func() ([]string, error) { return d.driver.Remove(d.tunnelDevice()) }
+	if d.tunnels != nil { // else this launch did not get as far, and what there is is another's
+		tunnels = func() ([]string, error) { return removeTunnels(d.opts, d.keep, d.log) }
 	}
 	report, err := erase(report, d.keep, d.opts, tunnels, d.bridge)
 	return erased{report, err}
@@ -212,15 +213,16 @@ func Reset(ctx context.Context, o Options, log *slog.Logger, force bool) (api.Re
 		return api.ResetReport{}, errors.Join(err, k.Close())
 	}
 	defer b.Close()
-	return erase(report, k, o, func() ([]string, error) { return removeTunnels(o, log) }, b)
+	return erase(report, k, o, func() ([]string, error) { return removeTunnels(o, k, log) }, b)
 }
 
 // erase removes what weft has in the kernel and on the disk. The store goes
 // last and only if all else went, so that a second reset can finish the first.
 func erase(report api.ResetReport, k keep, o Options, tunnels func() ([]string, error), b *bridge.Bridge) (api.ResetReport, error) {
-	removed, err := removeFromKernel(k, o, tunnels, b)
-	report.Removed = append(report.Removed, removed...)
-	if err != nil {
+	gone, err := eraseCNI(k, o)
+	removed, e := removeFromKernel(k, o, tunnels, b)
+	report.Removed = append(append(report.Removed, gone...), removed...)
+	if err = errors.Join(err, e, journal.Destroy(o.StateDir)); err != nil {
 		return report, err
 	}
 	if err := os.Remove(o.Socket); err == nil {

@@ -44,6 +44,22 @@ func (c *control) configure(name string, cfg wgtypes.Config) error {
 	return err
 }
 
+// renew has the kernel asked from now on, too: a client that was made before the
+// kernel's WireGuard was loaded knows of processes only. It is for the caller's
+// network namespace.
+func (c *control) renew() error {
+	client, err := wgctrl.New()
+	if err != nil {
+		return fmt.Errorf("open the control of WireGuard: %w", err)
+	}
+	_, err = within(c, func() (struct{}, error) {
+		old := c.client
+		c.client = client
+		return struct{}{}, old.Close()
+	})
+	return err
+}
+
 func (c *control) close() error { return c.client.Close() }
 
 // within makes a call. One that does not end in time keeps its turn until the

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/wgctrl"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
@@ -19,13 +20,29 @@ import (
 // at once must not keep the host busy.
 const startPause = 2 * time.Second
 
-// WireGuard is the Driver for WireGuard: one device, of the kernel or, where it
-// has none, of a process of its own, and for each peer exactly the prefixes
-// that are its own. Container traffic is encrypted and authenticated.
+// Carrier says who carries the packets of WireGuard.
+type Carrier string
+
+// The carriers. Auto is the kernel, or a process where the kernel has none; a
+// device that is there already stays what it is.
+const (
+	CarrierAuto      Carrier = "auto"
+	CarrierKernel    Carrier = "kernel"
+	CarrierUserspace Carrier = "userspace"
+)
+
+// allows tells whether a device of that kind may carry the packets.
+func (c Carrier) allows(kind string) bool {
+	return kind == nl.KindWireGuard && c != CarrierUserspace || kind == nl.KindTUN && c != CarrierKernel
+}
+
+// WireGuard is the Driver for WireGuard: one device, of the kernel or of a
+// process of its own, and for each peer exactly the prefixes that are its own.
+// Container traffic is encrypted and authenticated.
 type WireGuard struct {
 	log       *slog.Logger
 	conn      *nl.Conn
-	kernel    func(device string) (nl.Link, error) // makes a device of the kernel
+	carrier   Carrier
 	control   *control
 	process   wgproc.Process
 	under     underlay
@@ -38,8 +55,8 @@ type WireGuard struct {
 }
 
 // NewWireGuard returns the driver for the caller's network namespace. The
-// process is what it starts where the kernel has no WireGuard.
-func NewWireGuard(log *slog.Logger, process wgproc.Process) (*WireGuard, error) {
+// process is what it starts where not the kernel is the carrier.
+func NewWireGuard(log *slog.Logger, process wgproc.Process, carrier Carrier) (*WireGuard, error) {
 	conn, err := nl.Open()
 	if err != nil {
 		return nil, err
@@ -49,12 +66,12 @@ func NewWireGuard(log *slog.Logger, process wgproc.Process) (*WireGuard, error) 
 		conn.Close()
 		return nil, fmt.Errorf("open the control of WireGuard: %w", err)
 	}
-	return &WireGuard{log: log, conn: conn, kernel: conn.CreateWireGuard, control: newControl(client), process: process,
+	return &WireGuard{log: log, conn: conn, carrier: carrier, control: newControl(client), process: process,
 		under: underlay{log: log, conn: conn}}, nil
 }
 
 // Name is "wireguard".
-func (w *WireGuard) Name() string { return nl.KindWireGuard }
+func (w *WireGuard) Name() string { return TransportWireGuard }
 
 // MTU is what fits into the tunnel, in bytes.
 func (w *WireGuard) MTU() int { return w.mtu }
@@ -106,7 +123,7 @@ func (w *WireGuard) up(local Local) (nl.Link, error) {
 	if err != nil {
 		return dev, err
 	}
-	return dev, forwards(local.Device)
+	return dev, forwards(w.conn, dev, local)
 }
 
 // device finds or makes the device.
@@ -114,22 +131,25 @@ func (w *WireGuard) device() (nl.Link, error) {
 	name := w.local.Device
 	dev, err := w.conn.Link(name)
 	switch {
-	case err == nil && dev.IsWeft() && (dev.Kind == nl.KindWireGuard || dev.Kind == nl.KindTUN):
+	case err == nil && dev.IsWeft() && w.carrier.allows(dev.Kind):
 		return dev, nil
+	case err == nil && dev.IsWeft() && CarrierAuto.allows(dev.Kind):
+		if err := errors.Join(w.endProcess(), w.conn.DeleteLink(name)); err != nil {
+			return dev, err
+		}
 	case err == nil:
 		return dev, fmt.Errorf("device %s is not weft's: remove it (ip link delete %s), or give weft another name", name, name)
 	case !errors.Is(err, nl.ErrNotFound):
 		return dev, err
 	}
-	if dev, err = w.kernel(name); !errors.Is(err, nl.ErrUnsupported) {
-		if err == nil {
-			// At once: a device without the mark is somebody else's.
-			err = w.conn.AdjustLink(dev, nl.LinkState{Alias: w.local.Alias})
+	if w.carrier != CarrierUserspace {
+		dev, err = w.kernelDevice()
+		if w.carrier == CarrierKernel || !errors.Is(err, nl.ErrUnsupported) {
+			return dev, err
 		}
-		return dev, err
 	}
 	if since := time.Since(w.started); since < startPause {
-		return dev, fmt.Errorf("userspace WireGuard ended within %s of its start: wireguard.log in %s says why", since.Round(time.Millisecond), w.process.Dir)
+		return dev, fmt.Errorf("userspace WireGuard ended within %s of its start: wireguard-%s.log in %s says why", since.Round(time.Millisecond), name, w.process.Dir)
 	}
 	w.started = time.Now()
 	if err := w.process.Start(name, w.local.Alias, w.mtu); err != nil {
@@ -137,6 +157,17 @@ func (w *WireGuard) device() (nl.Link, error) {
 	}
 	w.log.Info("userspace WireGuard started", "device", name)
 	return w.conn.Link(name)
+}
+
+// kernelDevice makes a device of the kernel.
+func (w *WireGuard) kernelDevice() (nl.Link, error) {
+	dev, err := w.conn.CreateWireGuard(w.local.Device)
+	if err != nil {
+		return dev, err
+	}
+	// At once: a device without the mark is somebody else's.
+	err = w.conn.AdjustLink(dev, nl.LinkState{Alias: w.local.Alias})
+	return dev, errors.Join(err, w.control.renew())
 }
 
 // configure makes the changes that are found in the device as it is, and tells
@@ -152,7 +183,7 @@ func (w *WireGuard) configure(changes func(have *wgtypes.Device) *wgtypes.Config
 	}
 	err = w.control.configure(w.local.Device, *c)
 	if errors.Is(err, unix.EADDRINUSE) {
-		err = errors.Join(portTaken(w.local.Port, err), w.End()) // the process says from now on that it has the port
+		err = errors.Join(portTaken(w.local.Port, err), w.endProcess()) // the process says from now on that it has the port
 	}
 	if err != nil {
 		return false, fmt.Errorf("configure WireGuard device %s: %w", w.local.Device, err)
@@ -167,6 +198,7 @@ const headStart = 150 * time.Millisecond
 // twice: they may be due for what comes second.
 func (w *WireGuard) connect(ends []tunnelEnd) error {
 	changes := func(have *wgtypes.Device) *wgtypes.Config {
+		w.count(have)
 		return peerChanges(w.local.Key.Public(), ends, have, w.announced, time.Now())
 	}
 	changed, err := w.configure(changes)
@@ -190,29 +222,49 @@ func (w *WireGuard) connect(ends []tunnelEnd) error {
 	return err
 }
 
-// Set makes the device's peers be these, with their prefixes and routes, and
-// removes all others.
+// Set makes the device's peers be these, with their prefixes, and removes all
+// others.
 func (w *WireGuard) Set(peers []Peer) error {
-	dev, err := w.up(w.local)
+	_, up := w.up(w.local)
+	w.plan = planWireGuard(w.local, peers)
+	dev, err := w.conn.Link(w.local.Device)
 	if err != nil {
-		return err
+		w.plan.routes = nil
+		return errors.Join(up, err)
 	}
-	p := planWireGuard(w.local, peers)
-	for i := range p.routes {
-		p.routes[i].Device = dev.Index
+	onDevice(dev.Index, w.mtu, w.plan.routes, w.plan.links)
+	if up != nil {
+		return up
 	}
-	for i := range p.links {
-		p.links[i].MTU = w.mtu
-	}
-	w.plan = p
-	// The way is made before the traffic is led there.
-	err = w.connect(p.ends)
-	return errors.Join(err, w.conn.SyncRoutes(p.routes, func(r nl.Route) bool { return r.Device == dev.Index }))
+	return w.connect(w.plan.ends)
 }
 
-// End ends the process, where there is one, and its device with it.
+// count notes what went over each link.
+func (w *WireGuard) count(have *wgtypes.Device) {
+	traffic := map[PublicKey]*Traffic{}
+	for _, p := range have.Peers {
+		traffic[PublicKey(p.PublicKey)] = &Traffic{Received: p.ReceiveBytes, Sent: p.TransmitBytes}
+	}
+	keys := map[uuid.UUID]PublicKey{}
+	for _, end := range w.plan.ends {
+		keys[end.peer] = end.key
+	}
+	for i, l := range w.plan.links {
+		w.plan.links[i].Traffic = traffic[keys[l.Peer]]
+	}
+}
+
+// Routes lead to the peers by the device: WireGuard finds the end by the address.
+func (w *WireGuard) Routes() []nl.Route { return w.plan.routes }
+
+// End ends the processes, where there are any, and their devices with them.
 func (w *WireGuard) End() error {
-	_, err := w.process.End()
+	_, err := w.process.EndAll()
+	return err
+}
+
+func (w *WireGuard) endProcess() error {
+	_, err := w.process.End(w.local.Device)
 	return err
 }
 

@@ -3,7 +3,6 @@ package encap
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -30,9 +29,9 @@ func TestMain(m *testing.M) {
 
 // ownProcess is a process that ends with the test.
 func ownProcess(t *testing.T) wgproc.Process {
-	p := wgproc.Own(t.TempDir())
+	p := wgproc.Own(t.TempDir(), "test")
 	t.Cleanup(func() {
-		if _, err := p.End(); err != nil {
+		if _, err := p.EndAll(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -48,21 +47,28 @@ func newKey(t *testing.T) PrivateKey {
 	return k
 }
 
-// inUserspace has a host's driver do without the kernel's WireGuard, if it has one.
-func (h *host) inUserspace() *WireGuard {
+// by has a carrier carry a host's packets, whatever this kernel has.
+func (h *host) by(carrier Carrier) *WireGuard {
 	w := h.drv.(*WireGuard)
-	w.kernel = func(string) (nl.Link, error) { return nl.Link{}, nl.ErrUnsupported }
+	w.carrier = carrier
 	return w
 }
 
-// alone makes a host with peers that nobody is, and its driver, in userspace.
-func alone(t *testing.T) (*host, *WireGuard, []Peer) {
+// byEach runs a test with each carrier that there has to be.
+func byEach(t *testing.T, test func(t *testing.T, carrier Carrier)) {
+	for _, carrier := range carriers {
+		t.Run(string(carrier), func(t *testing.T) { test(t, carrier) })
+	}
+}
+
+// alone makes a host with peers that nobody is, and its driver.
+func alone(t *testing.T, carrier Carrier) (*host, *WireGuard, []Peer) {
 	h := segment(t, "wireguard", 1)[0]
 	peers := []Peer{
-		{uuid.UUID{2}, addr("192.0.2.2"), netip.Addr{}, prefixes("10.40.0.0/13"), newKey(t).Public()},
-		{uuid.UUID{3}, addr("192.0.2.3"), netip.Addr{}, prefixes("10.36.0.0/16", "10.37.0.0/16"), newKey(t).Public()},
+		{ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), Prefixes: prefixes("10.40.0.0/13"), Key: newKey(t).Public()},
+		{ID: uuid.UUID{3}, Underlay: addr("192.0.2.3"), Prefixes: prefixes("10.36.0.0/16", "10.37.0.0/16"), Key: newKey(t).Public()},
 	}
-	return h, h.inUserspace(), peers
+	return h, h.by(carrier), peers
 }
 
 func (h *host) set(peers []Peer) {
@@ -71,7 +77,7 @@ func (h *host) set(peers []Peer) {
 		if err := h.drv.Up(h.local); err != nil {
 			return err
 		}
-		return h.drv.Set(peers)
+		return carry(h.drv, peers)
 	})
 }
 
@@ -92,11 +98,15 @@ func (h *host) look(w *WireGuard) string {
 	}
 	slices.Sort(ends)
 	return dev.PublicKey.String() + "\n" + strings.Join(ends, "\n") + "\n" + h.run("ip -o route show proto 87 | sort; ip -o link show "+h.local.Device+" | grep -o 'mtu [0-9]*\\|[<,]UP\\|alias .*'; "+
-		"sysctl net.ipv4.conf."+h.local.Device+".forwarding net.ipv4.conf."+h.local.Device+".send_redirects")
+		"ip -o address show dev "+h.local.Device+"; sysctl net.ipv4.conf."+h.local.Device+".forwarding net.ipv4.conf."+h.local.Device+".send_redirects")
 }
 
 func TestWireGuardIsSetRepairedAndRemoved(t *testing.T) {
-	h, w, peers := alone(t)
+	byEach(t, setRepairedAndRemoved)
+}
+
+func setRepairedAndRemoved(t *testing.T, carrier Carrier) {
+	h, w, peers := alone(t, carrier)
 	clean := h.run("ip -o link; ip route")
 	h.set(peers)
 	want := h.look(w)
@@ -116,7 +126,7 @@ func TestWireGuardIsSetRepairedAndRemoved(t *testing.T) {
 		"nothing":       func() {},
 		"the device":    func() { h.run("ip link delete " + h.local.Device) },
 		"the process":   func() { _ = w.End() },
-		"its socket":    func() { h.run("rm /var/run/wireguard/" + h.local.Device + ".sock") },
+		"its socket":    func() { h.run("rm -f /var/run/wireguard/" + h.local.Device + ".sock") },
 		"the state":     func() { h.run("ip link set " + h.local.Device + " down") },
 		"the MTU":       func() { h.run("ip link set " + h.local.Device + " mtu 1300") },
 		"a route":       func() { h.run("ip route delete 10.36.0.0/16") },
@@ -136,17 +146,17 @@ func TestWireGuardIsSetRepairedAndRemoved(t *testing.T) {
 	} {
 		w.started = time.Time{} // the pause between two starts is another test's
 		damage()
-		if what == "its socket" { // the process notices by itself, and ends
+		if what == "its socket" && carrier == CarrierUserspace { // the process notices by itself, and ends
 			for n := 0; n < 100 && h.run("ip -o link show "+h.local.Device+" 2>/dev/null; true") != ""; n++ {
 				time.Sleep(20 * time.Millisecond)
 			}
 		}
-		h.do(func() error { return w.Set(peers) })
+		h.do(func() error { return carry(w, peers) })
 		if got := h.look(w); got != want {
 			t.Errorf("after damage to %s:\n%s\nwant:\n%s", what, got, want)
 		}
 	}
-	if !w.Userspace() || !w.Encrypted() {
+	if w.Userspace() != (carrier == CarrierUserspace) || !w.Encrypted() {
 		t.Errorf("userspace %v, encrypted %v", w.Userspace(), w.Encrypted())
 	}
 	h.set(nil)
@@ -172,7 +182,7 @@ func TestWireGuardIsSetRepairedAndRemoved(t *testing.T) {
 }
 
 func TestWireGuardLeavesForeignDevicesAlone(t *testing.T) {
-	h, w, _ := alone(t)
+	h, w, _ := alone(t, CarrierAuto)
 	h.run("ip link add " + h.local.Device + " type bridge")
 	h.do(func() error {
 		if err := w.Up(h.local); err == nil || !strings.Contains(err.Error(), "is not weft's") {
@@ -187,7 +197,7 @@ func TestWireGuardLeavesForeignDevicesAlone(t *testing.T) {
 }
 
 func TestWireGuardNamesWhoHasItsPortAndTakesItWhenItIsFree(t *testing.T) {
-	h, w, peers := alone(t)
+	h, w, peers := alone(t, CarrierUserspace)
 	h.do(func() error {
 		other, err := net.ListenUDP("udp4", &net.UDPAddr{Port: int(h.local.Port)})
 		if err != nil {
@@ -236,8 +246,8 @@ func TestProcessIsOnlyForAKernelWithoutWireGuard(t *testing.T) {
 func TestTwoOfOneNameInDifferentNamespacesAreToldApart(t *testing.T) {
 	hosts := segment(t, "wireguard", 2)
 	hosts[1].local.Device = hosts[0].local.Device
-	first := hosts[0].inUserspace()
-	hosts[1].inUserspace()
+	first := hosts[0].by(CarrierUserspace)
+	hosts[1].by(CarrierUserspace)
 	hosts[0].do(func() error { return hosts[0].drv.Up(hosts[0].local) })
 	hosts[1].do(func() error {
 		if err := hosts[1].drv.Up(hosts[1].local); err == nil || !strings.Contains(err.Error(), "same name, in another network namespace") {
@@ -265,14 +275,14 @@ func TestWireGuardOverIPv6CostsTwentyBytesMore(t *testing.T) {
 }
 
 func TestSilentProcessDoesNotHangItsDriver(t *testing.T) {
-	h, w, peers := alone(t)
+	h, w, peers := alone(t, CarrierUserspace)
 	h.set(peers)
 	sock := "/var/run/wireguard/" + h.local.Device + ".sock"
 	pid := strings.TrimSpace(h.run("ss -xlpH src " + sock + " | grep -o 'pid=[0-9]*' | cut -d= -f2"))
 	h.run("kill -STOP " + pid)
 	start := time.Now()
 	h.do(func() error {
-		if err := w.Set(peers); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		if err := carry(w, peers); err == nil || !strings.Contains(err.Error(), "does not answer") {
 			t.Errorf("Set = %v", err)
 		}
 		return nil

@@ -1,18 +1,30 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the demo and the tests need, and says
-# which. Where everything is there already it does nothing.
+# which; with the argument kernel-wg those of kernel-wg.sh as well. Where
+# everything is there already it does nothing.
 set -euo pipefail
 
 # program:package
+engines=( # the tests of the CNI plugin run these
+	containerd:containerd runc:runc podman:podman /usr/lib/cni/bridge:containernetworking-plugins
+)
 needs=(
 	ip:iproute2 nft:nftables iptables:iptables ping:iputils-ping nsenter:util-linux
-	arping:iputils-arping tcpdump:tcpdump ps:procps curl:curl busybox:busybox iperf3:iperf3 shellcheck:shellcheck gcc:gcc git:git strace:strace
+	arping:iputils-arping tcpdump:tcpdump ps:procps curl:curl busybox:busybox-static iperf3:iperf3 shellcheck:shellcheck gcc:gcc git:git strace:strace
+	tc:iproute2 dockerd:docker.io "${engines[@]}"
 )
+if [ "${1:-}" = kernel-wg ]; then
+	needs+=(
+		qemu-system-x86_64:qemu-system-x86 cpio:cpio depmod:kmod wg:wireguard-tools # and of what the guest is made:
+		bash:bash dash:dash cat:coreutils find:findutils grep:grep sed:sed mawk:mawk mount:mount hostname:hostname perl:perl-base ldd:libc-bin
+	)
+fi
 
 missing=()
 for need in "${needs[@]}"; do
 	PATH="$PATH:/usr/sbin:/sbin" command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
 done
+! ldd "$(command -v busybox)" >/dev/null 2>&1 || missing+=(busybox-static) # a static one, for containers without an image
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev) # for the race detector
 
 if ! command -v "${GO:-go}" >/dev/null; then
@@ -30,6 +42,13 @@ if ! command -v apt-get >/dev/null; then
 	exit 1
 fi
 echo "installing Debian packages: ${missing[*]}"
+# Container engines are installed and not started: the tests start their own.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	trap 'rm -f "$policy"' EXIT
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod +x "$policy"
+fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -19,6 +19,23 @@ func wgProcess(t *testing.T, h *netlab.Host) string {
 	return pids[0]
 }
 
+// capture begins to write down the packets of UDP on a host's underlay; the
+// result waits for so many of them to a port, and returns them as tcpdump shows
+// them in hexadecimal.
+func capture(t *testing.T, h *netlab.Host, port int) (packets func(atLeast int) string) {
+	t.Helper()
+	h.Start("bash", "-c", "exec tcpdump -l -n -x -i eth0 udp >/run/capture 2>/run/capture.log")
+	netlab.Eventually(t, "tcpdump listens", func() bool { return h.Try("grep", "-q", "listening on", "/run/capture.log").Code == 0 })
+	return func(atLeast int) (seen string) {
+		t.Helper()
+		netlab.Eventually(t, fmt.Sprintf("%d packets are seen on the underlay", atLeast), func() bool {
+			seen = h.Run("cat", "/run/capture")
+			return strings.Count(seen, fmt.Sprintf(".%d: ", port)) >= atLeast
+		})
+		return seen
+	}
+}
+
 func TestTrafficBetweenHostsIsCiphertext(t *testing.T) {
 	for encap, readable := range map[string]bool{"wireguard": false, "vxlan": true} {
 		t.Run(encap, func(t *testing.T) {
@@ -27,16 +44,14 @@ func TestTrafficBetweenHostsIsCiphertext(t *testing.T) {
 			c, addrC := attached(t, hosts[1], "c")
 			// A pattern that is easy to find, in both directions, to and from
 			// containers and hosts; ff is what the capture shows of it.
-			dump := hosts[1].Start("tcpdump", "-l", "-n", "-x", "-i", "eth0", "udp")
-			time.Sleep(500 * time.Millisecond) // until it listens
+			packets := capture(t, hosts[1], map[string]int{"wireguard": 6785, "vxlan": 6784}[encap])
 			gateway := status(t, hosts[1]).Bridge.Gateway.Addr().String()
 			for from, to := range map[netlab.Pinger]string{a: addrC, c: addrA, hosts[0]: gateway} {
 				if r := from.Try("ping", "-c", "5", "-i", "0.05", "-p", "5eed5eed", to); r.Code != 0 {
 					t.Errorf("no ping to %s: %s", to, r.Stdout)
 				}
 			}
-			time.Sleep(200 * time.Millisecond) // until it has printed
-			seen := dump()
+			seen := packets(30)
 			if n := strings.Count(seen, "5eed 5eed 5eed"); n > 0 != readable {
 				t.Errorf("the pattern is on the underlay %d times", n)
 			}
@@ -45,9 +60,6 @@ func TestTrafficBetweenHostsIsCiphertext(t *testing.T) {
 					if strings.Contains(seen, plain) {
 						t.Errorf("%s is on the underlay in the clear", plain)
 					}
-				}
-				if n := strings.Count(seen, ".6785 > "); n < 30 {
-					t.Errorf("%d packets of WireGuard were captured; want at least 30:\n%s", n, seen)
 				}
 			}
 
@@ -143,6 +155,29 @@ func TestUserspaceWireGuardOutlivesTheDaemonAndEndsWhenItIsToldTo(t *testing.T) 
 			}
 		}
 	})
+}
+
+func TestHostThatInsistsOnTheKernelIsNotSlow(t *testing.T) {
+	_, hosts := launched(t, 2)
+	h := hosts[0]
+	a, _ := attached(t, h, "a")
+	_, addrC := attached(t, hosts[1], "c")
+	lacking := status(t, h).Mesh.Userspace
+	check := pinging(t, a, addrC, "while a launch is refused")
+	time.Sleep(500 * time.Millisecond)
+	h.Run("weft", "stop")
+	if lacking {
+		refuses(t, h, 1, "this kernel has no WireGuard", "weft", "launch", "--wireguard", "kernel")
+		h.Run("weft", "launch") // nothing of that was kept
+	} else {
+		h.Run("weft", "launch", "--wireguard", "kernel")
+	}
+	check()
+	if s := status(t, h); s.Mesh.Userspace != lacking {
+		t.Errorf("status says %+v", s.Mesh)
+	}
+	h.Run("weft", "stop")
+	refuses(t, h, 2, "cannot be carried by", "weft", "launch", "--wireguard", "hand")
 }
 
 func TestWhatOthersRemoveOfWireGuardComesBack(t *testing.T) {
