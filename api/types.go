@@ -67,6 +67,16 @@ type AttachRequest struct {
 	// NoDefaultRoute leaves the container without a default route through the
 	// bridge. One that has a default route already is never given another.
 	NoDefaultRoute bool `json:"noDefaultRoute,omitempty"`
+	// Endpoint makes the request one of a container runtime; see there.
+	Endpoint *Endpoint `json:"endpoint,omitempty"`
+	// AddressOnly gives the endpoint addresses and leaves the kernel to the
+	// caller; Container is not needed then.
+	AddressOnly bool `json:"addressOnly,omitempty"`
+	// MAC is the hardware address of the interface; "" for one that follows
+	// from the address.
+	MAC string `json:"mac,omitempty"`
+	// MTU in bytes; 0, and what is more than the network's, for the network's.
+	MTU int `json:"mtu,omitempty"`
 }
 
 // DetachRequest asks for a container to be taken off the network.
@@ -75,6 +85,9 @@ type DetachRequest struct {
 	Container string `json:"container"`
 	// Address limits the request to one address; the zero value for all.
 	Address netip.Addr `json:"address,omitzero"`
+	// Endpoint is what is to be detached, in place of a container. That there
+	// is nothing of it is no error.
+	Endpoint *Endpoint `json:"endpoint,omitempty"`
 }
 
 // Attachment is one container interface on the network.
@@ -108,6 +121,13 @@ type Attachment struct {
 	Subnets []netip.Prefix `json:"subnets,omitempty"`
 	// Published are the ports of the host that lead to the container.
 	Published []PortMapping `json:"published,omitempty"`
+	// Endpoint is set for what a container runtime attached.
+	Endpoint *Endpoint `json:"endpoint,omitempty"`
+	// DefaultRoute tells that the container's default route is by this
+	// interface; only of an endpoint that was just attached.
+	DefaultRoute bool `json:"defaultRoute,omitempty"`
+	// Bridge is the device that the container is on.
+	Bridge string `json:"bridge,omitempty"`
 }
 
 // States of an Attachment.
@@ -119,6 +139,8 @@ const (
 	StateStopped = "stopped"
 	// StateGone: its namespace has vanished, and its address is about to be freed.
 	StateGone = "gone"
+	// StateReserved: it is an address only, and its runtime sees to the rest.
+	StateReserved = "reserved"
 )
 
 // ExposeRequest names an address of the host on the network, for expose and

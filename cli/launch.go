@@ -31,6 +31,8 @@ type launchFlags struct {
 	release    time.Duration
 	subnet     string
 	trusted    string
+	useCNI     bool
+	cni        api.CNISettings
 	foreground bool
 }
 
@@ -110,6 +112,8 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.DurationVar(&l.release, "release-after", daemon.DefaultReleaseAfter, "how long a container that has ended keeps its address; negative for as long as its engine knows it")
 	f.StringVar(&o.DockerSocket, "docker-socket", "", "`socket` of Docker (default "+daemon.DefaultDockerSocket+")")
 	f.StringVar(&l.subnet, "default-subnet", "", "`prefix` in the range from which containers get addresses (default all of it)")
+	f.BoolVar(&l.useCNI, "cni", false, "install the CNI plugin and its network once containers can be attached; see weft cni install")
+	cniFlags(f, "cni-", &l.cni)
 	f.StringVar(&o.StateDir, "state-dir", o.StateDir, "state `directory`")
 	f.BoolVar(&o.SetAside, "set-aside-store", false, "where the store cannot be read, keep it under another name and be a new peer")
 	f.StringVar(&o.SocketGroup, "socket-group", o.SocketGroup, "`group` that may use the control socket, which amounts to root")
@@ -148,6 +152,17 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 		if o.Trusted, err = parseTrusted(l.trusted); err != nil {
 			return err
 		}
+	}
+	for _, name := range []string{"cni-bin-dir", "cni-conf-dir", "cni-network", "cni-chain"} {
+		if !l.useCNI && cmd.Flags().Changed(name) {
+			return usage("--%s means nothing without --cni", name)
+		}
+	}
+	if l.useCNI {
+		if err := absolute(&l.cni); err != nil {
+			return err
+		}
+		o.CNI = &l.cni
 	}
 	if cmd.Flags().Changed("port") && o.Port == 0 {
 		return usage("the gossip port is 0")

@@ -80,7 +80,11 @@ func (a *app) printAttachments(list []api.Attachment) error {
 		}
 		row := []string{at.Container, cmp.Or(at.Engine, "-"), addrs, at.Interface, cmp.Or(at.MAC, "-"), at.State}
 		if a.output == "wide" {
-			row = append(row, at.HostInterface, at.Gateway.String(), strconv.Itoa(at.MTU), at.NetNS, cmp.Or(at.ID, "-"), at.Since.Local().Format(time.DateTime), join(at.Subnets), join(at.Published))
+			since := "-" // an address that is only reserved does not tell
+			if !at.Since.IsZero() {
+				since = at.Since.Local().Format(time.DateTime)
+			}
+			row = append(row, at.HostInterface, at.Gateway.String(), strconv.Itoa(at.MTU), at.NetNS, cmp.Or(at.ID, "-"), since, join(at.Subnets), join(at.Published))
 		}
 		rows = append(rows, row)
 	}

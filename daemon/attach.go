@@ -20,6 +20,17 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 	if err := d.checkAsked(req); err != nil {
 		return api.Attachment{}, err
 	}
+	if req.Endpoint != nil {
+		return d.attachEndpoint(ctx, *req.Endpoint, req)
+	}
+	return d.attach(ctx, req)
+}
+
+func (d *Daemon) attach(ctx context.Context, req api.AttachRequest) (api.Attachment, error) {
+	mac, err := wishedMAC(req.MAC)
+	if err != nil {
+		return api.Attachment{}, err
+	}
 	c, err := d.requested(ctx, req)
 	if err != nil {
 		return api.Attachment{}, err
@@ -33,6 +44,10 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 	defer unlock()
 
 	if a, ok := d.findAttached(c, req.Interface); ok {
+		if req.Endpoint != nil && !a.is(*req.Endpoint) {
+			return api.Attachment{}, &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("interface %s in %s is attached already, as %s", a.Interface, a.NetNS, a.Reference),
+				Fix: "take it off first: weft detach " + a.Reference}
+		}
 		if a.Engine != "" && a.owner() == c.owner() {
 			if err := d.reattach(ctx, a, c); err != nil {
 				return api.Attachment{}, err
@@ -46,7 +61,10 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 	}
 
 	a := attachment{Reference: req.Container, NetNS: c.path, Cookie: c.cookie, Interface: req.Interface,
-		Default: !req.NoDefaultRoute, Since: d.now(), Engine: c.Engine, ID: c.ID, Name: c.Name, Boot: d.boot}
+		Default: !req.NoDefaultRoute, Since: d.now(), Engine: c.Engine, ID: c.ID, Name: c.Name, Boot: d.boot, MAC: mac, MTU: req.MTU}
+	if req.Endpoint != nil {
+		a.Network, a.Sandbox, a.Reference = req.Endpoint.Network, req.Endpoint.Container, req.Endpoint.Container
+	}
 	if a.Interface == "" {
 		if a.Interface, err = freeInterface(c.ns); err != nil {
 			return api.Attachment{}, err
@@ -186,6 +204,9 @@ func freeInterface(ns *nl.Namespace) (string, error) {
 
 // Detach takes a container off the network and frees its addresses.
 func (d *Daemon) Detach(ctx context.Context, req api.DetachRequest) ([]api.Attachment, error) {
+	if req.Endpoint != nil {
+		return d.detachEndpoint(ctx, *req.Endpoint)
+	}
 	found, err := d.attachmentsOf(ctx, req.Container, req.Address)
 	if err != nil {
 		return nil, err
@@ -248,8 +269,9 @@ func (d *Daemon) detach(ctx context.Context, a attachment) error {
 		return fmt.Errorf("wait for another request for container %s: %w", a.Reference, err)
 	}
 	defer unlock()
+	listed := a
 	a, ok := d.attachedByKey(a.key()) // another request may have changed it
-	if !ok {
+	if !ok || a.Sandbox != listed.Sandbox || a.Network != listed.Network {
 		return nil
 	}
 	if err := d.unplumb(a); err != nil {
@@ -342,6 +364,6 @@ func (d *Daemon) port(a attachment) bridge.Port {
 		More: more, NetNS: a.NetNS, Cookie: a.Cookie, Interface: a.Interface,
 		HostInterface: bridge.HostInterfaceName(a.Cookie, a.Interface),
 		Address:       netip.PrefixFrom(a.Address, d.settings.Range.Bits()),
-		DefaultRoute:  a.Default,
+		DefaultRoute:  a.Default, MAC: a.MAC, MTU: a.MTU,
 	}
 }

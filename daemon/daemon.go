@@ -59,8 +59,11 @@ type Daemon struct {
 	// kernel serialises everything that changes the kernel, so that a pass of
 	// the loop never sees half an attachment.
 	kernel     sync.Mutex
-	containers keyedLock
+	containers keyedLock // by owner
+	endpoints  keyedLock // by name; comes before that of the container
 	attached   attached
+	overdue    unsettled
+	cni        sync.Mutex // serialises changes of what CNI runtimes find
 	targets    targets
 	health     health
 	linked     linkPlan            // as the kernel follows it; the kernel's lock guards it
@@ -78,7 +81,8 @@ type Daemon struct {
 	enforced   atomic.Uint64 // the plan's fence that the kernel follows
 	leaving    atomic.Bool   // a reset hands the address space over: none is given out any more
 
-	lastConns sync.Map // connections of those that wait for the daemon's end
+	speaking  sync.WaitGroup // requests that end the daemon, until their answer is on its way
+	lastConns sync.Map       // connections of those that wait for the daemon's end
 
 	// end is closed when a request over the socket asks the daemon to end, and
 	// erasing carries one that asks it to remove every trace first.
@@ -104,6 +108,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	d := &Daemon{opts: o, log: log, now: time.Now, end: make(chan struct{}), erasing: make(chan erasure)}
 	d.tunnel.Store(&tunnel{})
 	d.containers.held = map[string]chan struct{}{}
+	d.endpoints.held = map[string]chan struct{}{}
 	d.attached.byKey = map[string]attachment{}
 	d.attached.goneAt = map[string]time.Time{}
 	d.health.failing = map[string]error{}
@@ -123,11 +128,14 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	select {
 	case <-ctx.Done():
 	case <-d.end:
+		defer d.speaking.Wait()
 	case e := <-d.erasing:
 		// The loop would put back what is being removed.
 		cancel()
 		wg.Wait()
 		e.reply <- d.erase(e.report)
+		d.Stop(api.StopRequest{}) // another that asks for a reset now must not wait for ever
+		defer d.speaking.Wait()
 		return srv.close()
 	}
 	err = srv.close()
@@ -175,6 +183,7 @@ func (d *Daemon) close() error {
 	if d.conn != nil {
 		d.conn.Close()
 	}
+	errs = append(errs, d.overdue.close())
 	if d.keep.Store != nil {
 		errs = append(errs, d.keep.Close())
 	}

@@ -17,16 +17,23 @@ func (d *Daemon) Attachments() []api.Attachment {
 	for i, a := range list {
 		out[i] = d.describe(a)
 	}
-	return out
+	return append(out, d.reserved()...)
 }
 
 func (d *Daemon) describe(a attachment) api.Attachment {
 	p := d.port(a)
+	mac, mtu := a.MAC, d.mtu()
+	if mac == nil {
+		mac = bridge.MACOf(a.Address)
+	}
+	if a.MTU > 0 {
+		mtu = min(mtu, a.MTU)
+	}
 	out := api.Attachment{
 		Container: a.label(), Reference: a.Reference, Engine: a.Engine, ID: a.ID,
-		Address: p.Address, More: p.More, Gateway: d.gateway(), MAC: bridge.MACOf(a.Address).String(),
-		Interface: a.Interface, HostInterface: p.HostInterface, NetNS: a.NetNS, MTU: d.mtu(), State: api.StateAttached,
-		Since: a.Since.Round(time.Second), Subnets: a.Subnets, Published: a.mappings(),
+		Address: p.Address, More: p.More, Gateway: d.gateway(), MAC: mac.String(),
+		Interface: a.Interface, HostInterface: p.HostInterface, NetNS: a.NetNS, MTU: mtu, State: api.StateAttached,
+		Since: a.Since.Round(time.Second), Subnets: a.Subnets, Published: a.mappings(), Endpoint: a.endpoint(), Bridge: d.opts.Bridge,
 	}
 	_, gone := d.gone(a.key())
 	active, _ := d.plan.Held(a.key(), a.Address)

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -27,6 +28,7 @@ const (
 	keySnapshot       = "snapshot"
 	keyHost           = "host"
 	keyTunnelKey      = "tunnel-key"
+	keyCNI            = "cni"
 	keyTokens         = "tokens" // of a change of the token; none before the first
 	bucketAttachments = "attachments"
 	bucketSysctls     = "sysctls"
@@ -228,6 +230,13 @@ type attachment struct {
 	// Subnets that addresses were asked for in.
 	Subnets   []netip.Prefix  `cbor:"26,keyasint,omitempty"`
 	Published []publishedPort `cbor:"27,keyasint,omitempty"`
+	// Network and Sandbox are set for what a container runtime attached; see
+	// endpoint.
+	Network string `cbor:"30,keyasint,omitempty"`
+	Sandbox string `cbor:"31,keyasint,omitempty"`
+	// MAC and MTU, if they are set, are the runtime's wishes.
+	MAC net.HardwareAddr `cbor:"32,keyasint,omitempty"`
+	MTU int              `cbor:"33,keyasint,omitempty"` // bytes
 }
 
 // addresses are all of the attachment's.
@@ -260,6 +269,25 @@ func decodeAttachments(kept []store.Write) (map[string]attachment, error) {
 		out[string(w.Key)] = a
 	}
 	return out, nil
+}
+
+// cni is how this host presents itself to CNI runtimes; ok is false if not at all.
+func (k keep) cni() (s api.CNISettings, ok bool, err error) {
+	b, err := k.Get(bucketPeer, keyCNI)
+	if err != nil || b == nil {
+		return s, false, err
+	}
+	if err := strict.Unmarshal(b, &s); err != nil {
+		return s, false, &unreadableError{fmt.Errorf("%s: %w", keyCNI, err)}
+	}
+	return s, true, nil
+}
+
+func (k keep) saveCNI(s *api.CNISettings) error {
+	if s == nil {
+		return k.Put(bucketPeer, keyCNI, nil)
+	}
+	return k.Put(bucketPeer, keyCNI, encode(*s))
 }
 
 func (k keep) saveAttachment(a attachment) error {

@@ -63,6 +63,8 @@ type Options struct {
 	WireGuardPort uint16
 	Encap         string // one of encap.Modes
 
+	CNI *api.CNISettings // how CNI runtimes find weft; nil for as it was kept, or not at all
+
 	SetAside bool          // put a store that cannot be read out of the way, and be a new peer
 	Timeout  time.Duration // how long a launch may take to become ready
 }

@@ -50,7 +50,7 @@ func (d *Daemon) readAttachments() error {
 	}
 	d.attached.byKey = kept
 	for _, a := range d.plan.Allocations() {
-		if at, ok := kept[a.Owner]; !(ok && !at.Released && slices.Contains(at.addresses(), a.Addr)) && a.Owner != ownerGateway && a.Owner != ownerExpose {
+		if at, ok := kept[a.Owner]; !(ok && !at.Released && slices.Contains(at.addresses(), a.Addr)) && a.Owner != ownerGateway && a.Owner != ownerExpose && !isReservation(a.Owner) {
 			if err := d.plan.Release(a.Owner, a.Addr); err != nil {
 				return err
 			}

@@ -68,6 +68,7 @@ func (d *Daemon) loop(ctx context.Context) {
 			watch.Close()
 			watch = d.watchKernel()
 		case <-tick.C:
+			d.settleAll(ctx)
 			d.sweep(ctx)
 			if watch == nil {
 				watch = d.watchKernel()
@@ -137,7 +138,8 @@ func (d *Daemon) followPlan() error {
 	}
 	// The bridge comes first: the guard has to stand before a tunnel does, and the
 	// tunnels' routes prefer the bridge's address as their source.
-	plan.mtu, d.linked = mtu, plan
+	plan.mtu = mtu
+	d.linked = plan
 	set := d.bridge.Set(d.bridgeConfig())
 	up := d.tunnels.Set(d.local(), plan.instances, plan.idle, plan.peers)
 	d.probe(plan.targets)

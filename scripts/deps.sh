@@ -5,10 +5,13 @@
 set -euo pipefail
 
 # program:package
+engines=( # the tests of the CNI plugin run these
+	containerd:containerd runc:runc podman:podman /usr/lib/cni/bridge:containernetworking-plugins
+)
 needs=(
 	ip:iproute2 nft:nftables iptables:iptables ping:iputils-ping nsenter:util-linux
 	arping:iputils-arping tcpdump:tcpdump ps:procps curl:curl busybox:busybox-static iperf3:iperf3 shellcheck:shellcheck gcc:gcc git:git strace:strace
-	dockerd:docker.io containerd:containerd runc:runc podman:podman
+	tc:iproute2 dockerd:docker.io "${engines[@]}"
 )
 if [ "${1:-}" = kernel-wg ]; then
 	needs+=(

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -33,7 +32,7 @@ func engineHosts(t *testing.T, n int, flags ...string) []*netlab.Host {
 			t.Fatalf("this test needs the program %s: apt-get install %s: %s", p, pkg, out)
 		}
 	}
-	t.Cleanup(func() { removeCgroups(t) }) // after the lab, which is made after it
+	t.Cleanup(func() { removeCgroups(t, parent()) }) // after the lab, which is made after it
 	_, hosts := launched(t, n, flags...)
 	for _, h := range hosts {
 		prepare(h)
@@ -59,28 +58,6 @@ func prepare(h *netlab.Host) {
 
 // parent is the cgroup of this process's containers.
 func parent() string { return fmt.Sprintf("weft-e2e-%d", os.Getpid()) }
-
-// removeCgroups removes what containers of this process leave in the machine's
-// cgroups, which are no host's own.
-func removeCgroups(t *testing.T) {
-	for _, c := range append(cgroups, "systemd", "unified", ".") {
-		top := filepath.Join("/sys/fs/cgroup", c, parent())
-		netlab.Eventually(t, top+" is removed", func() bool {
-			var dirs []string
-			_ = filepath.WalkDir(top, func(path string, d os.DirEntry, err error) error {
-				if err == nil && d.IsDir() {
-					dirs = append(dirs, path)
-				}
-				return nil
-			})
-			for i := len(dirs) - 1; i >= 0; i-- {
-				_ = os.Remove(dirs[i]) // fails as long as a process is in it
-			}
-			_, err := os.Stat(top)
-			return os.IsNotExist(err)
-		})
-	}
-}
 
 // startDocker runs dockerd on a host, with an image "box", until stop.
 func startDocker(t *testing.T, h *netlab.Host, flags ...string) (stop func()) {
