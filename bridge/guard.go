@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/weft-net/weft/internal/nl"
 )
 
 // Guard says what may travel between hosts in the clear. All else that is of the
@@ -17,6 +19,7 @@ type Guard struct {
 	Port     uint16 // UDP, of VXLAN
 	VNI      uint32 // of VXLAN
 	Peers    []GuardedPeer
+	Refused  []nl.MAC // of hosts on the underlay by which nothing may come
 }
 
 // GuardedPeer is another host, and how its traffic may travel in the clear.
@@ -57,6 +60,13 @@ func guard(cfg Config) guardRules {
 	if g.Underlay != "" {
 		allowed := plain(g.Peers, func(p GuardedPeer) bool { return p.Direct })
 		within := " " + cfg.Range.String()
+		if len(g.Refused) > 0 {
+			var macs []string
+			for _, m := range g.Refused {
+				macs = append(macs, m.String())
+			}
+			out.arriving = append(out.arriving, fmt.Sprintf("iifname %q ether saddr { %s } ip saddr%s counter drop", g.Underlay, strings.Join(macs, ", "), within))
+		}
 		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.Underlay), "ip saddr", within)...)
 		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.Underlay), "ip daddr", within)...)
 	}

@@ -69,6 +69,9 @@ type Daemon struct {
 	linked     linkPlan            // as the kernel follows it; the kernel's lock guards it
 	remembered []byte              // last snapshot written; only reconcile uses it
 	decided    map[uuid.UUID]*link // of each peer; nil until the first pass; guarded by kernel
+	// refused are hosts that may not send directly, by underlay address, with their
+	// hardware addresses, zero where not known; guarded by kernel.
+	refused map[netip.Addr]nl.MAC
 
 	tunnel atomic.Pointer[tunnel]
 	prober atomic.Pointer[probe.Prober]

@@ -12,6 +12,7 @@ import (
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/encap/probe"
+	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/mesh"
 )
 
@@ -34,7 +35,8 @@ type linkPlan struct {
 	peers     []encap.Remote
 	guarded   []bridge.GuardedPeer
 	targets   []probe.Target
-	mtu       int // bytes, of the bridge and the containers
+	mtu       int      // bytes, of the bridge and the containers
+	refused   []nl.MAC // by which nothing may come directly
 }
 
 // instance is this host's end for a transport; underlay is the device of its
@@ -59,7 +61,8 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 	quality := d.qualities()
 	links := map[uuid.UUID]*link{}
 	var plan linkPlan
-	for _, p := range d.tunnelPeers() {
+	peers := d.tunnelPeers()
+	for _, p := range peers {
 		onSegment := false
 		if noUnderlay == nil && p.end.Underlay.IsValid() && (d.settings.mode() == encap.ModeDirect || encap.Untrusted(d.ownEnd(), p.end) == "") {
 			var err error
@@ -102,7 +105,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 			plan.idle = append(plan.idle, i)
 		}
 	}
-	return plan, nil
+	return plan, d.refuse(dev, peers, &plan)
 }
 
 // decide chooses one of the paths to a peer, and logs what is news.

@@ -175,7 +175,7 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 
 // guard completes what the bridge should be with what was decided of the links.
 func (d *Daemon) guard(cfg *bridge.Config) {
-	cfg.MTU, cfg.Guard.Peers, cfg.ProbePort = d.linked.mtu, d.linked.guarded, probe.Port
+	cfg.MTU, cfg.Guard.Peers, cfg.Guard.Refused, cfg.ProbePort = d.linked.mtu, d.linked.guarded, d.linked.refused, probe.Port
 	for _, i := range d.linked.instances {
 		cfg.Probed = append(cfg.Probed, i.Device)
 		switch i.Transport {
