@@ -180,7 +180,7 @@ func TestManyAtOnceLeaveNothingBehind(t *testing.T) {
 }
 
 func TestAddressOfAContainerThatVanishedIsFreed(t *testing.T) {
-	_, hosts := launched(t, 1)
+	_, hosts := launched(t, 1, "--release-after", "2s")
 	h := hosts[0]
 	free := status(t, h).IPAM.Free
 	attached(t, h, "gone")
