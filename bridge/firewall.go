@@ -73,6 +73,12 @@ func (f *firewall) setTable(cfg Config, want string) error {
 // small enough.
 func addGuard(tx *knftables.Transaction, cfg Config) {
 	g := guard(cfg)
+	for _, c := range g.led { // before those that lead to them
+		tx.Add(&knftables.Chain{Name: c.name})
+		for _, r := range c.rules {
+			tx.Add(&knftables.Rule{Chain: c.name, Rule: r})
+		}
+	}
 	for _, c := range []struct {
 		name     string
 		hook     knftables.BaseChainHook

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -26,18 +27,39 @@ type GuardedPeer struct {
 	Direct, VXLAN bool
 }
 
-// guardRules are the rules of each chain that guards the plaintext.
+// guardRules are the rules of each chain that guards the plaintext. Every packet
+// that a host forwards passes them: so a device is looked up once, and leads to the
+// rules for it.
 type guardRules struct {
 	arriving []string // hook prerouting
 	leaving  []string // hook postrouting
 	tunnelIn []string // hook input: the outer packets of VXLAN
 	tunnelTo []string // hook output
+	led      []chain  // without a hook: where arriving and leaving lead
 }
+
+// chain is one that others lead to.
+type chain struct {
+	name  string
+	rules []string
+}
+
+const (
+	fromVXLAN    = "guard-from-vxlan"
+	fromUnderlay = "guard-from-underlay"
+	toVXLAN      = "guard-to-vxlan"
+	toUnderlay   = "guard-to-underlay"
+)
 
 // guard computes the rules. What is dropped is counted.
 func guard(cfg Config) guardRules {
 	g := cfg.Guard
 	var out guardRules
+	from, to := map[string]string{"lo": "accept"}, map[string]string{"lo": "accept"}
+	for _, d := range cfg.devices() {
+		from[d], to[d] = "accept", "accept"
+	}
+	var untracked []string
 	if g.VXLAN != "" {
 		var ends []string
 		for _, p := range g.Peers {
@@ -47,30 +69,34 @@ func guard(cfg Config) guardRules {
 		}
 		// Of other networks that use VXLAN on that port nothing is known.
 		ours := fmt.Sprintf("udp dport %d @th,96,24 %#x", g.Port, g.VNI)
+		// Each flow inside has a source port outside, and no answer ever comes to
+		// that port: to the kernel's table of connections they are all unanswered.
+		untracked = []string{ours + " notrack"}
 		out.tunnelIn = []string{ours + noneOf("ip saddr", ends) + " counter drop"}
-		out.tunnelTo = []string{ours + noneOf("ip daddr", ends) + " counter drop"}
+		out.tunnelTo = append([]string{ours + noneOf("ip daddr", ends) + " counter drop"}, untracked...)
 		allowed := plain(g.Peers, func(p GuardedPeer) bool { return p.VXLAN })
 		// Whatever its address, as with WireGuard.
-		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.VXLAN), "ip saddr", "")...)
-		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.VXLAN), "ip daddr", "")...)
+		from[g.VXLAN], to[g.VXLAN] = "goto "+fromVXLAN, "goto "+toVXLAN
+		out.led = append(out.led, chain{fromVXLAN, allowed.dropOthers("ip saddr")}, chain{toVXLAN, allowed.dropOthers("ip daddr")})
 	}
 	if g.Underlay != "" {
 		allowed := plain(g.Peers, func(p GuardedPeer) bool { return p.Direct })
-		within := " " + cfg.Range.String()
-		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.Underlay), "ip saddr", within)...)
-		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.Underlay), "ip daddr", within)...)
+		// What is not of the range comes back from there.
+		from[g.Underlay], to[g.Underlay] = "jump "+fromUnderlay, "jump "+toUnderlay
+		out.led = append(out.led, chain{fromUnderlay, allowed.accept("ip saddr")}, chain{toUnderlay, allowed.accept("ip daddr")})
 	}
-	inside := []string{strconv.Quote("lo")}
-	for _, d := range cfg.devices() {
-		inside = append(inside, strconv.Quote(d))
-	}
-	if g.Underlay != "" {
-		inside = append(inside, strconv.Quote(g.Underlay)) // judged above
-	}
-	others := strings.Join(inside, ", ")
-	out.arriving = append(out.arriving, fmt.Sprintf("iifname != { %s } ip saddr %s counter drop", others, cfg.Range))
-	out.leaving = append(out.leaving, fmt.Sprintf("oifname != { %s } ip daddr %s counter drop", others, cfg.Range))
+	out.arriving = append([]string{byDevice("iifname", from), fmt.Sprintf("ip saddr %s counter drop", cfg.Range)}, untracked...)
+	out.leaving = []string{byDevice("oifname", to), fmt.Sprintf("ip daddr %s counter drop", cfg.Range)}
 	return out
+}
+
+// byDevice leads packets of each device to what is for them.
+func byDevice(field string, verdicts map[string]string) string {
+	var list []string
+	for _, d := range slices.Sorted(maps.Keys(verdicts)) {
+		list = append(list, strconv.Quote(d)+" : "+verdicts[d])
+	}
+	return fmt.Sprintf("%s vmap { %s }", field, strings.Join(list, ", "))
 }
 
 // sift is which addresses may be in the clear on a device: those in allowed, but
@@ -99,17 +125,25 @@ func plain(peers []GuardedPeer, may func(GuardedPeer) bool) sift {
 	return s
 }
 
-// rules drop what is on a device, and in the networks given, if any, unless it
-// may be there.
-func (s sift) rules(device, field, within string) []string {
-	var out []string
-	if len(s.except) > 0 {
-		out = append(out, fmt.Sprintf("%s %s { %s } counter drop", device, field, strings.Join(s.except, ", ")))
+// dropExcept drops what others hold.
+func (s sift) dropExcept(field string) []string {
+	if len(s.except) == 0 {
+		return nil
 	}
-	if within != "" {
-		within = " " + field + within
+	return []string{fmt.Sprintf("%s { %s } counter drop", field, strings.Join(s.except, ", "))}
+}
+
+// dropOthers drops whatever may not be there.
+func (s sift) dropOthers(field string) []string {
+	return append(s.dropExcept(field), strings.TrimSpace(noneOf(field, s.allowed)+" counter drop"))
+}
+
+// accept lets pass what may be there.
+func (s sift) accept(field string) []string {
+	if len(s.allowed) == 0 {
+		return nil
 	}
-	return append(out, device+within+noneOf(field, s.allowed)+" counter drop")
+	return append(s.dropExcept(field), fmt.Sprintf("%s { %s } accept", field, strings.Join(s.allowed, ", ")))
 }
 
 // noneOf matches what is none of a list.
@@ -147,9 +181,10 @@ func clamp(cfg Config) []string {
 		quoted = append(quoted, strconv.Quote(d))
 	}
 	list := strings.Join(quoted, ", ")
-	const size = "tcp flags & (syn|rst) == syn tcp option maxseg size set rt mtu"
+	// The flags first: of a stream hardly any packet has these.
+	const syn, size = "tcp flags & (syn|rst) == syn", "tcp option maxseg size set rt mtu"
 	return []string{
-		fmt.Sprintf("oifname { %s } ip daddr %s %s", list, cfg.Range, size),
-		fmt.Sprintf("iifname { %s } ip saddr %s %s", list, cfg.Range, size),
+		fmt.Sprintf("%s oifname { %s } ip daddr %s %s", syn, list, cfg.Range, size),
+		fmt.Sprintf("%s iifname { %s } ip saddr %s %s", syn, list, cfg.Range, size),
 	}
 }

@@ -74,7 +74,9 @@ func woven(t testing.TB, lab *netlab.Lab, transport, name string) []way {
 	a.Run("weft", "attach", "a")
 	addr, near := b.Run("weft", "attach", "b"), a.Run("weft", "attach", "c")
 	netlab.Eventually(t, "the hosts use "+transport, func() bool {
-		var s struct{ Links []struct{ Transport, State string } }
+		var s struct {
+			Links []struct{ Transport, State string }
+		}
 		err := json.Unmarshal([]byte(a.Try("weft", "status", "-o", "json").Stdout), &s)
 		return err == nil && len(s.Links) == 1 && s.Links[0].Transport == transport
 	})
