@@ -40,7 +40,7 @@ test-kernel-wg: ## tests of WireGuard in a virtual machine whose kernel has it
 
 bench-kernel-wg: ## the bench in that machine: ratios, with a grain of salt
 	scripts/deps.sh kernel-wg
-	scripts/kernel-wg.sh bench.test -test.run '^$$' -test.bench . -test.benchtime 1x $(BENCH) -ways "'^(veth|direct|vxlan|wireguard)'"
+	scripts/kernel-wg.sh bench.test -test.run '^$$' -test.bench . -test.benchtime 1x $(BENCH) -ways "'^(veth|masquerade|direct|vxlan|wireguard$$)'"
 
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	scripts/lint.sh $(TOOLS)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the demo and the tests need, and says
 # which; with the argument kernel-wg those of kernel-wg.sh as well, with bench the
-# tools that the bench measures beside weft. Where
-# everything is there already it does nothing.
+# tools that the bench measures beside weft. Where everything is there already it
+# does nothing.
 set -euo pipefail
 
 # program:package

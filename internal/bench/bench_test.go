@@ -27,7 +27,7 @@ var setups = []struct {
 	names string // of what it makes, for -ways
 	make  func(testing.TB, *netlab.Lab) []way
 }{
-	{"veth", veth}, {"routed", plain}, {"direct", direct}, {"vxlan bridge", vxlan}, {"wireguard", wovenWireGuard},
+	{"veth", veth}, {"routed", plain}, {"masquerade", masqueraded}, {"direct", direct}, {"vxlan bridge", vxlan}, {"wireguard", wovenWireGuard},
 	{"host-to-host", wireguardHere}, {"wireguard-go", wireguardGo}, {"nebula", nebula}, {"tinc", tinc},
 }
 
@@ -108,9 +108,14 @@ func BenchmarkWays(b *testing.B) {
 	fmt.Printf("\nMedians of %d rounds of %g s each, × the %s of the same round: median (least–greatest). Load average %s.\n\n",
 		*rounds, *seconds, routed, loadAverage(b))
 	found.print(os.Stdout, names, routed)
-	if slices.Contains(names, wovenWG) && slices.Contains(names, hostToHost) {
-		fmt.Printf("\n× %s:\n\n", hostToHost)
-		found.print(os.Stdout, []string{wovenWG}, hostToHost)
+	for _, c := range []struct {
+		base string
+		ways []string
+	}{{tracked, []string{wovenDirect, wovenVXLAN}}, {hostToHost, []string{wovenWG}}} {
+		if slices.Contains(names, c.base) {
+			fmt.Printf("\n× %s:\n\n", c.base)
+			found.print(os.Stdout, c.ways, c.base)
+		}
 	}
 }
 

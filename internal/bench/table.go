@@ -32,7 +32,7 @@ func (r results) add(q quantity, way string, value float64) {
 }
 
 const (
-	nameWidth = 36
+	nameWidth = 39
 	cellWidth = 27
 )
 
@@ -45,6 +45,9 @@ func (r results) print(w io.Writer, ways []string, base string) {
 	}
 	fmt.Fprintln(w)
 	for _, way := range ways {
+		if r[oneStream][way] == nil {
+			continue // it was not asked for
+		}
 		fmt.Fprintf(w, "%-*s", nameWidth, way)
 		for _, q := range quantities {
 			of := ratios(r[q][way], r[q][base])

@@ -23,11 +23,15 @@ type way struct {
 	addr           string // of the server
 }
 
-// The ways that others are compared with.
+// The ways that are compared with one another.
 const (
 	routed     = "routed underlay"
+	tracked    = "the same, behind a masquerade"
 	hostToHost = "the same WireGuard, host to host"
-	wovenWG    = "weft WireGuard in userspace"
+
+	wovenDirect = "weft direct"
+	wovenVXLAN  = "weft VXLAN"
+	wovenWG     = "weft WireGuard in userspace"
 )
 
 // veth is a pair between two containers: the limit.
@@ -42,9 +46,25 @@ func veth(_ testing.TB, lab *netlab.Lab) []way {
 	return []way{{"veth pair", a, b, "198.51.100.2"}}
 }
 
-// plain are containers on a bridge of each host, with routes between the hosts.
 func plain(_ testing.TB, lab *netlab.Lab) []way {
-	hosts := []*netlab.Host{lab.Host("r1"), lab.Host("r2")}
+	return bridged(routed, lab.Host("r1"), lab.Host("r2"))
+}
+
+// masqueraded have the rule, too, that lets containers reach the outside, and
+// that has the kernel keep track of all connections.
+func masqueraded(_ testing.TB, lab *netlab.Lab) []way {
+	ways := bridged(tracked, lab.Host("m1"), lab.Host("m2"))
+	for _, w := range ways {
+		for _, c := range []place{w.client, w.server} {
+			c.(*netlab.Container).Host.Run("nft", "add table ip plain; add chain ip plain out { type nat hook postrouting priority srcnat; }; "+
+				"add rule ip plain out ip saddr 198.51.0.0/16 ip daddr != 198.51.0.0/16 masquerade")
+		}
+	}
+	return ways
+}
+
+// bridged are containers on a bridge of each host, with routes between the hosts.
+func bridged(name string, hosts ...*netlab.Host) []way {
 	var containers []place
 	for i, h := range hosts {
 		net, other := fmt.Sprintf("198.51.%d", 100+i), fmt.Sprintf("198.51.%d.0/24", 101-i)
@@ -61,7 +81,7 @@ func plain(_ testing.TB, lab *netlab.Lab) []way {
 		c.Run("ip", "route", "add", "default", "via", net+".1")
 		containers = append(containers, c)
 	}
-	return []way{{routed, containers[0], containers[1], "198.51.101.2"}}
+	return []way{{name, containers[0], containers[1], "198.51.101.2"}}
 }
 
 // woven are two hosts that are a mesh, with a container each; and with two on
@@ -90,8 +110,8 @@ func woven(t testing.TB, lab *netlab.Lab, transport, name string) []way {
 	return ways
 }
 
-func direct(t testing.TB, lab *netlab.Lab) []way { return woven(t, lab, "direct", "weft direct") }
-func vxlan(t testing.TB, lab *netlab.Lab) []way  { return woven(t, lab, "vxlan", "weft VXLAN") }
+func direct(t testing.TB, lab *netlab.Lab) []way { return woven(t, lab, "direct", wovenDirect) }
+func vxlan(t testing.TB, lab *netlab.Lab) []way  { return woven(t, lab, "vxlan", wovenVXLAN) }
 func wovenWireGuard(t testing.TB, lab *netlab.Lab) []way {
 	return woven(t, lab, "wireguard", wovenWG)
 }
