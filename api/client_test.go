@@ -53,14 +53,17 @@ func TestEachMethodAsksForItsPath(t *testing.T) {
 			_, err := c.Reset(ctx, ResetRequest{Force: true})
 			return err
 		},
-		`POST /v1/expose {}`:                    func(ctx context.Context, c *Client) error { _, err := c.Expose(ctx, ExposeRequest{}); return err },
-		`POST /v1/hide {"address":"10.32.0.7"}`: func(ctx context.Context, c *Client) error { _, err := c.Hide(ctx, ExposeRequest{addr}); return err },
+		`POST /v1/expose {}`: func(ctx context.Context, c *Client) error { _, err := c.Expose(ctx, ExposeRequest{}); return err },
+		`POST /v1/hide {"address":"10.32.0.7"}`: func(ctx context.Context, c *Client) error {
+			_, err := c.Hide(ctx, ExposeRequest{Address: addr})
+			return err
+		},
 		`POST /v1/attach {"container":"c"}`: func(ctx context.Context, c *Client) error {
 			_, err := c.Attach(ctx, AttachRequest{Container: "c"})
 			return err
 		},
 		`POST /v1/detach {"container":"c","address":"10.32.0.7"}`: func(ctx context.Context, c *Client) error {
-			_, err := c.Detach(ctx, DetachRequest{"c", addr})
+			_, err := c.Detach(ctx, DetachRequest{Container: "c", Address: addr})
 			return err
 		},
 	} {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"sync"
 
 	"github.com/weft-net/weft/internal/nl"
 )
@@ -20,11 +21,17 @@ type SysctlSaver interface {
 // safe for concurrent use.
 type Bridge struct {
 	conn     *nl.Conn
+	deleting *nl.Conn // see deletePort
 	saver    SysctlSaver
 	log      *slog.Logger
 	firewall firewall
 	// furnished is what the containers' ends were made last, by the host's end.
 	furnished map[string]string
+	// sysctls are what the last Set left; nil if it failed.
+	sysctls map[string]string
+	// hairpins are the indices of the ports that were put in hairpin mode.
+	hairpins map[int]bool
+	closing  sync.WaitGroup // what the kernel takes its time for: see announce and deletePort
 }
 
 // New returns a Bridge for the caller's network namespace. It changes nothing.
@@ -33,11 +40,20 @@ func New(saver SysctlSaver, log *slog.Logger) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Bridge{conn: conn, saver: saver, log: log, furnished: map[string]string{}}, nil
+	deleting, err := nl.Open()
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return &Bridge{conn: conn, deleting: deleting, saver: saver, log: log, furnished: map[string]string{}, hairpins: map[int]bool{}}, nil
 }
 
 // Close lets go of the kernel, which keeps everything.
-func (b *Bridge) Close() { b.conn.Close() }
+func (b *Bridge) Close() {
+	b.closing.Wait()
+	b.deleting.Close()
+	b.conn.Close()
+}
 
 // unreachableMetric makes the refusal of the whole range the last resort
 // behind every route to a prefix. 4278198272 is what routing daemons use for
@@ -55,8 +71,9 @@ func (b *Bridge) Set(cfg Config) error {
 		b.setSysctls(cfg),
 		b.setAddrs(cfg, dev),
 		b.setRoutes(cfg, dev),
-		b.setPorts(cfg, dev),
+		// Before the ports: what a container may send has to be known by then.
 		b.firewall.set(cfg),
+		b.setPorts(cfg, dev),
 	)
 }
 
@@ -114,7 +131,7 @@ func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
 		want[p.HostInterface] = true
 		l, ok := have[p.HostInterface]
 		if ok {
-			errs = append(errs, b.conn.AdjustLink(l, portState(cfg, dev)))
+			errs = append(errs, b.conn.AdjustLink(l, p.state(cfg, dev)), b.setHairpin(l, cfg.hairpins(p)))
 		}
 		if ok && b.furnished[p.HostInterface] == furniture(cfg, p) {
 			continue
@@ -133,6 +150,22 @@ func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
 	return errors.Join(errs...)
 }
 
-func portState(cfg Config, dev nl.Link) nl.LinkState {
-	return nl.LinkState{Alias: cfg.Alias, MTU: cfg.MTU, Master: &dev, Up: true}
+// setHairpin lets a port send out what came in by it, or not.
+func (b *Bridge) setHairpin(l nl.Link, on bool) error {
+	if b.hairpins[l.Index] == on {
+		return nil
+	}
+	if err := b.conn.SetHairpin(l, on); err != nil {
+		return err
+	}
+	if on {
+		b.hairpins[l.Index] = true
+	} else {
+		delete(b.hairpins, l.Index)
+	}
+	return nil
+}
+
+func (p Port) state(cfg Config, dev nl.Link) nl.LinkState {
+	return nl.LinkState{Alias: cfg.Alias, MTU: p.mtu(cfg), Master: &dev, Up: true}
 }

@@ -38,12 +38,6 @@ type guardRules struct {
 	led      []chain  // without a hook: where arriving and leaving lead
 }
 
-// chain is one that others lead to.
-type chain struct {
-	name  string
-	rules []string
-}
-
 const (
 	fromVXLAN    = "guard-from-vxlan"
 	fromUnderlay = "guard-from-underlay"
@@ -77,17 +71,30 @@ func guard(cfg Config) guardRules {
 		allowed := plain(g.Peers, func(p GuardedPeer) bool { return p.VXLAN })
 		// Whatever its address, as with WireGuard.
 		from[g.VXLAN], to[g.VXLAN] = "goto "+fromVXLAN, "goto "+toVXLAN
-		out.led = append(out.led, chain{fromVXLAN, allowed.dropOthers("ip saddr")}, chain{toVXLAN, allowed.dropOthers("ip daddr")})
+		out.led = append(out.led, chain{name: fromVXLAN, rules: allowed.dropOthers("ip saddr")}, chain{name: toVXLAN, rules: allowed.dropOthers("ip daddr")})
 	}
 	if g.Underlay != "" {
 		allowed := plain(g.Peers, func(p GuardedPeer) bool { return p.Direct })
 		// What is not of the range comes back from there.
 		from[g.Underlay], to[g.Underlay] = "jump "+fromUnderlay, "jump "+toUnderlay
-		out.led = append(out.led, chain{fromUnderlay, allowed.accept("ip saddr")}, chain{toUnderlay, allowed.accept("ip daddr")})
+		out.led = append(out.led, chain{name: fromUnderlay, rules: allowed.accept("ip saddr")}, chain{name: toUnderlay, rules: allowed.accept("ip daddr")})
 	}
 	out.arriving = append([]string{byDevice("iifname", from), fmt.Sprintf("ip saddr %s counter drop", cfg.Range)}, untracked...)
 	out.leaving = []string{byDevice("oifname", to), fmt.Sprintf("ip daddr %s counter drop", cfg.Range)}
 	return out
+}
+
+// guardChains keep plaintext where it is allowed, and segments small enough.
+func guardChains(cfg Config) []chain {
+	g := guard(cfg)
+	all := append(g.led, []chain{
+		{"guard-arriving", "type filter hook prerouting priority raw;", g.arriving},
+		{"guard-leaving", "type filter hook postrouting priority raw;", g.leaving},
+		{"guard-tunnel-in", "type filter hook input priority raw;", g.tunnelIn},
+		{"guard-tunnel-out", "type filter hook output priority raw;", g.tunnelTo},
+		{"clamp", "type filter hook forward priority mangle;", clamp(cfg)},
+	}...)
+	return slices.DeleteFunc(all, func(c chain) bool { return c.hook != "" && len(c.rules) == 0 })
 }
 
 // byDevice leads packets of each device to what is for them.
@@ -176,11 +183,7 @@ func clamp(cfg Config) []string {
 	if len(devices) == 0 {
 		return nil
 	}
-	var quoted []string
-	for _, d := range devices {
-		quoted = append(quoted, strconv.Quote(d))
-	}
-	list := strings.Join(quoted, ", ")
+	list := quoted(devices)
 	// The flags first: of a stream hardly any packet has these.
 	const syn, size = "tcp flags & (syn|rst) == syn", "tcp option maxseg size set rt mtu"
 	return []string{

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/weft-net/weft/internal/nl"
@@ -13,6 +14,11 @@ import (
 // needs a few milliseconds.
 const forwardTime = time.Second
 
+// ReadyAlias is the alias that a container's end gets when all else is done, for
+// who waits inside. It is not nl.AliasPrefix: the device may be a host's to a
+// weft inside.
+const ReadyAlias = "on weft"
+
 // Plumb puts one container on the bridge, or repairs what is there. What it
 // made itself it removes again when it fails. The error wraps nl.ErrNotFound
 // if the namespace is gone.
@@ -21,7 +27,17 @@ func (b *Bridge) Plumb(cfg Config, p Port) error {
 	if err != nil {
 		return err
 	}
+	// Before the port: what the container may send has to be known by then.
+	cfg.Ports = append(others(cfg.Ports, p), p)
+	if err := b.firewall.admit(cfg); err != nil {
+		return err
+	}
 	return b.plumb(cfg, dev, p)
+}
+
+// others are all ports but one.
+func others(ports []Port, p Port) []Port {
+	return slices.DeleteFunc(slices.Clone(ports), func(o Port) bool { return o.HostInterface == p.HostInterface })
 }
 
 func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
@@ -52,7 +68,7 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 			}
 		}()
 	}
-	if err := b.conn.AdjustLink(host, portState(cfg, dev)); err != nil {
+	if err := b.conn.AdjustLink(host, p.state(cfg, dev)); err != nil {
 		return err
 	}
 	index, err := furnish(cfg, p, inside)
@@ -62,11 +78,16 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 	if err := b.awaitForwarding(p.HostInterface); err != nil {
 		return err
 	}
+	if inner, err := inside.Link(p.Interface); err != nil {
+		return err
+	} else if err := inside.AdjustLink(inner, nl.LinkState{Alias: ReadyAlias}); err != nil {
+		return err
+	}
 	b.furnished[p.HostInterface] = furniture(cfg, p)
 	return ns.Do(func() error {
 		var errs []error
 		for _, a := range p.addresses() {
-			errs = append(errs, announce(index, a.Addr(), MACOf(p.Address.Addr())))
+			errs = append(errs, b.announce(index, a.Addr(), p.mac()))
 		}
 		return errors.Join(errs...)
 	})
@@ -74,7 +95,7 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 
 // furniture is all that the container's end follows from, and that can change.
 func furniture(cfg Config, p Port) string {
-	return fmt.Sprint(p.Cookie, p.addresses(), p.DefaultRoute, cfg.Gateway, cfg.MTU)
+	return fmt.Sprint(p.Cookie, p.addresses(), p.DefaultRoute, p.mac(), cfg.Gateway, p.mtu(cfg), sources(cfg, p))
 }
 
 // addresses are all of the port's.
@@ -96,7 +117,7 @@ func (b *Bridge) pair(cfg Config, p Port, ns *nl.Namespace, inside *nl.Conn) (ho
 	if _, err := inside.Link(p.Interface); err == nil {
 		return host, false, fmt.Errorf("container %s has an interface %s already: give another with --ifname", p.NetNS, p.Interface)
 	}
-	host, err = b.conn.CreateVeth(nl.Veth{Host: p.HostInterface, Peer: p.Interface, PeerMAC: MACOf(p.Address.Addr()), MTU: cfg.MTU, PeerNS: ns})
+	host, err = b.conn.CreateVeth(nl.Veth{Host: p.HostInterface, Peer: p.Interface, PeerMAC: p.mac(), MTU: p.mtu(cfg), PeerNS: ns})
 	return host, err == nil, err
 }
 
@@ -114,29 +135,56 @@ func furnish(cfg Config, p Port, inside *nl.Conn) (int, error) {
 	if err := inside.SyncAddrs(l, p.addresses(), func(a netip.Prefix) bool { return cfg.Range.Contains(a.Addr()) }); err != nil {
 		return 0, err
 	}
-	if err := inside.AdjustLink(l, nl.LinkState{MAC: MACOf(p.Address.Addr()), MTU: cfg.MTU, Up: true}); err != nil {
+	if err := inside.AdjustLink(l, nl.LinkState{MAC: p.mac(), MTU: p.mtu(cfg), Up: true}); err != nil {
 		return 0, err
 	}
-	return l.Index, defaultRoute(cfg, p, inside, l)
+	return l.Index, routes(cfg, p, inside, l)
 }
 
-// defaultRoute gives the container one through the bridge, unless it has
-// another already.
-func defaultRoute(cfg Config, p Port, inside *nl.Conn, l nl.Link) error {
-	var want []nl.Route
-	if p.DefaultRoute {
-		all, err := inside.Routes(false)
-		if err != nil {
-			return err
-		}
-		for _, r := range all {
-			if r.Dst.Bits() == 0 && r.Device != l.Index {
-				return nil
-			}
-		}
-		want = []nl.Route{{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Device: l.Index, Via: cfg.Gateway}}
+// routes gives the container a default route through the bridge, unless it has
+// another already, and those by which it sends to each network from its address
+// in there.
+func routes(cfg Config, p Port, inside *nl.Conn, l nl.Link) error {
+	want := sources(cfg, p)
+	for i := range want {
+		want[i].Device = l.Index
+	}
+	all, err := inside.Routes(false)
+	if err != nil {
+		return err
+	}
+	elsewhere := slices.ContainsFunc(all, func(r nl.Route) bool { return r.Dst.Bits() == 0 && r.Device != l.Index })
+	if p.DefaultRoute && !elsewhere {
+		want = append(want, nl.Route{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Device: l.Index, Via: cfg.Gateway})
 	}
 	return inside.SyncRoutes(want, func(r nl.Route) bool { return r.Device == l.Index })
+}
+
+// sources are the routes of a container in several networks: to each of them by
+// the first address that it has in there. The range itself has a route of the
+// kernel's by the first address of all, so its halves stand for it.
+func sources(cfg Config, p Port) []nl.Route {
+	nets := networks(cfg.Subnets)
+	var out []nl.Route
+	seen := map[netip.Prefix]bool{}
+	for _, a := range p.addresses() {
+		n, ok := find(nets, a.Addr())
+		if seen[n.subnet] {
+			continue
+		}
+		seen[n.subnet] = true
+		to := []netip.Prefix{n.subnet}
+		if !ok {
+			to = halves(cfg.Range)
+		}
+		for _, dst := range to {
+			out = append(out, nl.Route{Dst: dst, Src: a.Addr()})
+		}
+	}
+	if len(seen) < 2 {
+		return nil
+	}
+	return out
 }
 
 // awaitForwarding returns once the port carries frames, so that the first
@@ -153,9 +201,42 @@ func (b *Bridge) awaitForwarding(name string) error {
 	}
 }
 
+// deletePort removes a veth pair and returns when both ends are gone. The kernel
+// says so only once it has waited for all processors, which takes several times
+// as long; so we look instead, by another socket than the one that it keeps.
+func (b *Bridge) deletePort(name string) error {
+	if _, err := b.conn.Link(name); errors.Is(err, nl.ErrNotFound) {
+		return nil
+	}
+	done := make(chan error, 1)
+	b.closing.Go(func() { done <- b.deleting.DeleteLink(name) })
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-look.C:
+			if _, err := b.conn.Link(name); errors.Is(err, nl.ErrNotFound) {
+				return nil
+			}
+		}
+	}
+}
+
 // Unplumb takes one container off the bridge; one that is gone is no error.
 func (b *Bridge) Unplumb(cfg Config, p Port) error {
-	if err := b.conn.DeleteLink(p.HostInterface); err != nil {
+	if err := b.deletePort(p.HostInterface); err != nil {
+		return err
+	}
+	if !cfg.Gateway.IsValid() {
+		return nil // there is nothing of weft's in the kernel
+	}
+	cfg.Ports = others(cfg.Ports, p)
+	cfg.Published = slices.DeleteFunc(slices.Clone(cfg.Published), func(o Published) bool {
+		return slices.ContainsFunc(p.addresses(), func(a netip.Prefix) bool { return a.Addr() == o.Address })
+	})
+	if err := b.firewall.admit(cfg); err != nil {
 		return err
 	}
 	dev, err := b.conn.Link(cfg.Name)
@@ -167,5 +248,5 @@ func (b *Bridge) Unplumb(cfg Config, p Port) error {
 	}
 	// The address may turn up on another host next, to which the bridge is the
 	// way: containers here that remember the old owner learn so at once.
-	return announce(dev.Index, p.Address.Addr(), cfg.MAC)
+	return b.announce(dev.Index, p.Address.Addr(), cfg.MAC)
 }
