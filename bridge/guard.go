@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -27,33 +26,18 @@ type GuardedPeer struct {
 	Direct, VXLAN bool
 }
 
-// guardRules are the rules of each chain that guards the plaintext. Every packet
-// that a host forwards passes them: so a device is looked up once, and leads to the
-// rules for it.
+// guardRules are the rules of each chain that guards the plaintext.
 type guardRules struct {
 	arriving []string // hook prerouting
 	leaving  []string // hook postrouting
 	tunnelIn []string // hook input: the outer packets of VXLAN
 	tunnelTo []string // hook output
-	led      []chain  // without a hook: where arriving and leaving lead
 }
-
-const (
-	fromVXLAN    = "guard-from-vxlan"
-	fromUnderlay = "guard-from-underlay"
-	toVXLAN      = "guard-to-vxlan"
-	toUnderlay   = "guard-to-underlay"
-)
 
 // guard computes the rules. What is dropped is counted.
 func guard(cfg Config) guardRules {
 	g := cfg.Guard
 	var out guardRules
-	from, to := map[string]string{"lo": "accept"}, map[string]string{"lo": "accept"}
-	for _, d := range cfg.devices() {
-		from[d], to[d] = "accept", "accept"
-	}
-	var untracked []string
 	if g.VXLAN != "" {
 		var ends []string
 		for _, p := range g.Peers {
@@ -63,47 +47,40 @@ func guard(cfg Config) guardRules {
 		}
 		// Of other networks that use VXLAN on that port nothing is known.
 		ours := fmt.Sprintf("udp dport %d @th,96,24 %#x", g.Port, g.VNI)
-		// Each flow inside has a source port outside, and no answer ever comes to
-		// that port: to the kernel's table of connections they are all unanswered.
-		untracked = []string{ours + " notrack"}
 		out.tunnelIn = []string{ours + noneOf("ip saddr", ends) + " counter drop"}
-		out.tunnelTo = append([]string{ours + noneOf("ip daddr", ends) + " counter drop"}, untracked...)
+		out.tunnelTo = []string{ours + noneOf("ip daddr", ends) + " counter drop"}
 		allowed := plain(g.Peers, func(p GuardedPeer) bool { return p.VXLAN })
 		// Whatever its address, as with WireGuard.
-		from[g.VXLAN], to[g.VXLAN] = "goto "+fromVXLAN, "goto "+toVXLAN
-		out.led = append(out.led, chain{name: fromVXLAN, rules: allowed.dropOthers("ip saddr")}, chain{name: toVXLAN, rules: allowed.dropOthers("ip daddr")})
+		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.VXLAN), "ip saddr", "")...)
+		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.VXLAN), "ip daddr", "")...)
 	}
 	if g.Underlay != "" {
 		allowed := plain(g.Peers, func(p GuardedPeer) bool { return p.Direct })
-		// What is not of the range comes back from there.
-		from[g.Underlay], to[g.Underlay] = "jump "+fromUnderlay, "jump "+toUnderlay
-		out.led = append(out.led, chain{name: fromUnderlay, rules: allowed.accept("ip saddr")}, chain{name: toUnderlay, rules: allowed.accept("ip daddr")})
+		within := " " + cfg.Range.String()
+		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.Underlay), "ip saddr", within)...)
+		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.Underlay), "ip daddr", within)...)
 	}
-	out.arriving = append([]string{byDevice("iifname", from), fmt.Sprintf("ip saddr %s counter drop", cfg.Range)}, untracked...)
-	out.leaving = []string{byDevice("oifname", to), fmt.Sprintf("ip daddr %s counter drop", cfg.Range)}
+	inside := append([]string{"lo"}, cfg.devices()...)
+	if g.Underlay != "" {
+		inside = append(inside, g.Underlay) // judged above
+	}
+	others := quoted(inside)
+	out.arriving = append(out.arriving, fmt.Sprintf("iifname != { %s } ip saddr %s counter drop", others, cfg.Range))
+	out.leaving = append(out.leaving, fmt.Sprintf("oifname != { %s } ip daddr %s counter drop", others, cfg.Range))
 	return out
 }
 
 // guardChains keep plaintext where it is allowed, and segments small enough.
 func guardChains(cfg Config) []chain {
 	g := guard(cfg)
-	all := append(g.led, []chain{
+	all := []chain{
 		{"guard-arriving", "type filter hook prerouting priority raw;", g.arriving},
 		{"guard-leaving", "type filter hook postrouting priority raw;", g.leaving},
 		{"guard-tunnel-in", "type filter hook input priority raw;", g.tunnelIn},
 		{"guard-tunnel-out", "type filter hook output priority raw;", g.tunnelTo},
 		{"clamp", "type filter hook forward priority mangle;", clamp(cfg)},
-	}...)
-	return slices.DeleteFunc(all, func(c chain) bool { return c.hook != "" && len(c.rules) == 0 })
-}
-
-// byDevice leads packets of each device to what is for them.
-func byDevice(field string, verdicts map[string]string) string {
-	var list []string
-	for _, d := range slices.Sorted(maps.Keys(verdicts)) {
-		list = append(list, strconv.Quote(d)+" : "+verdicts[d])
 	}
-	return fmt.Sprintf("%s vmap { %s }", field, strings.Join(list, ", "))
+	return slices.DeleteFunc(all, func(c chain) bool { return len(c.rules) == 0 })
 }
 
 // sift is which addresses may be in the clear on a device: those in allowed, but
@@ -132,25 +109,17 @@ func plain(peers []GuardedPeer, may func(GuardedPeer) bool) sift {
 	return s
 }
 
-// dropExcept drops what others hold.
-func (s sift) dropExcept(field string) []string {
-	if len(s.except) == 0 {
-		return nil
+// rules drop what is on a device, and in the networks given, if any, unless it
+// may be there.
+func (s sift) rules(device, field, within string) []string {
+	var out []string
+	if len(s.except) > 0 {
+		out = append(out, fmt.Sprintf("%s %s { %s } counter drop", device, field, strings.Join(s.except, ", ")))
 	}
-	return []string{fmt.Sprintf("%s { %s } counter drop", field, strings.Join(s.except, ", "))}
-}
-
-// dropOthers drops whatever may not be there.
-func (s sift) dropOthers(field string) []string {
-	return append(s.dropExcept(field), strings.TrimSpace(noneOf(field, s.allowed)+" counter drop"))
-}
-
-// accept lets pass what may be there.
-func (s sift) accept(field string) []string {
-	if len(s.allowed) == 0 {
-		return nil
+	if within != "" {
+		within = " " + field + within
 	}
-	return append(s.dropExcept(field), fmt.Sprintf("%s { %s } accept", field, strings.Join(s.allowed, ", ")))
+	return append(out, device+within+noneOf(field, s.allowed)+" counter drop")
 }
 
 // noneOf matches what is none of a list.
@@ -184,10 +153,9 @@ func clamp(cfg Config) []string {
 		return nil
 	}
 	list := quoted(devices)
-	// The flags first: of a stream hardly any packet has these.
-	const syn, size = "tcp flags & (syn|rst) == syn", "tcp option maxseg size set rt mtu"
+	const size = "tcp flags & (syn|rst) == syn tcp option maxseg size set rt mtu"
 	return []string{
-		fmt.Sprintf("%s oifname { %s } ip daddr %s %s", syn, list, cfg.Range, size),
-		fmt.Sprintf("%s iifname { %s } ip saddr %s %s", syn, list, cfg.Range, size),
+		fmt.Sprintf("oifname { %s } ip daddr %s %s", list, cfg.Range, size),
+		fmt.Sprintf("iifname { %s } ip saddr %s %s", list, cfg.Range, size),
 	}
 }
