@@ -4,6 +4,7 @@
 GO      ?= go
 VERSION ?= 0.1.0-dev
 LDFLAGS := -s -w -X github.com/weft-net/weft/daemon.software=$(VERSION)
+BENCH    = -rounds $(or $(ROUNDS),5) -seconds $(or $(SECONDS_EACH),2)
 TOOLS   := $(GO) tool -modfile=scripts/tools/go.mod
 
 .PHONY: all build demo test unit sim sim-mutants simnet e2e test-kernel-wg bench-kernel-wg lint bench bench-cni sandboxes fuzz deps clean
@@ -45,13 +46,14 @@ test-kernel-wg: ## tests of WireGuard in a virtual machine whose kernel has it
 
 bench-kernel-wg: ## the bench in that machine: ratios, with a grain of salt
 	scripts/deps.sh kernel-wg
-	scripts/kernel-wg.sh ROUNDS=$(or $(ROUNDS),5) SECONDS_EACH=$(or $(SECONDS_EACH),3) scripts/bench.sh
+	scripts/kernel-wg.sh bench.test -test.run '^$$' -test.bench . -test.benchtime 1x $(BENCH) -ways "'^(veth|masquerade|direct|vxlan|wireguard$$)'"
 
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	scripts/lint.sh $(TOOLS)
 
-bench: deps build ## speed against the raw underlay, in one run
-	scripts/bench.sh
+bench: build ## each transport beside the bare network and others' tunnels, in ROUNDS of SECONDS_EACH
+	scripts/deps.sh bench
+	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -timeout 0 ./internal/bench -run '^$$' -bench . -benchtime 1x $(BENCH)
 
 bench-cni: deps build bin/cnitool ## the CNI plugin beside Debian's bridge and host-local
 	scripts/bench-cni.sh
