@@ -30,6 +30,7 @@ type Config struct {
 	ProbePort  uint16           // UDP, of these probes
 	Masquerade bool             // hide containers behind the host towards the outside
 	Ports      []Port           // containers that are on the bridge
+	Guard      Guard            // of traffic in the clear
 }
 
 // Port is one container interface.

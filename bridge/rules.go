@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,6 +52,8 @@ type accept struct {
 	// answers: what belongs to a connection and goes to the device. Otherwise
 	// it is whatever comes from the device.
 	answers bool
+	// within is the range, of traffic on a device that is not weft's alone.
+	within netip.Prefix
 	// probes is a UDP port of this host: only what comes from the device to it.
 	// 0 for what is forwarded.
 	probes uint16
@@ -62,6 +65,9 @@ func accepts(cfg Config) []accept {
 	var out []accept
 	for _, d := range cfg.devices() {
 		out = append(out, accept{device: d})
+	}
+	if cfg.Guard.Underlay != "" {
+		out = append(out, accept{device: cfg.Guard.Underlay, within: cfg.Range})
 	}
 	out = append(out, accept{device: cfg.Name, answers: true})
 	for _, d := range cfg.Probed {
@@ -86,6 +92,8 @@ func at(h hook, rules []accept) []accept {
 func (a accept) iptables(mark string) []string {
 	match := []string{"-i", a.device}
 	switch {
+	case a.within.IsValid():
+		match = []string{"-s", a.within.String(), "-d", a.within.String(), "-i", a.device}
 	case a.probes != 0:
 		match = append(match, "-p", "udp", "-m", "udp", "--dport", strconv.Itoa(int(a.probes)))
 	case a.answers:
@@ -99,6 +107,8 @@ func (a accept) iptables(mark string) []string {
 func (a accept) nft(mark string) (rule, comment string) {
 	match, comment := "iifname "+strconv.Quote(a.device), mark+" from "+a.device
 	switch {
+	case a.within.IsValid():
+		match = fmt.Sprintf("%s ip saddr %s ip daddr %s", match, a.within, a.within)
 	case a.probes != 0:
 		match, comment = fmt.Sprintf("%s udp dport %d", match, a.probes), mark+" probes from "+a.device
 	case a.answers:

@@ -89,18 +89,24 @@ func (a *app) printStatus(s api.Status) error {
 	if len(s.Exposed) > 0 {
 		exposed = ", exposed by " + join(s.Exposed)
 	}
-	if err := a.table([][]string{
+	rows := [][]string{
 		{"host", fmt.Sprintf("%s (%s), weft %s, up %s", s.Self.Name, s.Self.ID, s.Version.Software, time.Since(s.Started).Round(time.Second))},
 		{"mesh", fmt.Sprintf("%s, gossip %s, traffic %s by %s", s.Mesh.ID, encrypted(s.Mesh.GossipEncrypted), encrypted(s.Mesh.TrafficEncrypted), transport(s.Mesh))},
 		{"peers", fmt.Sprintf("%d known, %d alive", len(s.Peers), alive)},
 		{"addresses", fmt.Sprintf("range %s, this host has %s: %d used, %d free", s.IPAM.Range, join(s.Self.Prefixes), s.IPAM.Used, s.IPAM.Free)},
 		{"bridge", fmt.Sprintf("%s, gateway %s, MTU %d%s", s.Bridge.Name, s.Bridge.Gateway, s.Bridge.MTU, exposed)},
 		{"containers", fmt.Sprintf("%d attached, %d gone", s.Attach.Attached, s.Attach.Gone)},
-	}); err != nil {
+	}
+	if a.output == "wide" {
+		for _, p := range s.Mesh.Processes {
+			rows = append(rows, []string{"process", fmt.Sprintf("%d carries the packets of %s, weft %s", p.PID, p.Device, cmp.Or(p.Software, "of an older version"))})
+		}
+	}
+	if err := a.table(rows); err != nil {
 		return err
 	}
 	fmt.Fprintln(a.Stdout)
-	rows := peerRows(s, a.output == "wide")
+	rows = peerRows(s, a.output == "wide")
 	more := max(0, len(rows)-1-screenPeers)
 	if err := a.table(rows[:len(rows)-more]); err != nil {
 		return err
@@ -203,20 +209,62 @@ func ipamNotes(s api.IPAM) []string {
 	return out
 }
 
-func linkRows(s api.Status, _ bool) [][]string {
-	rows := [][]string{{"PEER", "TRANSPORT", "UNDERLAY", "DEVICE", "MTU", "ENCRYPTED", "STATE"}}
+func linkRows(s api.Status, wide bool) [][]string {
+	rows := [][]string{{"PEER", "TRANSPORT", "ENCRYPTED", "RTT", "LOSS", "MTU", "UNDERLAY", "STATE"}}
+	if wide {
+		rows[0] = append(rows[0], "DEVICE", "RECEIVED", "SENT", "CHANGED", "TRANSPORTS")
+	}
 	for _, l := range s.Links {
-		state := "set"
-		if l.Reason != "" {
-			state = l.Reason
-		}
-		underlay := "-"
+		underlay, rtt, loss := "-", "-", "-"
 		if l.Underlay.IsValid() {
 			underlay = l.Underlay.String()
 		}
-		rows = append(rows, []string{l.Name, l.Transport, underlay, l.Device, strconv.Itoa(l.MTU), yesNo(l.Encrypted), state})
+		if l.Proven {
+			rtt, loss = l.RTT.Round(time.Microsecond).String(), fmt.Sprintf("%.0f %%", 100*l.Loss)
+		}
+		row := []string{l.Name, cmp.Or(l.Transport, "-"), yesNo(l.Encrypted), rtt, loss, strconv.Itoa(l.MTU), underlay, linkState(l)}
+		if wide {
+			changed := "-"
+			if !l.Changed.IsZero() {
+				changed = l.Changed.Local().Format(time.DateTime)
+			}
+			row = append(row, cmp.Or(l.Device, "-"), count(l.Received), count(l.Sent), changed, verdicts(l.Transports))
+		}
+		rows = append(rows, row)
 	}
 	return rows
+}
+
+// linkState says whether a link is usable, and why it is this one.
+func linkState(l api.Link) string {
+	switch {
+	case l.Reason != "":
+		return "no link: " + l.Reason
+	case l.Why == "":
+		return "set"
+	case l.Probes > 0 && !l.Answers:
+		return "set, not answered: " + l.Why
+	}
+	return "set: " + l.Why
+}
+
+func count(n *int64) string {
+	if n == nil {
+		return "-"
+	}
+	return strconv.FormatInt(*n, 10)
+}
+
+func verdicts(list []api.Verdict) string {
+	var out []string
+	for _, v := range list {
+		may := "no"
+		if v.Allowed {
+			may = "yes"
+		}
+		out = append(out, fmt.Sprintf("%s: %s, %s", v.Transport, may, v.Why))
+	}
+	return strings.Join(out, "; ")
 }
 
 func targetRows(s api.Status, _ bool) [][]string {

@@ -19,8 +19,8 @@ import (
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/internal/nl"
-	"github.com/weft-net/weft/internal/wgproc"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
 )
@@ -46,7 +46,8 @@ type Daemon struct {
 	mesh       *mesh.Mesh
 	plan       *ipam.Allocator
 	bridge     *bridge.Bridge
-	driver     encap.Driver
+	tunnels    *encap.Tunnels
+	can        []string // transports that this host has and the mesh may use
 	replicate  *replicate
 
 	// kernel serialises everything that changes the kernel, so that a pass of
@@ -59,10 +60,14 @@ type Daemon struct {
 	cni        sync.Mutex // serialises changes of what CNI runtimes find
 	targets    targets
 	health     health
-	remembered []byte // last snapshot written; only reconcile uses it
+	remembered []byte              // last snapshot written; only reconcile uses it
+	decided    map[uuid.UUID]*link // of each peer; nil until the first pass; guarded by kernel
 
-	tunnel  atomic.Pointer[tunnel]
-	bridged atomic.Pointer[netip.Addr] // see gateway
+	tunnel atomic.Pointer[tunnel]
+	prober atomic.Pointer[probe.Prober]
+	// probeSecret is the prober's; guarded by kernel.
+	probeSecret []byte
+	bridged     atomic.Pointer[netip.Addr] // see gateway
 	// background runs the address plan until halt.
 	background sync.WaitGroup
 	halt       context.CancelFunc
@@ -79,12 +84,12 @@ type Daemon struct {
 	erasing chan erasure
 }
 
-// tunnel is what others may know of the driver, which only the holder of the
+// tunnel is what others may know of the tunnels, which only the holder of the
 // kernel's lock may ask.
 type tunnel struct {
 	mtu       int
 	userspace bool
-	links     []encap.Link
+	links     []linkView
 }
 
 // Run launches a daemon and lives until ctx ends or a request over the socket
@@ -124,7 +129,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	wg.Wait()
 	if d.endAll.Load() {
 		log.Info("daemon stops, and all that it runs with it")
-		return errors.Join(err, d.driver.End())
+		return errors.Join(err, d.tunnels.End())
 	}
 	log.Info("daemon stops; traffic goes on without it")
 	return err
@@ -138,7 +143,7 @@ func (d *Daemon) Stop(req api.StopRequest) {
 
 // StopAll ends the processes that a daemon which runs no more has left, and
 // tells whether there was any.
-func StopAll(o Options) (bool, error) { return wgproc.Own(o.StateDir).End() }
+func StopAll(o Options) (bool, error) { return processes(o).EndAll() }
 
 // close lets go of everything in this process and of nothing in the kernel.
 func (d *Daemon) close() error {
@@ -147,8 +152,11 @@ func (d *Daemon) close() error {
 	if d.mesh != nil {
 		errs = append(errs, d.mesh.Close())
 	}
-	if d.driver != nil {
-		errs = append(errs, d.driver.Close())
+	if p := d.prober.Load(); p != nil {
+		p.Close()
+	}
+	if d.tunnels != nil {
+		errs = append(errs, d.tunnels.Close())
 	}
 	if d.bridge != nil {
 		d.bridge.Close()

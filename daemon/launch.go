@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/weft-net/weft/api"
@@ -91,6 +92,7 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 	if err := d.adopt(*known, fresh); err != nil {
 		return nil, err
 	}
+	d.renewProcess(step)
 	if err := d.startPlan(*known); err != nil {
 		return nil, err
 	}
@@ -121,7 +123,7 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 	if err := d.startKernel(); err != nil {
 		return nil, err
 	}
-	step("set up bridge and tunnels", fmt.Sprintf("%s, %s, MTU %d", d.opts.Bridge, d.tunnelDevice(), d.mtu()))
+	step("set up bridge and tunnels", fmt.Sprintf("%s, %s, MTU %d", d.opts.Bridge, strings.Join(d.can, ", "), d.mtu()))
 
 	if err = d.openJournal(ctx); err != nil {
 		return nil, err
@@ -210,7 +212,10 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	}
 	d.mesh = m
 	d.replicate.mesh.Store(m)
-	if d.driver, err = drivers(d.opts, d.log)[d.settings.Encap](); err != nil {
+	if d.tunnels, err = encap.NewTunnels(d.log, drivers(d.opts, d.keep, d.log)); err != nil {
+		return err
+	}
+	if err = d.startProber(); err != nil {
 		return err
 	}
 	for _, a := range d.plan.Allocations() {

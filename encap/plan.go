@@ -35,13 +35,35 @@ func planVXLAN(local Local, peers []Peer) plan {
 		if j.usable() {
 			p.neighbours = append(p.neighbours, nl.Neighbour{Addr: j.peer.VTEP, MAC: j.end})
 			p.fdb = append(p.fdb, nl.FDB{MAC: j.end, Dst: j.peer.Underlay})
-			for _, prefix := range j.peer.Prefixes {
-				p.routes = append(p.routes, nl.Route{Dst: prefix, Via: j.peer.VTEP, Src: local.Source})
-			}
+			p.routes = append(p.routes, routesTo(j.peer, j.peer.VTEP, local.Source)...)
 		}
 		p.links = append(p.links, j.link)
 	}
 	return p
+}
+
+// routesTo are the routes to what lies behind a peer, by a next hop or, if there
+// is none, by the device alone.
+func routesTo(peer Peer, via, src netip.Addr) []nl.Route {
+	var out []nl.Route
+	if peer.Metric < 0 {
+		return nil
+	}
+	for _, prefix := range peer.Prefixes {
+		out = append(out, nl.Route{Dst: prefix, Via: via, Src: src, MTU: peer.MTU, Metric: peer.Metric})
+	}
+	return out
+}
+
+// onDevice completes routes with the device that they are on, and links with
+// what fits.
+func onDevice(index, mtu int, routes []nl.Route, links []Link) {
+	for i := range routes {
+		routes[i].Device = index
+	}
+	for i := range links {
+		links[i].MTU = mtu
+	}
 }
 
 func vtepOf(peer Peer) (mac nl.MAC, reason string) {

@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 
 	"github.com/weft-net/weft/internal/nl"
 )
 
-// minMTU is the least that a tunnel is worth having with: IPv6 needs it, and
-// below it something is wrong with the underlay.
-const minMTU = 1280
+// minMTU is the least that a tunnel is worth having with: what an underlay of
+// 1280 bytes, the least that IPv6 takes, leaves to IPv4.
+const minMTU = 1200
 
 // underlay is what a tunnel's packets travel over.
 type underlay struct {
@@ -23,40 +24,79 @@ type underlay struct {
 // fit is the MTU of a tunnel: that of the device that carries the underlay
 // address, less what the tunnel adds, unless another is asked for.
 func (u *underlay) fit(local Local, overhead int) (mtu int, err error) {
-	dev, err := u.conn.LinkWithAddr(local.Underlay)
-	if errors.Is(err, nl.ErrNotFound) {
-		return 0, fmt.Errorf("the underlay address %s is on no interface any more", local.Underlay)
-	}
+	dev, err := underlayDevice(u.conn, local.Underlay)
 	if err != nil {
 		return 0, err
 	}
 	fits := dev.MTU - overhead
 	if changed := fits != u.fits || local.MTU != u.asked; changed && local.MTU > fits {
-		u.log.Warn("the MTU asked for is larger than the underlay's: large packets travel in fragments",
-			"mtu", local.MTU, "fits", fits, "device", dev.Name)
+		u.log.Warn("the MTU asked for is more than the underlay leaves, which counts", "mtu", local.MTU, "fits", fits, "device", dev.Name)
 	}
 	u.fits, u.asked = fits, local.MTU
 	switch {
-	case local.MTU != 0:
-		return local.MTU, nil
 	case fits < minMTU:
-		return 0, fmt.Errorf("the underlay leaves an MTU of %d, and %d are needed: raise it on the device of %s, or say --mtu", fits, minMTU, local.Underlay)
+		return 0, fmt.Errorf("the underlay leaves an MTU of %d, and %d are needed: raise it on the device of %s", fits, minMTU, local.Underlay)
+	case local.MTU != 0:
+		return min(local.MTU, fits), nil
 	}
 	return fits, nil
 }
 
-// forwards makes the host forward what comes out of a tunnel device.
-func forwards(device string) error {
+// underlayDevice is the one that carries this host's underlay address.
+func underlayDevice(conn *nl.Conn, addr netip.Addr) (nl.Link, error) {
+	dev, err := conn.LinkWithAddr(addr)
+	if errors.Is(err, nl.ErrNotFound) {
+		err = fmt.Errorf("the underlay address %s is on no interface any more", addr)
+	}
+	return dev, err
+}
+
+// overhead is what a transport adds to each packet, in bytes.
+func overhead(transport string, underlay netip.Addr) int {
+	switch transport {
+	case TransportVXLAN:
+		return vxlanOverhead(underlay)
+	case TransportWireGuard:
+		return wireguardOverhead(underlay)
+	}
+	return 0
+}
+
+// Fits is what of an underlay MTU a transport leaves, in bytes.
+func Fits(transport string, underlay netip.Addr, mtu int) int {
+	return mtu - overhead(transport, underlay)
+}
+
+// FitsThere is Fits for the other end's underlay, if that is smaller than this
+// one's: WireGuard pads packets to 16 bytes as far as its device's MTU allows.
+func FitsThere(transport string, underlay netip.Addr, mtu int) int {
+	fits := Fits(transport, underlay, mtu)
+	if transport == TransportWireGuard {
+		fits -= fits % 16
+	}
+	return fits
+}
+
+// forwards makes the host forward what comes out of a tunnel device, whichever
+// way the answers take. The two ends of a link may choose differently for a
+// while; a filter that is strict on all devices would drop that, a loose one
+// passes it only on a device that has an address. So it gets the bridge's.
+func forwards(conn *nl.Conn, dev nl.Link, local Local) error {
 	for key, value := range map[string]string{
 		"forwarding": "1",
 		// The device is shared by all peers, which are no neighbours of each other.
 		"send_redirects": "0",
+		"rp_filter":      "2", // of this and that of all devices the larger counts
 	} {
-		if err := nl.SetSysctl("ipv4/conf/"+device+"/"+key, value); err != nil {
+		if err := nl.SetSysctl("ipv4/conf/"+dev.Name+"/"+key, value); err != nil {
 			return err
 		}
 	}
-	return nil
+	var own []netip.Prefix
+	if local.Source.IsValid() {
+		own = append(own, netip.PrefixFrom(local.Source, local.Source.BitLen()))
+	}
+	return conn.SyncAddrs(dev, own, func(netip.Prefix) bool { return true })
 }
 
 func portTaken(port uint16, err error) error {

@@ -32,7 +32,7 @@ func NewVXLAN(log *slog.Logger) (*VXLAN, error) {
 }
 
 // Name is "vxlan".
-func (v *VXLAN) Name() string { return nl.KindVXLAN }
+func (v *VXLAN) Name() string { return TransportVXLAN }
 
 // MTU is what fits into the tunnel, in bytes.
 func (v *VXLAN) MTU() int { return v.mtu }
@@ -74,7 +74,7 @@ func (v *VXLAN) Up(local Local) error {
 	if err != nil {
 		return err
 	}
-	return forwards(local.Device)
+	return forwards(v.conn, dev, local)
 }
 
 func (v *VXLAN) device() (nl.Link, error) {
@@ -102,29 +102,22 @@ func (v *VXLAN) device() (nl.Link, error) {
 
 // Set programs the entries for these peers and removes all others.
 func (v *VXLAN) Set(peers []Peer) error {
-	if err := v.Up(v.local); err != nil {
-		return err
-	}
+	up := v.Up(v.local)
+	v.plan = planVXLAN(v.local, peers)
 	dev, err := v.conn.Link(v.local.Device)
 	if err != nil {
-		return err
+		v.plan.routes = nil
+		return errors.Join(up, err)
 	}
-	p := planVXLAN(v.local, peers)
-	for i := range p.routes {
-		p.routes[i].Device = dev.Index
+	onDevice(dev.Index, v.mtu, v.plan.routes, v.plan.links)
+	if up != nil {
+		return up
 	}
-	for i := range p.links {
-		p.links[i].MTU = v.mtu
-	}
-	v.plan = p
-	// The way is made before the traffic is led there, and the other way round
-	// when it is taken away; each Sync does both halves, so routes go last.
-	return errors.Join(
-		v.conn.SyncNeighbours(dev, p.neighbours),
-		v.conn.SyncFDB(dev, p.fdb),
-		v.conn.SyncRoutes(p.routes, func(r nl.Route) bool { return r.Device == dev.Index }),
-	)
+	return errors.Join(v.conn.SyncNeighbours(dev, v.plan.neighbours), v.conn.SyncFDB(dev, v.plan.fdb))
 }
+
+// Routes lead to the peers by their ends' addresses.
+func (v *VXLAN) Routes() []nl.Route { return v.plan.routes }
 
 // Remove deletes the device, and its entries and routes with it.
 func (v *VXLAN) Remove(device string) ([]string, error) {

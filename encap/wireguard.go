@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/wgctrl"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
@@ -70,7 +71,7 @@ func NewWireGuard(log *slog.Logger, process wgproc.Process, carrier Carrier) (*W
 }
 
 // Name is "wireguard".
-func (w *WireGuard) Name() string { return nl.KindWireGuard }
+func (w *WireGuard) Name() string { return TransportWireGuard }
 
 // MTU is what fits into the tunnel, in bytes.
 func (w *WireGuard) MTU() int { return w.mtu }
@@ -122,7 +123,7 @@ func (w *WireGuard) up(local Local) (nl.Link, error) {
 	if err != nil {
 		return dev, err
 	}
-	return dev, forwards(local.Device)
+	return dev, forwards(w.conn, dev, local)
 }
 
 // device finds or makes the device.
@@ -133,7 +134,7 @@ func (w *WireGuard) device() (nl.Link, error) {
 	case err == nil && dev.IsWeft() && w.carrier.allows(dev.Kind):
 		return dev, nil
 	case err == nil && dev.IsWeft() && CarrierAuto.allows(dev.Kind):
-		if err := errors.Join(w.End(), w.conn.DeleteLink(name)); err != nil {
+		if err := errors.Join(w.endProcess(), w.conn.DeleteLink(name)); err != nil {
 			return dev, err
 		}
 	case err == nil:
@@ -148,7 +149,7 @@ func (w *WireGuard) device() (nl.Link, error) {
 		}
 	}
 	if since := time.Since(w.started); since < startPause {
-		return dev, fmt.Errorf("userspace WireGuard ended within %s of its start: wireguard.log in %s says why", since.Round(time.Millisecond), w.process.Dir)
+		return dev, fmt.Errorf("userspace WireGuard ended within %s of its start: wireguard-%s.log in %s says why", since.Round(time.Millisecond), name, w.process.Dir)
 	}
 	w.started = time.Now()
 	if err := w.process.Start(name, w.local.Alias, w.mtu); err != nil {
@@ -182,7 +183,7 @@ func (w *WireGuard) configure(changes func(have *wgtypes.Device) *wgtypes.Config
 	}
 	err = w.control.configure(w.local.Device, *c)
 	if errors.Is(err, unix.EADDRINUSE) {
-		err = errors.Join(portTaken(w.local.Port, err), w.End()) // the process says from now on that it has the port
+		err = errors.Join(portTaken(w.local.Port, err), w.endProcess()) // the process says from now on that it has the port
 	}
 	if err != nil {
 		return false, fmt.Errorf("configure WireGuard device %s: %w", w.local.Device, err)
@@ -197,6 +198,7 @@ const headStart = 150 * time.Millisecond
 // twice: they may be due for what comes second.
 func (w *WireGuard) connect(ends []tunnelEnd) error {
 	changes := func(have *wgtypes.Device) *wgtypes.Config {
+		w.count(have)
 		return peerChanges(w.local.Key.Public(), ends, have, w.announced, time.Now())
 	}
 	changed, err := w.configure(changes)
@@ -220,29 +222,49 @@ func (w *WireGuard) connect(ends []tunnelEnd) error {
 	return err
 }
 
-// Set makes the device's peers be these, with their prefixes and routes, and
-// removes all others.
+// Set makes the device's peers be these, with their prefixes, and removes all
+// others.
 func (w *WireGuard) Set(peers []Peer) error {
-	dev, err := w.up(w.local)
+	_, up := w.up(w.local)
+	w.plan = planWireGuard(w.local, peers)
+	dev, err := w.conn.Link(w.local.Device)
 	if err != nil {
-		return err
+		w.plan.routes = nil
+		return errors.Join(up, err)
 	}
-	p := planWireGuard(w.local, peers)
-	for i := range p.routes {
-		p.routes[i].Device = dev.Index
+	onDevice(dev.Index, w.mtu, w.plan.routes, w.plan.links)
+	if up != nil {
+		return up
 	}
-	for i := range p.links {
-		p.links[i].MTU = w.mtu
-	}
-	w.plan = p
-	// The way is made before the traffic is led there.
-	err = w.connect(p.ends)
-	return errors.Join(err, w.conn.SyncRoutes(p.routes, func(r nl.Route) bool { return r.Device == dev.Index }))
+	return w.connect(w.plan.ends)
 }
 
-// End ends the process, where there is one, and its device with it.
+// count notes what went over each link.
+func (w *WireGuard) count(have *wgtypes.Device) {
+	traffic := map[PublicKey]*Traffic{}
+	for _, p := range have.Peers {
+		traffic[PublicKey(p.PublicKey)] = &Traffic{Received: p.ReceiveBytes, Sent: p.TransmitBytes}
+	}
+	keys := map[uuid.UUID]PublicKey{}
+	for _, end := range w.plan.ends {
+		keys[end.peer] = end.key
+	}
+	for i, l := range w.plan.links {
+		w.plan.links[i].Traffic = traffic[keys[l.Peer]]
+	}
+}
+
+// Routes lead to the peers by the device: WireGuard finds the end by the address.
+func (w *WireGuard) Routes() []nl.Route { return w.plan.routes }
+
+// End ends the processes, where there are any, and their devices with them.
 func (w *WireGuard) End() error {
-	_, err := w.process.End()
+	_, err := w.process.EndAll()
+	return err
+}
+
+func (w *WireGuard) endProcess() error {
+	_, err := w.process.End(w.local.Device)
 	return err
 }
 

@@ -83,7 +83,7 @@ func TestCarrierIsChangedWhereAnotherIsAskedFor(t *testing.T) {
 			t.Errorf("%s: %s", step.carrier, got)
 		}
 	}
-	if ended, err := w.process.End(); ended || err != nil {
+	if ended, err := w.process.EndAll(); ended || err != nil {
 		t.Errorf("a process runs beside the kernel: %v, %v", ended, err)
 	}
 }
@@ -115,7 +115,7 @@ func TestKernelThatGetsItsWireGuardLaterIsUsedFromTheNextDeviceOn(t *testing.T) 
 		}
 	}
 	h.driver() // it has to do without the kernel
-	peers := []Peer{{uuid.UUID{2}, addr("192.0.2.2"), netip.Addr{}, prefixes("10.40.0.0/13"), newKey(t).Public()}}
+	peers := []Peer{{ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), Prefixes: prefixes("10.40.0.0/13"), Key: newKey(t).Public()}}
 	h.set(peers)
 	if h.kind() != nl.KindTUN || !h.drv.Userspace() {
 		t.Fatalf("without the module: kind %s, userspace %v", h.kind(), h.drv.Userspace())
@@ -171,7 +171,7 @@ func TestThousandPeersAreSetAndReadBackWhole(t *testing.T) {
 	h, w, _ := alone(t, CarrierKernel)
 	var peers []Peer
 	for n := range 1000 {
-		p := Peer{uuid.UUID{9, byte(n >> 8), byte(n)}, netip.AddrFrom4([4]byte{192, 0, 3 + byte(n>>7), 1 + byte(n&127)}), netip.Addr{}, nil, newKey(t).Public()}
+		p := Peer{ID: uuid.UUID{9, byte(n >> 8), byte(n)}, Underlay: netip.AddrFrom4([4]byte{192, 0, 3 + byte(n>>7), 1 + byte(n&127)}), Prefixes: nil, Key: newKey(t).Public()}
 		for i := range 4 {
 			p.Prefixes = append(p.Prefixes, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 64 + byte(n>>8), byte(n), byte(i) << 6}), 26))
 		}

@@ -3,7 +3,6 @@ package encap
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -30,9 +29,9 @@ func TestMain(m *testing.M) {
 
 // ownProcess is a process that ends with the test.
 func ownProcess(t *testing.T) wgproc.Process {
-	p := wgproc.Own(t.TempDir())
+	p := wgproc.Own(t.TempDir(), "test")
 	t.Cleanup(func() {
-		if _, err := p.End(); err != nil {
+		if _, err := p.EndAll(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -66,8 +65,8 @@ func byEach(t *testing.T, test func(t *testing.T, carrier Carrier)) {
 func alone(t *testing.T, carrier Carrier) (*host, *WireGuard, []Peer) {
 	h := segment(t, "wireguard", 1)[0]
 	peers := []Peer{
-		{uuid.UUID{2}, addr("192.0.2.2"), netip.Addr{}, prefixes("10.40.0.0/13"), newKey(t).Public()},
-		{uuid.UUID{3}, addr("192.0.2.3"), netip.Addr{}, prefixes("10.36.0.0/16", "10.37.0.0/16"), newKey(t).Public()},
+		{ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), Prefixes: prefixes("10.40.0.0/13"), Key: newKey(t).Public()},
+		{ID: uuid.UUID{3}, Underlay: addr("192.0.2.3"), Prefixes: prefixes("10.36.0.0/16", "10.37.0.0/16"), Key: newKey(t).Public()},
 	}
 	return h, h.by(carrier), peers
 }
@@ -78,7 +77,7 @@ func (h *host) set(peers []Peer) {
 		if err := h.drv.Up(h.local); err != nil {
 			return err
 		}
-		return h.drv.Set(peers)
+		return carry(h.drv, peers)
 	})
 }
 
@@ -152,7 +151,7 @@ func setRepairedAndRemoved(t *testing.T, carrier Carrier) {
 				time.Sleep(20 * time.Millisecond)
 			}
 		}
-		h.do(func() error { return w.Set(peers) })
+		h.do(func() error { return carry(w, peers) })
 		if got := h.look(w); got != want {
 			t.Errorf("after damage to %s:\n%s\nwant:\n%s", what, got, want)
 		}
@@ -283,7 +282,7 @@ func TestSilentProcessDoesNotHangItsDriver(t *testing.T) {
 	h.run("kill -STOP " + pid)
 	start := time.Now()
 	h.do(func() error {
-		if err := w.Set(peers); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		if err := carry(w, peers); err == nil || !strings.Contains(err.Error(), "does not answer") {
 			t.Errorf("Set = %v", err)
 		}
 		return nil

@@ -24,7 +24,7 @@ var mayImport = map[string][]string{
 	"ipam":            {"ipam/council"},
 	"daemon":          {"api", "mesh", "ipam", "bridge", "encap", "encap/probe", "internal/cnifiles", "internal/journal", "internal/nl", "internal/store", "internal/wgproc"},
 	"bridge":          {"internal/nl"},
-	"encap":           {"internal/nl", "internal/wgproc"},
+	"encap":           {"encap/probe", "internal/nl", "internal/wgproc"},
 	"encap/probe":     {"internal/nl"},
 	"internal/wgproc": {"internal/nl"},
 	"internal/netlab": {},

@@ -10,13 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"syscall"
 )
-
-// maxLog is the size in bytes above which a start sets the old log aside.
-const maxLog = 1 << 20
 
 // ready is what the program writes to standard output, once, when it can be
 // configured. Anything else that it writes there says why it cannot.
@@ -24,6 +20,9 @@ const ready = "ready\n"
 
 // detachFlag asks the program to start itself again and end when that is ready.
 const detachFlag = "--detach"
+
+// softwareFlag tells the version to whoever looks at the process.
+const softwareFlag = "--software="
 
 // Main is Run as a program, until SIGTERM or SIGINT, with its log on standard
 // error. Its arguments are those that Process.Start gives it.
@@ -34,30 +33,35 @@ func Main(args []string) error {
 	f.StringVar(&c.Alias, "alias", "", "alias of the device")
 	f.IntVar(&c.MTU, "mtu", 0, "MTU of the device")
 	f.StringVar(&c.Dir, "state-dir", "", "directory of lock and log")
+	f.String("software", "", "version of the program, to be seen in the list of processes")
+	succeeds := f.Bool("succeed", false, "take the place of the process that runs")
 	apart := f.Bool("detach", false, "start it, and end when it is ready")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	say := func(word string) {
+	tell := func(word string) {
 		fmt.Fprint(os.Stdout, word)
 		os.Stdout.Close() // whoever waits for a word waits for its end
 	}
 	if *apart {
-		err := detach(c.Dir)
+		err := detach(c)
 		if err != nil {
-			say(err.Error())
+			tell(err.Error())
 			return err
 		}
-		say(ready)
+		tell(ready)
 		return nil
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	isReady := false
-	err := Run(ctx, c, log, func() { isReady = true; say(ready) })
+	log := slog.New(slog.NewTextHandler(boundedLog{logPath(c.Dir, c.Device)}, nil))
+	run, isReady := Run, false
+	if *succeeds {
+		run = Succeed
+	}
+	err := run(ctx, c, log, func() { isReady = true; tell(ready) })
 	if err != nil && !isReady {
-		say(err.Error())
+		tell(err.Error())
 	}
 	if err != nil {
 		log.Error("userspace WireGuard ends", "err", err)
@@ -68,8 +72,8 @@ func Main(args []string) error {
 // detach runs this program again in a session of its own, with the log in a
 // directory, and returns when it is ready. The caller ends then, so that the
 // process is no child of a daemon that would have to reap it.
-func detach(dir string) error {
-	logFile, err := openLog(filepath.Join(dir, logName))
+func detach(c Config) error {
+	logFile, err := openLog(logPath(c.Dir, c.Device))
 	if err != nil {
 		return err
 	}
@@ -98,17 +102,4 @@ func detach(dir string) error {
 		return fmt.Errorf("it ended without a word (%s): see %s", child.ProcessState, logFile.Name())
 	}
 	return errors.New(string(word))
-}
-
-func openLog(path string) (*os.File, error) {
-	if st, err := os.Stat(path); err == nil && st.Size() > maxLog {
-		if err := os.Rename(path, path+".old"); err != nil {
-			return nil, fmt.Errorf("set the old log aside: %w", err)
-		}
-	}
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open log: %w", err)
-	}
-	return f, nil
 }

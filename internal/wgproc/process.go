@@ -16,35 +16,84 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Times that a start and each step of an end may take.
+// Times that a start, a hand-over and each step of an end may take.
 const (
 	startTime = 10 * time.Second
+	renewTime = 60 * time.Second
 	endTime   = 3 * time.Second
 )
 
-// Process starts and ends the one userspace WireGuard of a directory.
+// Process starts and ends the userspace WireGuards of a directory, one for each
+// device.
 type Process struct {
-	// Command runs Main with the arguments that are appended.
-	Command []string
-	Dir     string // holds lock and log
+	// Command runs Main with the arguments that are appended; its first word is
+	// the path of a program.
+	Command  []string
+	Dir      string // holds lock, log and socket
+	Software string // version of the program, to be shown
 }
 
 // Own is the process that this same program is when it is called as `weft wg`.
-func Own(dir string) Process {
-	return Process{Command: []string{"/proc/self/exe", "wg"}, Dir: dir}
+func Own(dir, software string) Process {
+	return Process{Command: []string{"/proc/self/exe", "wg"}, Dir: dir, Software: software}
 }
 
-// Start starts the process, detached, and returns when it can be configured.
-// Since there is no device yet, a process that still has the lock is a useless
-// one, and is ended first.
+// Start starts the process of a device, detached, and returns when it can be
+// configured. Since there is no device yet, a process that still has the lock is
+// a useless one, and is ended first.
 func (p Process) Start(device, alias string, mtu int) error {
-	if _, err := p.End(); err != nil {
+	if _, err := p.End(device); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	if err := p.run(startTime, device, "--alias="+alias, "--mtu="+strconv.Itoa(mtu)); err != nil {
+		return fmt.Errorf("start userspace WireGuard: %w", err)
+	}
+	return nil
+}
+
+// Renew has a process of this program take the place of one of another build,
+// without a packet lost, and tells whether there was one. It returns when the
+// other has ended. If the other cannot be succeeded, it goes on.
+func (p Process) Renew(device string) (renewed bool, err error) {
+	if pid, err := p.oldOf(device); err != nil || pid != 0 {
+		if err == nil {
+			err = fmt.Errorf("userspace WireGuard (pid %d) is of a version that cannot be succeeded: "+
+				"`weft stop --all && weft launch` replaces it, and interrupts traffic to other hosts for a moment", pid)
+		}
+		return false, err
+	}
+	for end := time.Now().Add(renewTime); ; {
+		next, err := holder(lockPath(p.Dir, device), successor)
+		if err != nil {
+			return false, err
+		}
+		if next == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			return false, fmt.Errorf("userspace WireGuard (pid %d) has not taken over: `weft stop --all && weft launch` starts it anew", next)
+		}
+		time.Sleep(step)
+	}
+	pid, err := holder(lockPath(p.Dir, device), carrier)
+	if err != nil || pid == 0 {
+		return false, err
+	}
+	if same, err := sameProgram(pid, p.Command[0]); err != nil || same {
+		return false, err
+	}
+	if err := p.run(renewTime, device, "--succeed"); err != nil {
+		return false, errors.Join(fmt.Errorf("replace userspace WireGuard (pid %d): %w", pid, err), p.endPart(lockPath(p.Dir, device), successor))
+	}
+	return true, nil
+}
+
+// run runs the command until the process that it starts is ready.
+func (p Process) run(most time.Duration, device string, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, p.Command[0], slices.Concat(p.Command[1:], []string{
-		detachFlag, "--device=" + device, "--alias=" + alias, "--mtu=" + strconv.Itoa(mtu), "--state-dir=" + p.Dir})...)
+		detachFlag, "--device=" + device, "--state-dir=" + p.Dir, softwareFlag + p.Software}, args)...)
 	cmd.Args[0] = "weft"
 	cmd.Env = environment()
 	cmd.WaitDelay = time.Second
@@ -52,10 +101,7 @@ func (p Process) Start(device, alias string, mtu int) error {
 	if err != nil && len(word) > 0 {
 		err = errors.New(string(word))
 	}
-	if err != nil {
-		return fmt.Errorf("start userspace WireGuard: %w", err)
-	}
-	return nil
+	return err
 }
 
 // environment keeps secrets and other programs' expectations from a process
@@ -70,33 +116,102 @@ func environment() []string {
 	return out
 }
 
-// End ends the process and waits until it is gone, and its device with it;
-// ended tells whether there was one.
-func (p Process) End() (ended bool, err error) {
-	pid, err := holder(p.Dir)
-	if err != nil || pid == 0 {
+// End ends the process of a device and waits until it is gone, and the device
+// with it; ended tells whether there was one.
+func (p Process) End(device string) (ended bool, err error) {
+	if pid, err := p.oldOf(device); err != nil || pid != 0 {
+		if err == nil {
+			err = p.endPart(filepath.Join(p.Dir, oldLock), carrier)
+		}
+		if err == nil {
+			err = os.Remove(filepath.Join(p.Dir, oldLock)) // nobody makes it any more
+		}
+		return pid != 0, err
+	}
+	path := lockPath(p.Dir, device)
+	for {
+		again := false
+		// The one that would take the other's place comes first.
+		for _, part := range []int64{successor, carrier} {
+			pid, err := holder(path, part)
+			if err == nil && pid != 0 {
+				again, err = true, p.endPart(path, part)
+			}
+			if err != nil {
+				return ended, err
+			}
+		}
+		if !again {
+			return ended, p.forget(device)
+		}
+		ended = true
+	}
+}
+
+// EndAll ends the processes of all devices.
+func (p Process) EndAll() (ended bool, err error) {
+	running, err := p.Running()
+	if err != nil {
 		return false, err
 	}
-	fail := func(err error) (bool, error) {
-		return false, fmt.Errorf("end userspace WireGuard (pid %d): %w", pid, err)
+	devices := map[string]bool{}
+	for _, r := range running {
+		devices[r.Device] = true
+	}
+	locks, _ := filepath.Glob(lockPath(p.Dir, "*")) // the pattern is a good one
+	for _, path := range locks {
+		devices[deviceOf(path)] = true
+	}
+	for device := range devices {
+		was, e := p.End(device)
+		ended, err = ended || was, errors.Join(err, e)
+	}
+	return ended, err
+}
+
+// forget removes what a process that was killed has left, and the lock, of which
+// nobody has a part while it is removed.
+func (p Process) forget(device string) error {
+	forgetSocket(device)
+	path := lockPath(p.Dir, device)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	l, err := takeLock(p.Dir, device, carrier)
+	if err != nil {
+		return nil // there is one again
+	}
+	defer l.close()
+	removeHand(p.Dir, device)
+	return os.Remove(path)
+}
+
+// endPart ends the process that has a part of a lock.
+func (p Process) endPart(path string, part int64) error {
+	pid, err := holder(path, part)
+	if err != nil || pid == 0 {
+		return err
+	}
+	fail := func(err error) error {
+		return fmt.Errorf("end userspace WireGuard (pid %d): %w", pid, err)
 	}
 	process, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
-		return false, nil
+		return nil
 	}
 	if err != nil {
 		return fail(err)
 	}
 	defer unix.Close(process)
-	if now, err := holder(p.Dir); err != nil || now != pid {
-		return false, err // it ended by itself, and the number may be another's
+	if now, err := holder(path, part); err != nil || now != pid {
+		return err // it ended by itself, and the number may be another's
 	}
 	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
 		if err := unix.PidfdSendSignal(process, signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fail(err)
 		}
 		if gone, err := waitFor(process, endTime); err != nil || gone {
-			return gone, err
+			return err
 		}
 	}
 	return fail(errors.New("it does not end"))
@@ -116,15 +231,17 @@ func waitFor(process int, most time.Duration) (gone bool, err error) {
 	return false, nil
 }
 
-// Remove ends the process and removes its files, the socket of its device
-// included.
+// Remove ends the process of a device and removes its files.
 func (p Process) Remove(device string) (ended bool, err error) {
-	if ended, err = p.End(); err != nil {
+	if ended, err = p.End(device); err != nil {
 		return ended, err
 	}
-	forgetSocket(device)
-	for _, name := range []string{lockName, logName, logName + ".old"} {
-		if e := os.Remove(filepath.Join(p.Dir, name)); e != nil && !errors.Is(e, fs.ErrNotExist) {
+	files := []string{logPath(p.Dir, device)}
+	if pid, e := p.old(); e == nil && pid == 0 {
+		files = append(files, filepath.Join(p.Dir, oldLock), filepath.Join(p.Dir, "wireguard.log"), filepath.Join(p.Dir, "wireguard.log.old"))
+	}
+	for _, name := range append(files, logPath(p.Dir, device)+".old") {
+		if e := os.Remove(name); e != nil && !errors.Is(e, fs.ErrNotExist) {
 			err = errors.Join(err, e)
 		}
 	}

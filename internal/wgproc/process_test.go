@@ -14,6 +14,9 @@ import (
 
 // TestMain makes this test a program that can be userspace WireGuard, too.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "old" {
+		beOld(os.Args[2])
+	}
 	if len(os.Args) > 1 && os.Args[1] == "wg" {
 		if Main(os.Args[2:]) != nil {
 			os.Exit(1)
@@ -31,9 +34,9 @@ func inside(t *testing.T, fn func(p Process, device string, conn *nl.Conn)) {
 		t.Fatal(err)
 	}
 	defer ns.Close()
-	p := Own(t.TempDir())
+	p := Own(t.TempDir(), "test")
 	defer func() {
-		if _, err := p.End(); err != nil {
+		if _, err := p.EndAll(); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -58,7 +61,7 @@ func start(t *testing.T, p Process, device string) (pid int) {
 	if err := p.Start(device, nl.AliasPrefix+"test", 1400); err != nil {
 		t.Fatal(err)
 	}
-	pid, err := holder(p.Dir)
+	pid, err := holder(lockPath(p.Dir, device), carrier)
 	if err != nil || pid == 0 {
 		t.Fatalf("holder = %d, %v", pid, err)
 	}
@@ -83,7 +86,7 @@ func TestProcessIsDetachedAndCarriesNoSecret(t *testing.T) {
 		if err != nil || strings.Contains(string(env), "secret") || strings.Contains(string(env), "NOTIFY") {
 			t.Errorf("environment %q, %v", env, err)
 		}
-		if ended, err := p.End(); !ended || err != nil {
+		if ended, err := p.End(device); !ended || err != nil {
 			t.Errorf("End = %v, %v", ended, err)
 		}
 		if _, err := conn.Link(device); err == nil {
@@ -92,21 +95,25 @@ func TestProcessIsDetachedAndCarriesNoSecret(t *testing.T) {
 		if _, err := os.Stat(socketPath(device)); err == nil {
 			t.Error("the socket outlives its process")
 		}
-		if ended, err := p.End(); ended || err != nil {
+		if ended, err := p.End(device); ended || err != nil {
 			t.Errorf("End again = %v, %v", ended, err)
 		}
 	})
 }
 
-func TestThereIsOneProcessInADirectory(t *testing.T) {
+func TestThereIsOneProcessForADevice(t *testing.T) {
 	inside(t, func(p Process, device string, conn *nl.Conn) {
 		first := start(t, p, device)
-		if err := Run(t.Context(), Config{Device: device + "b", Dir: p.Dir}, slog.New(slog.DiscardHandler), func() {}); err == nil || !strings.Contains(err.Error(), "runs already") {
+		if err := Run(t.Context(), Config{Device: device, MTU: 1400, Dir: p.Dir}, slog.New(slog.DiscardHandler), func() {}); err == nil || !strings.Contains(err.Error(), "runs already") {
 			t.Errorf("Run beside it = %v", err)
+		}
+		beside := start(t, p, device+"b")
+		if running, err := p.Running(); err != nil || len(running) != 2 || running[0] != (Info{device, first, "test"}) || running[1] != (Info{device + "b", beside, "test"}) {
+			t.Errorf("Running = %v, %v", running, err)
 		}
 		// Start is for when there is no device: what has the lock then is useless.
 		second := start(t, p, device)
-		if pid, err := holder(p.Dir); first == second || err != nil || pid != second {
+		if pid, err := holder(lockPath(p.Dir, device), carrier); first == second || err != nil || pid != second {
 			t.Errorf("%d, then %d; the lock has %d, %v", first, second, pid, err)
 		}
 	})
@@ -120,10 +127,10 @@ func TestStartSaysWhyItFailsAndLeavesNothing(t *testing.T) {
 		if err := p.Start(device, nl.AliasPrefix+"test", 1400); err == nil || !strings.Contains(err.Error(), "make TUN device "+device) {
 			t.Errorf("Start = %v", err)
 		}
-		if pid, err := holder(p.Dir); pid != 0 || err != nil {
+		if pid, err := holder(lockPath(p.Dir, device), carrier); pid != 0 || err != nil {
 			t.Errorf("holder = %d, %v", pid, err)
 		}
-		nowhere := Own(filepath.Join(p.Dir, "none"))
+		nowhere := Own(filepath.Join(p.Dir, "none"), "test")
 		if err := nowhere.Start(device, nl.AliasPrefix+"test", 1400); err == nil || !strings.Contains(err.Error(), "no such file or directory") {
 			t.Errorf("Start without a directory = %v", err)
 		}
@@ -133,7 +140,7 @@ func TestStartSaysWhyItFailsAndLeavesNothing(t *testing.T) {
 func TestRemoveTakesTheSocketOfAKilledProcessAndNoOther(t *testing.T) {
 	inside(t, func(p Process, device string, conn *nl.Conn) {
 		start(t, p, device)
-		if _, err := p.End(); err != nil {
+		if _, err := p.End(device); err != nil {
 			t.Fatal(err)
 		}
 		for what, stale := range map[string]bool{"stale": true, "in use": false} {

@@ -5,12 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"os"
 
-	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
-	"golang.zx2c4.com/wireguard/ipc"
 	"golang.zx2c4.com/wireguard/tun"
 
 	"github.com/weft-net/weft/internal/nl"
@@ -24,15 +20,29 @@ type Config struct {
 	Dir    string // holds the lock
 }
 
-// Run is the life of the process: until ctx ends, or its device or its socket
-// is removed, which is an error. The device ends with it. There is one of them
-// at most in a directory, and one for a device.
+// process is userspace WireGuard and everything that it has open.
+type process struct {
+	Config
+	log     *slog.Logger
+	tun     *gatedTUN
+	bind    *bind
+	dev     *device.Device
+	control *control
+}
+
+func newProcess(c Config, log *slog.Logger, t *gatedTUN, b *bind) *process {
+	return &process{Config: c, log: log, tun: t, bind: b, dev: device.NewDevice(t, b, quiet(log))}
+}
+
+// Run is the life of the process: until ctx ends, a successor has taken over, or
+// its device or its socket is removed, which is an error. The device ends with
+// it. There is one of them at most for a device.
 func Run(ctx context.Context, c Config, log *slog.Logger, isReady func()) error {
-	lock, err := takeLock(c.Dir)
+	lock, err := takeLock(c.Dir, c.Device, carrier)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer lock.close()
 	link, err := tun.CreateTUN(c.Device, c.MTU)
 	if err != nil {
 		return fmt.Errorf("make TUN device %s: %w", c.Device, err)
@@ -40,41 +50,85 @@ func Run(ctx context.Context, c Config, log *slog.Logger, isReady func()) error 
 	if err := mark(c); err != nil {
 		return errors.Join(err, link.Close())
 	}
-	dev := device.NewDevice(link, conn.NewDefaultBind(), quiet(log))
-	defer dev.Close()
-	control, err := listen(c.Device)
+	p := newProcess(c, log, newTUN(link, true), newBind(nil))
+	defer p.close()
+	if p.control, err = listen(c.Device); err != nil {
+		return err
+	}
+	// Up before it has a port, so that a port which is taken is an error of
+	// the call that sets it.
+	if err := p.dev.Up(); err != nil {
+		return fmt.Errorf("start WireGuard on %s: %w", c.Device, err)
+	}
+	return p.carry(ctx, isReady)
+}
+
+// Succeed is Run for a process that takes the place of one of another build,
+// without a packet lost. It is ready when the other has ended.
+func Succeed(ctx context.Context, c Config, log *slog.Logger, isReady func()) error {
+	lock, err := takeLock(c.Dir, c.Device, successor)
 	if err != nil {
 		return err
 	}
-	defer forgetSocket(c.Device)
-	defer control.Close()
-	failed := make(chan error, 1)
-	go func() { // ends with the listener
-		for {
-			conn, err := control.Accept()
-			if err != nil {
-				failed <- err
-				return
-			}
-			go dev.IpcHandle(conn)
-		}
-	}()
-	// Up before it has a port, so that a port which is taken is an error of
-	// the call that sets it.
-	if err := dev.Up(); err != nil {
-		return fmt.Errorf("start WireGuard on %s: %w", c.Device, err)
+	defer lock.close()
+	old, err := succeed(c.Dir, c.Device)
+	if err != nil {
+		return err
 	}
-	log.Info("userspace WireGuard runs", "device", c.Device)
+	defer old.close()
+	p, state, err := old.inherit(c, log)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	if err := p.takeOver(ctx, old, state); err != nil {
+		return err
+	}
+	late, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	if err := lock.becomeCarrier(late); err != nil {
+		return err
+	}
+	p.control.start()
+	return p.carry(ctx, isReady)
+}
+
+// carry is the life of the process once it is the carrier.
+func (p *process) carry(ctx context.Context, isReady func()) error {
+	given := make(chan struct{})
+	if hand, err := p.offer(); err != nil {
+		p.log.Error("an upgrade will interrupt traffic for a moment", "err", err)
+	} else {
+		defer hand.Close()
+		defer removeHand(p.Dir, p.Device)
+		go p.giveAway(hand, given)
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- p.control.serve(p.Device, p.dev.IpcHandle) }() // ends with p
+	p.log.Info("userspace WireGuard runs", "device", p.Device)
 	isReady()
 	select {
+	case <-given:
+		p.log.Info("userspace WireGuard ends: another process has taken over", "device", p.Device)
+		return nil
 	case <-ctx.Done():
-		log.Info("userspace WireGuard ends", "device", c.Device)
+		p.log.Info("userspace WireGuard ends", "device", p.Device)
 		return nil
 	case err := <-failed:
-		return fmt.Errorf("the socket of device %s is gone: %w", c.Device, err)
-	case <-dev.Wait():
-		return fmt.Errorf("device %s is gone", c.Device)
+		return err
+	case <-p.dev.Wait():
+		return fmt.Errorf("device %s is gone", p.Device)
 	}
+}
+
+// close lets go of everything; what no other process has is gone then.
+func (p *process) close() {
+	if p.control != nil {
+		p.control.close()
+	}
+	forgetSocket(p.Device)
+	p.dev.Close()
+	p.bind.release()
 }
 
 // mark is done by the process itself: a daemon that is killed in between must
@@ -90,35 +144,4 @@ func mark(c Config) error {
 		return err
 	}
 	return conn.AdjustLink(link, nl.LinkState{Alias: c.Alias})
-}
-
-func listen(name string) (net.Listener, error) {
-	file, err := ipc.UAPIOpen(name)
-	if err == nil {
-		var l net.Listener
-		if l, err = ipc.UAPIListen(name, file); err == nil {
-			return l, nil
-		}
-	}
-	if c, dialErr := net.Dial("unix", socketPath(name)); dialErr == nil {
-		c.Close()
-		return nil, fmt.Errorf("another WireGuard process answers at %s: its device has the same name, in another network namespace", socketPath(name))
-	}
-	return nil, fmt.Errorf("listen at %s: %w", socketPath(name), err)
-}
-
-// socketDir is where wg(8) and wgctrl look for WireGuard in userspace.
-const socketDir = "/var/run/wireguard"
-
-func socketPath(device string) string { return socketDir + "/" + device + ".sock" }
-
-// forgetSocket removes the socket that a killed process left; one that somebody
-// answers at is not ours. The directory goes if nobody else uses it.
-func forgetSocket(device string) {
-	if c, err := net.Dial("unix", socketPath(device)); err == nil {
-		c.Close()
-	} else {
-		_ = os.Remove(socketPath(device))
-	}
-	_ = os.Remove(socketDir)
 }

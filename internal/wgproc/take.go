@@ -1,0 +1,326 @@
+package wgproc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Times of a hand-over.
+const (
+	answerTime = 5 * time.Second // for the carrier to do as it is asked
+	// settleTime is what handshakes that the carrier has under way get to end:
+	// more than a way there and back.
+	settleTime = 500 * time.Millisecond
+	// headStart is what the other end gets if it is its turn to begin.
+	headStart = 300 * time.Millisecond
+	// beginTime is how long is waited for the sessions: WireGuard repeats a
+	// handshake message that was lost, or crossed another, after 5.3 s at most.
+	beginTime = 7 * time.Second
+	// quietTime is how long nothing for the carrier's sessions must have come
+	// until it may end, and lingerTime how long it stays if something does.
+	quietTime  = time.Second
+	lingerTime = 10 * time.Second
+	step       = 20 * time.Millisecond
+)
+
+// atOnce is the least number of sessions that are begun in each step, and steps
+// the most of these: a burst of answers has WireGuard believe that it is under
+// attack.
+const (
+	atOnce = 32
+	steps  = 100
+)
+
+// carrierProcess is the process that is succeeded, as its successor sees it.
+type carrierProcess struct {
+	conn  *net.UnixConn
+	pidfd int
+	mu    sync.Mutex    // of writing
+	done  chan struct{} // a word for each thing done
+	gone  chan struct{} // closed when it has ended, or keeps to nothing
+}
+
+// succeed connects to the carrier of a device.
+func succeed(dir, device string) (*carrierProcess, error) {
+	path, d, err := short(handPath(dir, device))
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("connect to the process that is to be succeeded: %w", err)
+	}
+	cred, err := peerOf(conn)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.PidfdOpen(int(cred.Pid), 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the process that is to be succeeded: %w", err)
+	}
+	return &carrierProcess{conn: conn, pidfd: fd, done: make(chan struct{}, 1), gone: make(chan struct{})}, nil
+}
+
+// inherit gets descriptors and state, and makes everything that the process
+// needs of them; nothing is read or answered yet.
+func (old *carrierProcess) inherit(c Config, log *slog.Logger) (p *process, s state, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("inherit from the process that is to be succeeded: %w", err)
+		}
+	}()
+	_ = old.conn.SetReadDeadline(time.Now().Add(answerTime))
+	if err := sayJSON(old.conn, sayHello, hello{handVersion}); err != nil {
+		return nil, s, err
+	}
+	files, err := receiveFiles(old.conn)
+	if err != nil {
+		return nil, s, err
+	}
+	content, err := expect(old.conn, sayState)
+	if err == nil {
+		err = json.Unmarshal(content, &s)
+	}
+	if err != nil {
+		return nil, s, err
+	}
+	const others = 2
+	if len(files) != others+s.Sockets {
+		return nil, s, errBroken
+	}
+	// The device keeps its descriptor; of the others there are copies.
+	for _, f := range files[1:] {
+		defer f.Close()
+	}
+	tunnel, err := inheritTUN(files[0], s.MTU)
+	if err != nil {
+		return nil, s, err
+	}
+	control, err := inheritControl(files[1])
+	if err != nil {
+		return nil, s, errors.Join(err, tunnel.Close())
+	}
+	var socks []*socket
+	for _, f := range files[others:] {
+		sock, err := inheritUDP(f)
+		if err != nil {
+			return nil, s, errors.Join(err, tunnel.Close())
+		}
+		socks = append(socks, sock)
+	}
+	p = newProcess(c, log, tunnel, newBind(socks))
+	p.control = control
+	_ = old.conn.SetReadDeadline(time.Time{})
+	go old.listen() // ends with the connection
+	return p, s, nil
+}
+
+func (old *carrierProcess) listen() {
+	defer close(old.gone)
+	for {
+		if _, err := expect(old.conn, sayDone); err != nil {
+			return
+		}
+		old.done <- struct{}{}
+	}
+}
+
+// ask has the carrier do something, or end: whatever comes after may rely on it.
+func (old *carrierProcess) ask(kind byte) {
+	err := old.say(kind, nil)
+	if err == nil {
+		select {
+		case <-old.done:
+			return
+		case <-old.gone:
+		case <-time.After(answerTime):
+		}
+	}
+	old.end()
+}
+
+func (old *carrierProcess) say(kind byte, content []byte) error {
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	return say(old.conn, kind, content)
+}
+
+// end has it end, by force if it takes too long.
+func (old *carrierProcess) end() {
+	_ = old.say(sayEnd, nil)
+	if gone, err := waitFor(old.pidfd, answerTime); err == nil && gone {
+		return
+	}
+	_ = unix.PidfdSendSignal(old.pidfd, unix.SIGKILL, nil, 0)
+	_, _ = waitFor(old.pidfd, answerTime)
+}
+
+func (old *carrierProcess) close() {
+	old.conn.Close()
+	unix.Close(old.pidfd)
+}
+
+// pause waits, but for nothing if the carrier is gone.
+func (old *carrierProcess) pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-old.gone:
+	case <-time.After(d):
+	}
+	return nil
+}
+
+func (old *carrierProcess) isGone() bool {
+	select {
+	case <-old.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// takeOver is the successor's side of a hand-over. Each step is right whether or
+// not the carrier is there still; if it is not, they follow at once.
+func (p *process) takeOver(ctx context.Context, old *carrierProcess, s state) error {
+	settable, self, peers := readConfig(s.Config)
+	if err := p.dev.IpcSet(settable); err != nil {
+		return fmt.Errorf("configure: %w", err)
+	}
+	if err := p.dev.Up(); err != nil {
+		return fmt.Errorf("start WireGuard on %s: %w", p.Device, err)
+	}
+	start := time.Now()
+	h := newHeir(func(packets []byte) { _ = old.say(sayPacket, packets) })
+	var duty inspector = h
+	p.bind.inspect.Store(&duty)
+	defer p.bind.inspect.Store(nil)
+	old.ask(sayReadUDP)
+	p.bind.start()
+	if err := old.pause(ctx, settleTime); err != nil {
+		return err
+	}
+	h.mayBegin.Store(true)
+	ready, alive, err := p.beginSessions(ctx, old, self, peers)
+	if err != nil {
+		return err
+	}
+	old.ask(sayReadTUN)
+	p.tun.start()
+	own := time.Now()
+	for h.quietFor(own) < quietTime && time.Since(own) < lingerTime && !old.isGone() {
+		if err := old.pause(ctx, step); err != nil {
+			return err
+		}
+	}
+	byItself := old.isGone()
+	old.end()
+	p.log.Info("took over from a process of another version", "device", p.Device, "peers", len(peers), "sessions", ready, "of", alive,
+		"passed on", h.count.Load(), "after", time.Since(start).Round(time.Millisecond), "the other had ended by itself", byItself)
+	return nil
+}
+
+// beginSessions begins one with every peer, and returns when there is one with
+// each that had one with the carrier, or after a time. Of two ends that begin at
+// the same moment each would forget its own beginning for the other's, so the one
+// with the greater key begins a moment later.
+func (p *process) beginSessions(ctx context.Context, old *carrierProcess, self string, peers []peerState) (ready, alive int, err error) {
+	var now, later, rest []peerState
+	for _, peer := range peers {
+		switch {
+		case !peer.alive(time.Now()):
+			rest = append(rest, peer)
+		case self < peer.key:
+			now = append(now, peer)
+		default:
+			later = append(later, peer)
+		}
+	}
+	alive = len(now) + len(later)
+	if err := p.begin(ctx, old, now); err != nil {
+		return 0, alive, err
+	}
+	if len(later) > 0 {
+		if err := old.pause(ctx, headStart); err != nil {
+			return 0, alive, err
+		}
+	}
+	if err := p.begin(ctx, old, later); err != nil {
+		return 0, alive, err
+	}
+	for end := time.Now().Add(beginTime); ; {
+		has, err := p.withSession()
+		if err != nil {
+			return 0, alive, err
+		}
+		ready = 0
+		for _, peer := range append(now, later...) {
+			if has[peer.key] {
+				ready++
+			}
+		}
+		if ready == alive || time.Now().After(end) || old.isGone() {
+			break
+		}
+		if err := old.pause(ctx, step); err != nil {
+			return ready, alive, err
+		}
+	}
+	return ready, alive, p.dev.IpcSet(keepalives(rest, false))
+}
+
+// begin begins sessions with peers that have none with this process yet, some
+// at a time.
+func (p *process) begin(ctx context.Context, old *carrierProcess, peers []peerState) error {
+	has, err := p.withSession()
+	if err != nil {
+		return err
+	}
+	each := max(atOnce, len(peers)/steps)
+	for len(peers) > 0 {
+		n := min(each, len(peers))
+		var without []peerState
+		for _, peer := range peers[:n] {
+			if !has[peer.key] {
+				without = append(without, peer)
+			}
+		}
+		err := errors.Join(p.dev.IpcSet(keepalives(without, true)), p.dev.IpcSet(keepalives(peers[:n], false)))
+		if err != nil {
+			return fmt.Errorf("begin sessions: %w", err)
+		}
+		if peers = peers[n:]; len(peers) > 0 {
+			if err := old.pause(ctx, step); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// withSession are the peers that have a session with this process.
+func (p *process) withSession() (map[string]bool, error) {
+	text, err := p.dev.IpcGet()
+	if err != nil {
+		return nil, fmt.Errorf("look for sessions: %w", err)
+	}
+	out := map[string]bool{}
+	_, _, peers := readConfig(text)
+	for _, peer := range peers {
+		out[peer.key] = peer.handshake != 0
+	}
+	return out, nil
+}
+
+// removeHand removes the socket by which a successor is served.
+func removeHand(dir, device string) { _ = os.Remove(handPath(dir, device)) }
