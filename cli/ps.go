@@ -65,7 +65,11 @@ func (a *app) printAttachments(list []api.Attachment) error {
 		}
 		row := []string{at.Container, addrs, at.Interface, at.MAC, at.State}
 		if a.output == "wide" {
-			row = append(row, at.HostInterface, at.Gateway.String(), strconv.Itoa(at.MTU), at.NetNS, at.Since.Local().Format(time.DateTime))
+			since := "" // an address that is only reserved does not tell
+			if !at.Since.IsZero() {
+				since = at.Since.Local().Format(time.DateTime)
+			}
+			row = append(row, at.HostInterface, at.Gateway.String(), strconv.Itoa(at.MTU), at.NetNS, since)
 		}
 		rows = append(rows, row)
 	}

@@ -74,7 +74,8 @@ type Daemon struct {
 	enforced   atomic.Uint64 // the plan's fence that the kernel follows
 	leaving    atomic.Bool   // a reset hands the address space over: none is given out any more
 
-	lastConns sync.Map // connections of those that wait for the daemon's end
+	speaking  sync.WaitGroup // requests that end the daemon, until their answer is on its way
+	lastConns sync.Map       // connections of those that wait for the daemon's end
 
 	// end is closed when a request over the socket asks the daemon to end, and
 	// erasing carries one that asks it to remove every trace first.
@@ -117,11 +118,14 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	select {
 	case <-ctx.Done():
 	case <-d.end:
+		defer d.speaking.Wait()
 	case e := <-d.erasing:
 		// The loop would put back what is being removed.
 		cancel()
 		wg.Wait()
 		e.reply <- d.erase(e.report)
+		d.Stop(api.StopRequest{}) // another that asks for a reset now must not wait for ever
+		defer d.speaking.Wait()
 		return srv.close()
 	}
 	err = srv.close()

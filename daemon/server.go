@@ -151,7 +151,12 @@ func answer[In, Out any](d *Daemon, fn func(context.Context, In) (Out, error)) h
 // answerLast is answer for a function that ends the daemon: the answer is
 // complete when the process is gone, and its ports and its lock are free.
 func answerLast[In, Out any](d *Daemon, fn func(context.Context, In) (Out, error)) http.HandlerFunc {
-	return handler(d, fn, d.lastWord)
+	h := handler(d, fn, d.lastWord)
+	return func(w http.ResponseWriter, r *http.Request) {
+		d.speaking.Add(1) // a connection that was taken over is not waited for by the server
+		defer d.speaking.Done()
+		h(w, r)
+	}
 }
 
 // lastWord answers on a connection that only the end of the process closes.
