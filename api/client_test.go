@@ -53,8 +53,11 @@ func TestEachMethodAsksForItsPath(t *testing.T) {
 			_, err := c.Reset(ctx, ResetRequest{Force: true})
 			return err
 		},
-		`POST /v1/expose {}`:                    func(ctx context.Context, c *Client) error { _, err := c.Expose(ctx, ExposeRequest{}); return err },
-		`POST /v1/hide {"address":"10.32.0.7"}`: func(ctx context.Context, c *Client) error { _, err := c.Hide(ctx, ExposeRequest{addr}); return err },
+		`POST /v1/expose {}`: func(ctx context.Context, c *Client) error { _, err := c.Expose(ctx, ExposeRequest{}); return err },
+		`POST /v1/hide {"address":"10.32.0.7"}`: func(ctx context.Context, c *Client) error {
+			_, err := c.Hide(ctx, ExposeRequest{Address: addr})
+			return err
+		},
 		`POST /v1/attach {"container":"c"}`: func(ctx context.Context, c *Client) error {
 			_, err := c.Attach(ctx, AttachRequest{Container: "c"})
 			return err

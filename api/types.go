@@ -27,6 +27,8 @@ const (
 	PathDetach      = "/v1/detach"
 	PathExpose      = "/v1/expose"
 	PathHide        = "/v1/hide"
+	PathPublish     = "/v1/publish"
+	PathUnpublish   = "/v1/unpublish"
 	PathToken       = "/v1/token"
 	PathVersion     = "/v1/version"
 	PathStop        = "/v1/stop"
@@ -49,7 +51,8 @@ type AttachRequest struct {
 	// More asks for further addresses on the same interface.
 	More []netip.Addr `json:"more,omitempty"`
 	// Subnet is the part of the range that the address is to be in; the zero
-	// value for the host's default.
+	// value for the host's default. Containers in different subnets do not reach
+	// each other. An interface that has no address in it yet gets one more.
 	Subnet netip.Prefix `json:"subnet,omitzero"`
 	// Interface is the interface's name inside; "" for eth0 where there is
 	// none yet, else eth1.
@@ -109,12 +112,19 @@ type Attachment struct {
 	DefaultRoute bool `json:"defaultRoute,omitempty"`
 	// Bridge is the device that the container is on.
 	Bridge string `json:"bridge,omitempty"`
+	// Subnets that the addresses were asked for in.
+	Subnets []netip.Prefix `json:"subnets,omitempty"`
+	// Published are the ports of the host that lead to the container.
+	Published []PortMapping `json:"published,omitempty"`
 }
 
 // ExposeRequest names an address of the host on the network, for expose and
 // hide; the zero value for any (expose) or all (hide).
 type ExposeRequest struct {
 	Address netip.Addr `json:"address,omitzero"`
+	// Subnet is the part of the range that the address is to be in, or that is to
+	// be hidden; the zero value for the host's default, or for all.
+	Subnet netip.Prefix `json:"subnet,omitzero"`
 }
 
 // Exposure lists the addresses by which the host is on the network.
@@ -222,6 +232,8 @@ type IPAM struct {
 	Quarantined []netip.Prefix `json:"quarantined,omitempty"`
 	// CutOff are addresses that containers here may not use for now.
 	CutOff []CutOff `json:"cutOff"`
+	// Subnets of the whole mesh, which do not reach each other.
+	Subnets []netip.Prefix `json:"subnets"`
 }
 
 // CutOff is an address that its container may not use.
@@ -252,6 +264,9 @@ type Bridge struct {
 	Gateway netip.Prefix `json:"gateway"`
 	MAC     string       `json:"mac"`
 	MTU     int          `json:"mtu"`
+	// Spoofed counts the packets that containers of this host sent by addresses
+	// that are not theirs; they were dropped.
+	Spoofed uint64 `json:"spoofed"`
 }
 
 // Link is the way to one other peer.

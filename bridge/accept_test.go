@@ -11,6 +11,20 @@ func dockerWith(iptables string) string {
 	return iptables + " " + strings.NewReplacer("%s", iptables, "%[1]s", iptables).Replace(docker)
 }
 
+// firewalld refuses what none of its rules accepts by a rule, not by policy.
+const firewalld = `nft 'table inet firewalld {
+	chain zones { jump policies; }
+	chain policies { ct state established accept; }
+	chain filter_FORWARD {
+		type filter hook forward priority filter + 10; policy accept;
+		ct state { established, related } accept
+		ct status dnat accept
+		iifname "lo" accept
+		jump zones
+		reject with icmpx admin-prohibited
+	}
+}'`
+
 // allRules is every rule that there can be, with handles and without counters.
 const allRules = "nft -a -s list ruleset; grep -q filter /proc/thread-self/net/ip_tables_names && iptables-legacy -S; true"
 
@@ -24,6 +38,7 @@ func TestAcceptingRulesGoWhereTheDroppingIsAndComeBack(t *testing.T) {
 		"Docker of old":                     dockerWith("iptables-legacy"),
 		"Docker's chain left behind":        "iptables-nft -N DOCKER-USER; iptables-nft -P FORWARD DROP",
 		"nft":                               "nft 'add table inet mine; add chain inet mine f { type filter hook forward priority 0; policy drop; }'",
+		"firewalld":                         firewalld,
 		"nft beside iptables":               "iptables-nft -P FORWARD DROP; nft 'add chain ip filter forward { type filter hook forward priority 5; policy drop; }'",
 		"nft in a table like theirs":        "nft 'add table ip filter; add chain ip filter forward { type filter hook forward priority 0; policy drop; }'",
 		"nft in a chain almost like theirs": "nft 'add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 10; policy drop; }'",
@@ -64,16 +79,16 @@ func TestAcceptingRulesFollowWhatOthersDo(t *testing.T) {
 			list      string
 			rules     int // of ours in what is listed
 		}{
-			{"the policy becomes DROP", "iptables-nft -P FORWARD DROP", "iptables-nft -S FORWARD", 3},
-			{"one of them is deleted", "iptables-nft -D FORWARD 2", "iptables-nft -S FORWARD", 3},
-			{"one of them is there twice", "iptables-nft -A FORWARD -i weft -m comment --comment 'weft weft' -j ACCEPT", "iptables-nft -S FORWARD", 3},
-			{"Docker starts", "iptables-nft -N DOCKER-USER; iptables-nft -A DOCKER-USER -j RETURN; iptables-nft -I FORWARD -j DOCKER-USER", "iptables-nft -S DOCKER-USER", 3},
+			{"the policy becomes DROP", "iptables-nft -P FORWARD DROP", "iptables-nft -S FORWARD", 4},
+			{"one of them is deleted", "iptables-nft -D FORWARD 2", "iptables-nft -S FORWARD", 4},
+			{"one of them is there twice", "iptables-nft -A FORWARD -i weft -m comment --comment 'weft weft' -j ACCEPT", "iptables-nft -S FORWARD", 4},
+			{"Docker starts", "iptables-nft -N DOCKER-USER; iptables-nft -A DOCKER-USER -j RETURN; iptables-nft -I FORWARD -j DOCKER-USER", "iptables-nft -S DOCKER-USER", 4},
 			{"none stays in FORWARD", "true", "iptables-nft -S FORWARD", 0},
-			{"Docker goes", "iptables-nft -D FORWARD -j DOCKER-USER", "iptables-nft -S FORWARD", 3},
+			{"Docker goes", "iptables-nft -D FORWARD -j DOCKER-USER", "iptables-nft -S FORWARD", 4},
 			{"none stays in Docker's chain", "true", "iptables-nft -S DOCKER-USER", 0},
 			{"nothing drops any more", "iptables-nft -P FORWARD ACCEPT", "iptables-nft -S FORWARD", 0},
-			{"somebody's chain appears", "nft 'add table inet mine; add chain inet mine f { type filter hook forward priority 0; policy drop; }'", "nft list table inet mine", 3},
-			{"one of its rules is deleted", "nft delete rule inet mine f handle $(nft -a list table inet mine | sed -n 's/.*from weft\" # handle //p')", "nft list table inet mine", 3},
+			{"somebody's chain appears", "nft 'add table inet mine; add chain inet mine f { type filter hook forward priority 0; policy drop; }'", "nft list table inet mine", 4},
+			{"one of its rules is deleted", "nft delete rule inet mine f handle $(nft -a list table inet mine | sed -n 's/.*from weft\" # handle //p')", "nft list table inet mine", 4},
 			{"somebody's chain drops no more", "nft 'chain inet mine f { policy accept; }'", "nft list table inet mine", 0},
 		} {
 			h.run(step.cmd)

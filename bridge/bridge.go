@@ -28,6 +28,10 @@ type Bridge struct {
 	// furnished is what the containers' ends were made last, by the host's end.
 	furnished map[string]string
 	closing   sync.WaitGroup // what the kernel takes its time for: see announce and deletePort
+	// sysctls are what the last Set left; nil if it failed.
+	sysctls map[string]string
+	// hairpins are the indices of the ports that were put in hairpin mode.
+	hairpins map[int]bool
 }
 
 // New returns a Bridge for the caller's network namespace. It changes nothing.
@@ -41,7 +45,7 @@ func New(saver SysctlSaver, log *slog.Logger) (*Bridge, error) {
 		conn.Close()
 		return nil, err
 	}
-	return &Bridge{conn: conn, deleting: deleting, saver: saver, log: log, furnished: map[string]string{}}, nil
+	return &Bridge{conn: conn, deleting: deleting, saver: saver, log: log, furnished: map[string]string{}, hairpins: map[int]bool{}}, nil
 }
 
 // Close lets go of the kernel, which keeps everything.
@@ -67,8 +71,9 @@ func (b *Bridge) Set(cfg Config) error {
 		b.setSysctls(cfg),
 		b.setAddrs(cfg, dev),
 		b.setRoutes(cfg, dev),
-		b.setPorts(cfg, dev),
+		// Before the ports: what a container may send has to be known by then.
 		b.firewall.set(cfg),
+		b.setPorts(cfg, dev),
 	)
 }
 
@@ -126,7 +131,7 @@ func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
 		want[p.HostInterface] = true
 		l, ok := have[p.HostInterface]
 		if ok {
-			errs = append(errs, b.conn.AdjustLink(l, p.state(cfg, dev)))
+			errs = append(errs, b.conn.AdjustLink(l, p.state(cfg, dev)), b.setHairpin(l, cfg.hairpins(p)))
 		}
 		if ok && b.furnished[p.HostInterface] == furniture(cfg, p) {
 			continue
@@ -143,6 +148,22 @@ func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
 	}
 	maps.DeleteFunc(b.furnished, func(name, _ string) bool { return !want[name] })
 	return errors.Join(errs...)
+}
+
+// setHairpin lets a port send out what came in by it, or not.
+func (b *Bridge) setHairpin(l nl.Link, on bool) error {
+	if b.hairpins[l.Index] == on {
+		return nil
+	}
+	if err := b.conn.SetHairpin(l, on); err != nil {
+		return err
+	}
+	if on {
+		b.hairpins[l.Index] = true
+	} else {
+		delete(b.hairpins, l.Index)
+	}
+	return nil
 }
 
 func (p Port) state(cfg Config, dev nl.Link) nl.LinkState {

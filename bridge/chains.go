@@ -30,27 +30,27 @@ func couldDrop(chain string, rules []string, mark string) bool {
 func isMarked(line, mark string) bool { return strings.Contains(line, ` --comment "`+mark+`" `) }
 
 // chainChanges compares a chain with the rules wanted in it. Rules are told
-// apart by their device, since versions of iptables differ in how they print
+// apart by what they match, since versions of iptables differ in how they print
 // the rest.
 func chainChanges(lines []string, mark string, want []accept) (missing, extra [][]string) {
 	have := map[string]bool{}
 	for _, a := range want {
-		have[device(a.iptables(mark))] = false
+		have[matched(a.iptables(mark))] = false
 	}
 	for _, line := range lines {
 		if !isMarked(line, mark) {
 			continue
 		}
 		rule := ruleArgs(line, mark)
-		seen, wanted := have[device(rule)]
+		seen, wanted := have[matched(rule)]
 		if !wanted || seen {
 			extra = append(extra, rule)
 			continue
 		}
-		have[device(rule)] = true
+		have[matched(rule)] = true
 	}
 	for _, a := range want {
-		if rule := a.iptables(mark); !have[device(rule)] {
+		if rule := a.iptables(mark); !have[matched(rule)] {
 			missing = append(missing, rule)
 		}
 	}
@@ -68,12 +68,14 @@ func ruleArgs(line, mark string) []string {
 	return args[min(2, len(args)):]
 }
 
-// device is the part of a rule that says where a packet comes from or goes to.
-func device(rule []string) string {
-	for _, direction := range []string{"-i", "-o"} {
-		if i := slices.Index(rule, direction); i >= 0 && i+1 < len(rule) {
-			return direction + " " + rule[i+1]
+// matched is the part of a rule that says what it is about: where a packet comes
+// from or goes to, and whether it was sent to a published port.
+func matched(rule []string) string {
+	out := ""
+	for _, word := range []string{"-i", "-o", "--ctstate", "--dport"} {
+		if i := slices.Index(rule, word); i >= 0 && i+1 < len(rule) && (word != "--ctstate" || rule[i+1] == "DNAT") {
+			out += word + " " + rule[i+1] + " "
 		}
 	}
-	return ""
+	return out
 }

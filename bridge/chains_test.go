@@ -39,7 +39,7 @@ func TestChainChangesLeadToExactlyTheRulesWanted(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := mark("weft")
 		some := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) accept {
-			return accept{device: fmt.Sprint("d", rapid.IntRange(0, 3).Draw(t, "device")), answers: rapid.Bool().Draw(t, "answers")}
+			return accept{device: fmt.Sprint("d", rapid.IntRange(0, 3).Draw(t, "device")), to: rapid.SampledFrom([]string{"", answers, published}).Draw(t, "to")}
 		}), 0, 6)
 		want := some.Draw(t, "want")
 		slices.SortFunc(want, func(a, b accept) int { return strings.Compare(printed(a, m), printed(b, m)) })

@@ -31,6 +31,9 @@ type Config struct {
 	Masquerade bool             // hide containers behind the host towards the outside
 	Ports      []Port           // containers that are on the bridge
 	Guard      Guard            // of traffic in the clear
+	Published  []Published      // ports of this host that lead to containers of it
+	Subnets    []netip.Prefix   // that do not reach each other, on any host
+	Hosts      []netip.Addr     // gateways of all hosts, which reach every subnet
 }
 
 // Port is one container interface.

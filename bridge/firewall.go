@@ -1,107 +1,164 @@
 package bridge
 
 import (
-	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
-	"time"
 
-	"sigs.k8s.io/knftables"
+	"github.com/weft-net/weft/internal/nl"
 )
 
-// firewallEvery is how often the firewall is compared with what it should be
-// while the config stays the same and nobody says that it changed: each look
-// costs a few processes.
-const firewallEvery = time.Second
-
-// firewall keeps weft's own table and its accepting rules in place.
+// firewall keeps weft's own tables and its accepting rules in place. It looks
+// at the kernel's rules only when something changed in them.
 type firewall struct {
-	wrote  string // the config that was last written
-	listed string // the kernel's own words for it
-	looked time.Time
+	wrote   tables
+	accepts []accept
+	listed  []string // the kernel's own words for what was written; nil if unknown
+	// seen is the state in which all of it was right; nil if it was not.
+	seen *nl.Rulesets
 }
 
-// FirewallChanged makes the next Set look at the firewall, however soon.
-func (b *Bridge) FirewallChanged() { b.firewall.looked = time.Time{} }
-
 func (f *firewall) set(cfg Config) error {
-	want := fmt.Sprintf("%v %v %v %v", masquerade(cfg), guard(cfg), clamp(cfg), accepts(cfg))
-	if want == f.wrote && time.Since(f.looked) < firewallEvery {
-		return nil
-	}
-	f.looked = time.Now()
-	_, err := syncAccepts(mark(cfg.Name), accepts(cfg))
-	if err := errors.Join(f.setTable(cfg, want), err); err != nil {
-		f.wrote = ""
+	want, accepting := tablesOf(cfg), accepts(cfg)
+	now, err := nl.ReadRulesets()
+	if err != nil {
 		return fmt.Errorf("set up the firewall: %w", err)
 	}
-	f.wrote = want
+	if f.seen != nil && *f.seen == now && slices.Equal(accepting, f.accepts) && f.update(want) == nil {
+		return nil
+	}
+	f.seen, f.accepts = nil, nil
+	places, err := syncAccepts(mark(cfg.Name), accepting)
+	if err := errors.Join(f.setTables(want), err); err != nil {
+		return fmt.Errorf("set up the firewall: %w", err)
+	}
+	f.accepts = accepting
+	if after, err := nl.ReadRulesets(); err == nil && len(places) == 0 && after == now {
+		f.seen = &now
+	}
 	return nil
 }
 
-func (f *firewall) setTable(cfg Config, want string) error {
-	if want == f.wrote {
-		// Stateless: without counters, which change by themselves.
-		if now, err := nft("", "-s", "list", "table", "inet", tableName(cfg.Name)); err == nil && now == f.listed {
+// admit lets in what a config has more than the one before, and leaves it to
+// set to find what others have changed.
+func (f *firewall) admit(cfg Config) error {
+	if f.update(tablesOf(cfg)) == nil {
+		return nil
+	}
+	return f.set(cfg)
+}
+
+// update changes elements of sets where nothing else differs.
+func (f *firewall) update(want tables) error {
+	if want.frame(nil) != f.wrote.frame(nil) {
+		return errors.New("the rules differ")
+	}
+	script := want.changes(f.wrote)
+	if script == "" {
+		return nil
+	}
+	if _, err := nft(script, "-f", "-"); err != nil {
+		return err
+	}
+	f.wrote, f.listed = want, nil
+	if f.seen != nil {
+		// If others wrote at the same time, the next look finds another.
+		f.seen = &nl.Rulesets{NFT: f.seen.NFT + 1, Legacy: f.seen.Legacy}
+	}
+	return nil
+}
+
+// setTables compares the tables with those wanted, and makes them anew where
+// they differ.
+func (f *firewall) setTables(want tables) error {
+	if f.listed != nil && want.frame(nil) == f.wrote.frame(nil) && want.changes(f.wrote) == "" {
+		if now, err := list(want); err == nil && slices.Equal(now, f.listed) {
 			return nil
 		}
 	}
-	table, err := knftables.New(knftables.InetFamily, tableName(cfg.Name))
-	if err != nil {
+	f.listed = nil
+	if _, err := nft(want.whole(counts(want)), "-f", "-"); err != nil {
 		return err
 	}
-	tx := table.NewTransaction()
-	tx.Add(&knftables.Table{})
-	tx.Delete(&knftables.Table{}) // with the Add before, no error where there was none
-	tx.Add(&knftables.Table{})
-	tx.Add(&knftables.Chain{Name: "postrouting", Type: knftables.PtrTo(knftables.NATType),
-		Hook: knftables.PtrTo(knftables.PostroutingHook), Priority: knftables.PtrTo(knftables.SNATPriority)})
-	for _, r := range masquerade(cfg) {
-		tx.Add(&knftables.Rule{Chain: "postrouting", Rule: r})
-	}
-	addGuard(tx, cfg)
-	if err := table.Run(context.Background(), tx); err != nil {
-		return err
-	}
-	f.listed, err = nft("", "-s", "list", "table", "inet", tableName(cfg.Name))
+	f.wrote = want
+	var err error
+	f.listed, err = list(want)
 	return err
 }
 
-// addGuard adds the chains that keep plaintext where it is allowed, and segments
-// small enough.
-func addGuard(tx *knftables.Transaction, cfg Config) {
-	g := guard(cfg)
-	for _, c := range []struct {
-		name     string
-		hook     knftables.BaseChainHook
-		priority knftables.BaseChainPriority
-		rules    []string
-	}{
-		{"guard-arriving", knftables.PreroutingHook, knftables.RawPriority, g.arriving},
-		{"guard-leaving", knftables.PostroutingHook, knftables.RawPriority, g.leaving},
-		{"guard-tunnel-in", knftables.InputHook, knftables.RawPriority, g.tunnelIn},
-		{"guard-tunnel-out", knftables.OutputHook, knftables.RawPriority, g.tunnelTo},
-		{"clamp", knftables.ForwardHook, knftables.ManglePriority, clamp(cfg)},
-	} {
-		if len(c.rules) == 0 {
-			continue
+// list is how the kernel shows the tables, without what changes by itself.
+func list(ts tables) ([]string, error) {
+	var out []string
+	for _, t := range ts {
+		text, err := nft("", "-s", "list", "table", t.family, t.name)
+		if err != nil {
+			return nil, err
 		}
-		tx.Add(&knftables.Chain{Name: c.name, Type: knftables.PtrTo(knftables.FilterType), Hook: knftables.PtrTo(c.hook), Priority: knftables.PtrTo(c.priority)})
-		for _, r := range c.rules {
-			tx.Add(&knftables.Rule{Chain: c.name, Rule: r})
-		}
+		out = append(out, text)
 	}
+	return out, nil
 }
 
-// removeTable removes weft's table; removed is false if there was none.
-func removeTable(bridge string) (removed bool, err error) {
-	if _, err := nft("", "list", "table", "inet", tableName(bridge)); err != nil {
-		return false, nil
+// counted is what a counter has counted.
+type counted struct{ packets, bytes uint64 }
+
+// counts are the tables' counters by name; those that cannot be read are left out.
+func counts(ts tables) map[string]counted {
+	out := map[string]counted{}
+	for _, t := range ts {
+		for _, c := range t.counters {
+			listing, err := nft("", "-j", "list", "counter", t.family, t.name, c)
+			if err != nil {
+				continue
+			}
+			if n, err := parseCounter([]byte(listing)); err == nil {
+				out[c] = n
+			}
+		}
 	}
-	_, err = nft("", "delete", "table", "inet", tableName(bridge))
-	return err == nil, err
+	return out
+}
+
+// parseCounter reads the answer to `nft -j list counter`.
+func parseCounter(listing []byte) (counted, error) {
+	var doc struct {
+		Nftables []struct {
+			Counter *struct{ Packets, Bytes uint64 }
+		}
+	}
+	if err := json.Unmarshal(listing, &doc); err != nil {
+		return counted{}, fmt.Errorf("read nft's listing: %w", err)
+	}
+	for _, o := range doc.Nftables {
+		if o.Counter != nil {
+			return counted{o.Counter.Packets, o.Counter.Bytes}, nil
+		}
+	}
+	return counted{}, errors.New("read nft's listing: it has no counter")
+}
+
+// Spoofed is how many packets containers have sent by addresses that are not
+// theirs. All of them were dropped.
+func Spoofed(bridge string) uint64 {
+	return counts(tables{{family: "bridge", name: tableName(bridge), counters: []string{spoofedCounter}}})[spoofedCounter].packets
+}
+
+// removeTables removes weft's tables, and says which there were.
+func removeTables(bridge string) (removed []string, err error) {
+	for _, family := range []string{"inet", "bridge"} {
+		if _, e := nft("", "list", "table", family, tableName(bridge)); e != nil {
+			continue
+		}
+		if _, e := nft("", "delete", "table", family, tableName(bridge)); e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		removed = append(removed, "nft table "+family+" "+tableName(bridge))
+	}
+	return removed, err
 }
 
 // nft runs the program in the caller's network namespace.

@@ -60,17 +60,27 @@ func guard(cfg Config) guardRules {
 		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.Underlay), "ip saddr", within)...)
 		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.Underlay), "ip daddr", within)...)
 	}
-	inside := []string{strconv.Quote("lo")}
-	for _, d := range cfg.devices() {
-		inside = append(inside, strconv.Quote(d))
-	}
+	inside := append([]string{"lo"}, cfg.devices()...)
 	if g.Underlay != "" {
-		inside = append(inside, strconv.Quote(g.Underlay)) // judged above
+		inside = append(inside, g.Underlay) // judged above
 	}
-	others := strings.Join(inside, ", ")
+	others := quoted(inside)
 	out.arriving = append(out.arriving, fmt.Sprintf("iifname != { %s } ip saddr %s counter drop", others, cfg.Range))
 	out.leaving = append(out.leaving, fmt.Sprintf("oifname != { %s } ip daddr %s counter drop", others, cfg.Range))
 	return out
+}
+
+// guardChains keep plaintext where it is allowed, and segments small enough.
+func guardChains(cfg Config) []chain {
+	g := guard(cfg)
+	all := []chain{
+		{"guard-arriving", "type filter hook prerouting priority raw;", g.arriving},
+		{"guard-leaving", "type filter hook postrouting priority raw;", g.leaving},
+		{"guard-tunnel-in", "type filter hook input priority raw;", g.tunnelIn},
+		{"guard-tunnel-out", "type filter hook output priority raw;", g.tunnelTo},
+		{"clamp", "type filter hook forward priority mangle;", clamp(cfg)},
+	}
+	return slices.DeleteFunc(all, func(c chain) bool { return len(c.rules) == 0 })
 }
 
 // sift is which addresses may be in the clear on a device: those in allowed, but
@@ -142,11 +152,7 @@ func clamp(cfg Config) []string {
 	if len(devices) == 0 {
 		return nil
 	}
-	var quoted []string
-	for _, d := range devices {
-		quoted = append(quoted, strconv.Quote(d))
-	}
-	list := strings.Join(quoted, ", ")
+	list := quoted(devices)
 	const size = "tcp flags & (syn|rst) == syn tcp option maxseg size set rt mtu"
 	return []string{
 		fmt.Sprintf("oifname { %s } ip daddr %s %s", list, cfg.Range, size),

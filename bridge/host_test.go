@@ -106,7 +106,6 @@ func (h *host) pings(n int, addr string) bool {
 
 func (h *host) set(cfg Config) {
 	h.t.Helper()
-	h.firewall.looked = h.firewall.looked.Add(-firewallEvery) // look at once
 	if err := h.Set(cfg); err != nil {
 		h.t.Fatal(err)
 	}

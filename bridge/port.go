@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/weft-net/weft/internal/nl"
@@ -21,7 +22,17 @@ func (b *Bridge) Plumb(cfg Config, p Port) error {
 	if err != nil {
 		return err
 	}
+	// Before the port: what the container may send has to be known by then.
+	cfg.Ports = append(others(cfg.Ports, p), p)
+	if err := b.firewall.admit(cfg); err != nil {
+		return err
+	}
 	return b.plumb(cfg, dev, p)
+}
+
+// others are all ports but one.
+func others(ports []Port, p Port) []Port {
+	return slices.DeleteFunc(slices.Clone(ports), func(o Port) bool { return o.HostInterface == p.HostInterface })
 }
 
 func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
@@ -74,7 +85,7 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 
 // furniture is all that the container's end follows from, and that can change.
 func furniture(cfg Config, p Port) string {
-	return fmt.Sprint(p.Cookie, p.addresses(), p.DefaultRoute, p.mac(), cfg.Gateway, p.mtu(cfg))
+	return fmt.Sprint(p.Cookie, p.addresses(), p.DefaultRoute, p.mac(), cfg.Gateway, p.mtu(cfg), sources(cfg, p))
 }
 
 // addresses are all of the port's.
@@ -117,26 +128,53 @@ func furnish(cfg Config, p Port, inside *nl.Conn) (int, error) {
 	if err := inside.AdjustLink(l, nl.LinkState{MAC: p.mac(), MTU: p.mtu(cfg), Up: true}); err != nil {
 		return 0, err
 	}
-	return l.Index, defaultRoute(cfg, p, inside, l)
+	return l.Index, routes(cfg, p, inside, l)
 }
 
-// defaultRoute gives the container one through the bridge, unless it has
-// another already.
-func defaultRoute(cfg Config, p Port, inside *nl.Conn, l nl.Link) error {
-	var want []nl.Route
-	if p.DefaultRoute {
-		all, err := inside.Routes(false)
-		if err != nil {
-			return err
-		}
-		for _, r := range all {
-			if r.Dst.Bits() == 0 && r.Device != l.Index {
-				return nil
-			}
-		}
-		want = []nl.Route{{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Device: l.Index, Via: cfg.Gateway}}
+// routes gives the container a default route through the bridge, unless it has
+// another already, and those by which it sends to each network from its address
+// in there.
+func routes(cfg Config, p Port, inside *nl.Conn, l nl.Link) error {
+	want := sources(cfg, p)
+	for i := range want {
+		want[i].Device = l.Index
+	}
+	all, err := inside.Routes(false)
+	if err != nil {
+		return err
+	}
+	elsewhere := slices.ContainsFunc(all, func(r nl.Route) bool { return r.Dst.Bits() == 0 && r.Device != l.Index })
+	if p.DefaultRoute && !elsewhere {
+		want = append(want, nl.Route{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Device: l.Index, Via: cfg.Gateway})
 	}
 	return inside.SyncRoutes(want, func(r nl.Route) bool { return r.Device == l.Index })
+}
+
+// sources are the routes of a container in several networks: to each of them by
+// the first address that it has in there. The range itself has a route of the
+// kernel's by the first address of all, so its halves stand for it.
+func sources(cfg Config, p Port) []nl.Route {
+	nets := networks(cfg.Subnets)
+	var out []nl.Route
+	seen := map[netip.Prefix]bool{}
+	for _, a := range p.addresses() {
+		n, ok := find(nets, a.Addr())
+		if seen[n.subnet] {
+			continue
+		}
+		seen[n.subnet] = true
+		to := []netip.Prefix{n.subnet}
+		if !ok {
+			to = halves(cfg.Range)
+		}
+		for _, dst := range to {
+			out = append(out, nl.Route{Dst: dst, Src: a.Addr()})
+		}
+	}
+	if len(seen) < 2 {
+		return nil
+	}
+	return out
 }
 
 // awaitForwarding returns once the port carries frames, so that the first
@@ -179,6 +217,16 @@ func (b *Bridge) deletePort(name string) error {
 // Unplumb takes one container off the bridge; one that is gone is no error.
 func (b *Bridge) Unplumb(cfg Config, p Port) error {
 	if err := b.deletePort(p.HostInterface); err != nil {
+		return err
+	}
+	if !cfg.Gateway.IsValid() {
+		return nil // there is nothing of weft's in the kernel
+	}
+	cfg.Ports = others(cfg.Ports, p)
+	cfg.Published = slices.DeleteFunc(slices.Clone(cfg.Published), func(o Published) bool {
+		return slices.ContainsFunc(p.addresses(), func(a netip.Prefix) bool { return a.Addr() == o.Address })
+	})
+	if err := b.firewall.admit(cfg); err != nil {
 		return err
 	}
 	dev, err := b.conn.Link(cfg.Name)

@@ -15,11 +15,9 @@ func (b *Bridge) Remove(name string, tunnels []string, sysctls map[string]string
 	rules, e := syncAccepts(mark(name), nil)
 	did(rules...)
 	err = errors.Join(err, e)
-	if gone, e := removeTable(name); e != nil {
-		err = errors.Join(err, e)
-	} else if gone {
-		did("nft table inet " + tableName(name))
-	}
+	tables, e := removeTables(name)
+	did(tables...)
+	err = errors.Join(err, e)
 
 	dev, e := b.conn.Link(name)
 	switch {
@@ -40,7 +38,7 @@ func (b *Bridge) Remove(name string, tunnels []string, sysctls map[string]string
 	err = errors.Join(err, b.conn.SyncRoutes(nil, func(r nl.Route) bool { return r.Unreachable }))
 	restored, e := restoreSysctls(sysctls)
 	did(restored...)
-	b.firewall = firewall{}
+	b.firewall, b.sysctls = firewall{}, nil
 	return removed, errors.Join(err, e)
 }
 

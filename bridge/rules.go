@@ -3,7 +3,6 @@ package bridge
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -20,99 +19,74 @@ func tableName(bridge string) string {
 	return defaultName + "_" + bridge
 }
 
-// masquerade is what the postrouting chain holds. Traffic inside of the range
-// keeps its addresses, whatever way it takes; so does multicast, which has no
-// way back.
-func masquerade(cfg Config) []string {
+// tablesOf is the whole firewall but for the rules in others' chains.
+func tablesOf(cfg Config) tables {
+	name := tableName(cfg.Name)
+	routed := table{family: "inet", name: name}
+	if len(cfg.Published) > 0 {
+		routed.sets = publishedMaps(cfg)
+	}
+	routed.chains = append(publishedChains(cfg), chain{name: "postrouting", hook: "type nat hook postrouting priority srcnat - 1;", rules: source(cfg)})
+	bridged := table{family: "bridge", name: name, counters: []string{spoofedCounter}}
+	bridged.sets, bridged.chains = senderSets(cfg), senderChains()
+	if len(cfg.Subnets) > 0 {
+		inet, onBridge := isolationSets(cfg)
+		routed.sets, bridged.sets = append(routed.sets, inet...), append(bridged.sets, onBridge...)
+	}
+	routed.chains = append(routed.chains, guardChains(cfg)...)
+	routed.chains = append(routed.chains, isolationRouted(cfg)...)
+	bridged.chains = append(bridged.chains, isolationBridged(cfg)...)
+	passing := chain{name: "forward", hook: "type filter hook forward priority filter;"}
+	if len(cfg.Published) > 0 {
+		bridged.sets = append(bridged.sets, reflecting(cfg))
+		passing.rules = append(passing.rules, "iifname . oifname @reflecting meta pkttype { broadcast, multicast } drop")
+	}
+	if len(cfg.Subnets) > 0 {
+		passing.rules = append(passing.rules, "iifname @ports oifname @ports goto isolation")
+	}
+	if len(passing.rules) > 0 {
+		bridged.chains = append(bridged.chains, passing)
+	}
+	return tables{routed, bridged}
+}
+
+// source is what the postrouting chain holds. Traffic inside of the range keeps
+// its addresses, whatever way it takes; so does multicast, which has no way back.
+func source(cfg Config) []string {
+	var out []string
+	if len(cfg.Published) > 0 {
+		// From a container of the same bridge: the answer would go directly, and
+		// nobody would turn it back.
+		out = append(out, fmt.Sprintf("ip saddr @local oifname %q ct status dnat masquerade", cfg.Name))
+	}
+	if cfg.loopbackPublished() {
+		out = append(out, fmt.Sprintf("ip saddr 127.0.0.0/8 oifname %q ct status dnat masquerade", cfg.Name))
+	}
 	if !cfg.Masquerade {
-		return nil
+		return out
 	}
-	var quoted []string
-	for _, d := range cfg.devices() {
-		quoted = append(quoted, strconv.Quote(d))
-	}
-	return []string{fmt.Sprintf("ip saddr %s ip daddr != { %s, 224.0.0.0/4, 255.255.255.255 } oifname != { %s } masquerade",
-		cfg.Range, cfg.Range, strings.Join(quoted, ", "))}
-}
-
-// mark is the comment of a bridge's rules in others' chains.
-func mark(bridge string) string { return "weft " + bridge }
-
-// hook is where in a packet's way a rule stands, as nftables calls it.
-type hook string
-
-const (
-	forward hook = "forward" // to another device
-	input   hook = "input"   // to this host itself
-)
-
-// accept is a rule that lets weft's traffic pass where others drop.
-type accept struct {
-	device string
-	// answers: what belongs to a connection and goes to the device. Otherwise
-	// it is whatever comes from the device.
-	answers bool
-	// within is the range, of traffic on a device that is not weft's alone.
-	within netip.Prefix
-	// probes is a UDP port of this host: only what comes from the device to it.
-	// 0 for what is forwarded.
-	probes uint16
-}
-
-// accepts let weft's devices forward, answers come back from the outside, and
-// peers probe their paths to this host.
-func accepts(cfg Config) []accept {
-	var out []accept
-	for _, d := range cfg.devices() {
-		out = append(out, accept{device: d})
-	}
-	if cfg.Guard.Underlay != "" {
-		out = append(out, accept{device: cfg.Guard.Underlay, within: cfg.Range})
-	}
-	out = append(out, accept{device: cfg.Name, answers: true})
-	for _, d := range cfg.Probed {
-		out = append(out, accept{device: d, probes: cfg.ProbePort})
+	out = append(out, fmt.Sprintf("ip saddr %s ip daddr != { %s, 224.0.0.0/4, 255.255.255.255 } oifname != { %s } masquerade",
+		cfg.Range, cfg.Range, quoted(cfg.devices())))
+	if len(cfg.Tunnels) > 0 {
+		// Other hosts take nothing from a tunnel that is not of the range: what
+		// the host sends or forwards by another address goes as the host.
+		out = append(out, fmt.Sprintf("ip saddr != %s ip daddr %s oifname { %s } snat ip to %s",
+			cfg.Range, cfg.Range, quoted(cfg.Tunnels), cfg.Gateway))
 	}
 	return out
 }
 
-func (a accept) hook() hook {
-	if a.probes != 0 {
-		return input
+func quoted(names []string) string {
+	var out []string
+	for _, n := range names {
+		out = append(out, strconv.Quote(n))
 	}
-	return forward
+	return strings.Join(out, ", ")
 }
 
-// at are those that stand at a hook.
-func at(h hook, rules []accept) []accept {
-	return slices.DeleteFunc(slices.Clone(rules), func(a accept) bool { return a.hook() != h })
-}
-
-// iptables is the rule in the words of that program.
-func (a accept) iptables(mark string) []string {
-	match := []string{"-i", a.device}
-	switch {
-	case a.within.IsValid():
-		match = []string{"-s", a.within.String(), "-d", a.within.String(), "-i", a.device}
-	case a.probes != 0:
-		match = append(match, "-p", "udp", "-m", "udp", "--dport", strconv.Itoa(int(a.probes)))
-	case a.answers:
-		match = []string{"-o", a.device, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"}
-	}
-	return slices.Concat(match, []string{"-m", "comment", "--comment", mark, "-j", "ACCEPT"})
-}
-
-// nft is the rule in the words of that program, with a comment that tells a
-// bridge's rules apart.
-func (a accept) nft(mark string) (rule, comment string) {
-	match, comment := "iifname "+strconv.Quote(a.device), mark+" from "+a.device
-	switch {
-	case a.within.IsValid():
-		match = fmt.Sprintf("%s ip saddr %s ip daddr %s", match, a.within, a.within)
-	case a.probes != 0:
-		match, comment = fmt.Sprintf("%s udp dport %d", match, a.probes), mark+" probes from "+a.device
-	case a.answers:
-		match, comment = "oifname "+strconv.Quote(a.device)+" ct state related,established", mark+" answers"
-	}
-	return match + " accept comment " + strconv.Quote(comment), comment
+// Network names the network of an address for people: its subnet, or the zero
+// value for the rest of the range.
+func Network(subnets []netip.Prefix, addr netip.Addr) netip.Prefix {
+	n, _ := find(networks(subnets), addr)
+	return n.subnet
 }

@@ -1,21 +1,48 @@
 package bridge
 
 import (
+	"flag"
+	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 )
 
-func TestRulesNeverMasqueradeInsideOfTheRange(t *testing.T) {
-	want := `ip saddr 10.32.0.0/12 ip daddr != { 10.32.0.0/12, 224.0.0.0/4, 255.255.255.255 } oifname != { "weft", "weft-vx" } masquerade`
-	if got := masquerade(config()); len(got) != 1 || got[0] != want {
-		t.Errorf("rules:\n%q\nwant:\n%q", got, want)
+var update = flag.Bool("update", false, "write the golden rules anew")
+
+func TestRulesAreThoseOfTheGoldenFiles(t *testing.T) {
+	plain := config()
+	busy := config()
+	busy.Ports = []Port{
+		{HostInterface: "wefta", Address: netip.MustParsePrefix("10.32.0.2/12")},
+		{HostInterface: "weftb", Address: netip.MustParsePrefix("10.32.0.3/12"), More: []netip.Prefix{netip.MustParsePrefix("10.40.1.3/12")}},
+		{HostInterface: "weftc", Address: netip.MustParsePrefix("10.40.2.4/12")},
 	}
-	cfg := config()
-	cfg.Masquerade = false
-	if got := masquerade(cfg); len(got) != 0 {
-		t.Errorf("without masquerading: %q", got)
+	busy.Subnets = []netip.Prefix{netip.MustParsePrefix("10.40.0.0/22"), netip.MustParsePrefix("10.40.1.0/24")}
+	busy.Hosts = []netip.Addr{netip.MustParseAddr("10.32.0.1"), netip.MustParseAddr("10.44.0.1")}
+	busy.Published = []Published{
+		{Protocol: "tcp", HostPort: 8080, Address: netip.MustParseAddr("10.32.0.2"), Port: 80},
+		{Protocol: "udp", HostIP: netip.MustParseAddr("192.0.2.1"), HostPort: 53, Address: netip.MustParseAddr("10.32.0.2"), Port: 5353},
+	}
+	open := busy
+	open.Masquerade = false
+	for name, cfg := range map[string]Config{"plain": plain, "busy": busy, "no-masquerade": open} {
+		path := "testdata/" + name + ".nft"
+		got := tablesOf(cfg).whole(nil)
+		if *update {
+			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != string(want) {
+			t.Errorf("%s: the rules are\n%s\nwant\n%s", name, got, want)
+		}
 	}
 }
 
@@ -48,10 +75,12 @@ func TestAcceptsInTheWordsOfBothPrograms(t *testing.T) {
 		{ipt, `-i weft -m comment --comment M -j ACCEPT
 -i weft-vx -m comment --comment M -j ACCEPT
 -o weft -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment M -j ACCEPT
+-o weft -m conntrack --ctstate DNAT -m comment --comment M -j ACCEPT
 -i weft-vx -p udp -m udp --dport 6786 -m comment --comment M -j ACCEPT`},
 		{nft, `iifname "weft" accept comment "M from weft"
 iifname "weft-vx" accept comment "M from weft-vx"
 oifname "weft" ct state related,established accept comment "M answers"
+oifname "weft" ct status dnat accept comment "M published"
 iifname "weft-vx" udp dport 6786 accept comment "M probes from weft-vx"`},
 	} {
 		if got := strings.Join(tc.got, "\n"); got != tc.want {

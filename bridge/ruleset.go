@@ -19,10 +19,11 @@ type nftChain struct {
 	Prio                              json.RawMessage
 }
 
-// nftRule is a rule. Handle is its number in its table.
+// nftRule is a rule. Handle is its number in its table, Expr what it does.
 type nftRule struct {
 	Family, Table, Chain, Comment string
 	Handle                        int
+	Expr                          json.RawMessage
 }
 
 func (c nftChain) place() string { return strings.Join([]string{c.Family, c.Table, c.Name}, " ") }
@@ -51,6 +52,54 @@ func parseRuleset(listing []byte) (ruleset, error) {
 	return rs, nil
 }
 
+// drops tells whether a chain drops what none of its rules accepts: by its
+// policy, or by a rule for all that comes by, as firewalld does; also if that
+// is in a chain where all are sent to.
+func (rs ruleset) drops(c nftChain) bool {
+	return c.Policy == "drop" || rs.endsInDrop(c.place(), 0)
+}
+
+// deepest is how far chains are followed: nft allows 16 jumps.
+const deepest = 16
+
+func (rs ruleset) endsInDrop(place string, depth int) bool {
+	return depth <= deepest && slices.ContainsFunc(rs.rules, func(r nftRule) bool {
+		if r.place() != place {
+			return false
+		}
+		to := r.unconditional()
+		return to == "drop" || to != "" && rs.endsInDrop(strings.Join([]string{r.Family, r.Table, to}, " "), depth+1)
+	})
+}
+
+// unconditional is what a rule does with every packet: "drop", the chain that it
+// sends it to, or "" for nothing that matters or not with every one.
+func (r nftRule) unconditional() string {
+	var does []map[string]json.RawMessage
+	if len(r.Expr) > 0 && json.Unmarshal(r.Expr, &does) != nil {
+		return ""
+	}
+	out := ""
+	for _, e := range does {
+		for what, arg := range e {
+			switch what {
+			case "counter", "log":
+			case "drop", "reject":
+				out = "drop"
+			case "jump", "goto":
+				var to struct{ Target string }
+				if json.Unmarshal(arg, &to) != nil {
+					return ""
+				}
+				out = to.Target
+			default:
+				return ""
+			}
+		}
+	}
+	return out
+}
+
 // hasIptables tells whether iptables-nft has a chain of ours and can work with
 // it: next to a chain with a hook that it did not make, it does not list rules.
 func (rs ruleset) hasIptables() bool {
@@ -67,8 +116,8 @@ func (rs ruleset) hasIptables() bool {
 	return found
 }
 
-// nativeChanges compares weft's rules in the chains that drop by policy what is
-// forwarded or comes in with those wanted: the transaction that makes them so,
+// nativeChanges compares weft's rules in the chains that drop what is forwarded
+// or comes in and that they do not know with those wanted: the transaction that makes them so,
 // "" if they are, and the places where it deletes. iptables tells that the
 // chains of iptables-nft are left to that program.
 func (rs ruleset) nativeChanges(mark string, want []accept, iptables bool) (script string, cleared []string) {
@@ -78,7 +127,7 @@ func (rs ruleset) nativeChanges(mark string, want []accept, iptables bool) (scri
 	}
 	wanted := map[string][]accept{} // by place
 	for _, c := range rs.chains {
-		if c.Policy == "drop" && (c.Family == "ip" || c.Family == "inet") && !others(c.place()) {
+		if (c.Hook == string(forward) || c.Hook == string(input)) && (c.Family == "ip" || c.Family == "inet") && !others(c.place()) && rs.drops(c) {
 			wanted[c.place()] = at(hook(c.Hook), want)
 		}
 	}

@@ -27,7 +27,8 @@ func TestNativeChangesTouchOnlyOurRulesWhereTheyBelong(t *testing.T) {
 	want := `delete rule inet a f handle 3
 delete rule inet a f handle 4
 delete rule inet b f handle 6
-insert rule inet a f iifname "weft" accept comment "weft weft from weft"`
+insert rule inet a f iifname "weft" accept comment "weft weft from weft"
+insert rule inet a f oifname "weft" ct status dnat accept comment "weft weft published"`
 	if got != want {
 		t.Errorf("with iptables-nft:\n%s\nwant:\n%s", got, want)
 	}

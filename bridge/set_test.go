@@ -44,7 +44,7 @@ func TestForeignDeviceOfTheBridgesNameIsLeftAlone(t *testing.T) {
 func TestHostsWithoutIptablesGetNoTables(t *testing.T) {
 	onHost(t, func(h *host) {
 		h.set(config())
-		if out := h.run("nft list tables; cat /proc/thread-self/net/ip_tables_names 2>/dev/null || true"); strings.TrimSpace(out) != "table inet weft" {
+		if out := h.run("nft list tables; cat /proc/thread-self/net/ip_tables_names 2>/dev/null || true"); strings.TrimSpace(out) != "table inet weft\ntable bridge weft" {
 			t.Errorf("tables: %s", out)
 		}
 	})

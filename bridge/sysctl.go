@@ -19,6 +19,7 @@ const (
 // setSysctls turns forwarding on, with what was before kept first, and sets up
 // the bridge's own, which vanish with it.
 func (b *Bridge) setSysctls(cfg Config) error {
+	b.sysctls = nil
 	if err := b.forward(); err != nil {
 		return err
 	}
@@ -31,12 +32,19 @@ func (b *Bridge) setSysctls(cfg Config) error {
 		"ipv4/neigh/" + cfg.Name + "/proxy_delay": "0",
 		// Hosts on the bridge are reached directly or not at all.
 		"ipv4/conf/" + cfg.Name + "/send_redirects": "0",
+		// Only with it does a published port answer on 127.0.0.1.
+		"ipv4/conf/" + cfg.Name + "/route_localnet": "0",
+	}
+	if cfg.loopbackPublished() {
+		own["ipv4/conf/"+cfg.Name+"/route_localnet"] = "1"
 	}
 	for _, key := range slices.Sorted(maps.Keys(own)) {
 		if err := nl.SetSysctl(key, own[key]); err != nil {
 			return err
 		}
 	}
+	own[ipForward] = "1"
+	b.sysctls = own
 	return nil
 }
 

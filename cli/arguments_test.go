@@ -81,15 +81,19 @@ func TestEveryVerbThatNeedsTheDaemonSaysThatNoneAnswers(t *testing.T) {
 	}
 }
 
-func TestAPrefixLengthHasToBeTheRangesAndIsNotSent(t *testing.T) {
+func TestAPrefixLengthIsTheRangesOrThatOfASubnet(t *testing.T) {
 	s := api.Status{IPAM: api.IPAM{Range: netip.MustParsePrefix("10.32.0.0/12")}}
 	f := newFake(t, map[string]any{api.PathStatus: s, api.PathAttach: c1, api.PathDetach: []api.Attachment{c1},
 		api.PathExpose: api.Exposure{}, api.PathHide: api.Exposure{}})
 	for verb, path := range map[string]string{"attach c1": api.PathAttach, "detach c1": api.PathDetach, "expose": api.PathExpose, "hide": api.PathHide} {
 		args := append(strings.Fields(verb), "--socket", f.socket)
-		_, errs, code := run(nil, append(args, "10.32.0.2/24")...)
+		_, errs, code := run(nil, append(args, "10.32.0.2/8")...)
 		if _, asked := f.asked[path]; code != exitUsage || asked || !strings.Contains(errs, "the range 10.32.0.0/12 has /12") {
-			t.Errorf("%s with /24: exit code %d, asked %t, %q", verb, code, asked, errs)
+			t.Errorf("%s with /8: exit code %d, asked %t, %q", verb, code, asked, errs)
+		}
+		_, errs, code = run(nil, append(args, "10.32.0.2/24")...)
+		if code != exitOK || strings.Contains(f.asked[path], `"subnet":"10.32.0.0/24"`) != (path != api.PathDetach) {
+			t.Errorf("%s with /24: exit code %d, asked %s, %q", verb, code, f.asked[path], errs)
 		}
 		_, errs, code = run(nil, append(args, "10.32.0.2/12")...)
 		if code != exitOK || !strings.Contains(f.asked[path], `"address":"10.32.0.2"`) {

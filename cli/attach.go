@@ -24,11 +24,16 @@ CONTAINER is the name of a network namespace (ip netns), an absolute path to
 one, or the id of a process in one. ADDRESS asks for a certain address: one of
 another host's is asked for there, and waited for until --timeout if that host is
 down. Several are put on one interface, and further ones can be added later. The
-same again changes nothing.`,
+same again changes nothing.
+
+A subnet, by --subnet or as ADDRESS/LENGTH, is a network of its own: containers
+in different ones do not reach each other, on any host, nor those in none. A
+container that is attached with two has an address in each and reaches both.`,
 		Example: `  ip netns add c1 && weft attach c1
   weft attach c2 10.32.0.77
   weft attach c2 10.32.0.78 10.32.0.79   # two more for the same container
-  weft attach c3 --subnet 10.40.0.0/16
+  weft attach c3 --subnet 10.40.1.0/24
+  weft attach c3 10.40.2.7/24            # in a second subnet as well
   weft attach $(docker inspect -f '{{.State.Pid}}' web) --ifname eth1
   weft attach /proc/4711/ns/net -o json`,
 		Args:              arguments(cobra.MinimumNArgs(1)),
@@ -48,9 +53,15 @@ same again changes nothing.`,
 			ctx, cancel := a.request()
 			defer cancel()
 			for i := range args[1:] {
-				addr, err := a.address(ctx, args[1+i:])
+				addr, in, err := a.address(ctx, args[1+i:])
 				if err != nil {
 					return err
+				}
+				if in.IsValid() && req.Subnet.IsValid() && in != req.Subnet {
+					return usage("the addresses are in two subnets, %s and %s: attach once for each", req.Subnet, in)
+				}
+				if in.IsValid() {
+					req.Subnet = in
 				}
 				if i == 0 {
 					req.Address = addr
@@ -97,7 +108,7 @@ func (a *app) detach() *cobra.Command {
 			}
 			ctx, cancel := a.request()
 			defer cancel()
-			if req.Address, err = a.address(ctx, args[1:]); err != nil {
+			if req.Address, _, err = a.address(ctx, args[1:]); err != nil {
 				return err
 			}
 			gone, err := a.client().Detach(ctx, req)
@@ -132,23 +143,27 @@ func containerArg(s string) (string, error) {
 }
 
 // address reads the address among the arguments, if there is one. A prefix
-// length that is given with it has to be the range's, which the daemon knows.
-func (a *app) address(ctx context.Context, args []string) (netip.Addr, error) {
+// length that is given with it is the range's, which the daemon knows, or that
+// of the subnet that it is meant to be in.
+func (a *app) address(ctx context.Context, args []string) (addr netip.Addr, subnet netip.Prefix, err error) {
 	if len(args) == 0 {
-		return netip.Addr{}, nil
+		return addr, subnet, nil
 	}
 	addr, bits, err := addressArg(args[0])
 	if err != nil || bits < 0 {
-		return addr, err
+		return addr, subnet, err
 	}
 	s, err := a.client().Status(ctx)
 	if err != nil {
-		return addr, err
+		return addr, subnet, err
 	}
-	if s.IPAM.Range.Bits() != bits {
-		return addr, usage("address %s has a prefix length of /%d, and the range %s has /%d", args[0], bits, s.IPAM.Range, s.IPAM.Range.Bits())
+	switch whole := s.IPAM.Range.Bits(); {
+	case bits < whole:
+		return addr, subnet, usage("address %s has a prefix length of /%d, and the range %s has /%d", args[0], bits, s.IPAM.Range, whole)
+	case bits > whole:
+		subnet = netip.PrefixFrom(addr, bits).Masked()
 	}
-	return addr, nil
+	return addr, subnet, nil
 }
 
 // addressArg reads an address, with or without a prefix length (-1: without).

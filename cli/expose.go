@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	"github.com/spf13/cobra"
 
@@ -11,12 +12,15 @@ import (
 
 func (a *app) expose() *cobra.Command {
 	return a.exposure(&cobra.Command{
-		Use:   "expose [ADDRESS]",
+		Use:   "expose [ADDRESS[/LENGTH] | SUBNET]",
 		Short: "Give this host an address on the network, and print it",
 		Long: `Give this host an address of its own on the network, by which containers on
-every host reach what listens here, and print it. The same again changes nothing.`,
+every host reach what listens here, and print it. An address in a subnet is
+reached by the containers in that subnet. The same again changes nothing.`,
 		Example: `  weft expose
-  weft expose 10.32.0.80`,
+  weft expose 10.32.0.80
+  weft expose 10.40.1.0/24       # any address in that subnet
+  weft expose 10.40.1.80/24      # this one`,
 	}, (*api.Client).Expose)
 }
 
@@ -35,8 +39,11 @@ func (a *app) exposure(cmd *cobra.Command, ask func(*api.Client, context.Context
 		var req api.ExposeRequest
 		ctx, cancel := a.request()
 		defer cancel()
-		if req.Address, err = a.address(ctx, args); err != nil {
+		if req.Address, req.Subnet, err = a.address(ctx, args); err != nil {
 			return err
+		}
+		if req.Subnet.IsValid() && req.Address == req.Subnet.Addr() {
+			req.Address = netip.Addr{} // the subnet itself
 		}
 		got, err := ask(a.client(), ctx, req)
 		if err != nil {

@@ -56,7 +56,7 @@ func (a *app) printAttachments(list []api.Attachment) error {
 		}
 		return nil
 	case "wide":
-		rows[0] = append(rows[0], "HOST-INTERFACE", "GATEWAY", "MTU", "NETNS", "SINCE")
+		rows[0] = append(rows[0], "HOST-INTERFACE", "GATEWAY", "MTU", "NETNS", "SINCE", "SUBNETS", "PUBLISHED")
 	}
 	for _, at := range list {
 		addrs := at.Address.String()
@@ -69,7 +69,7 @@ func (a *app) printAttachments(list []api.Attachment) error {
 			if !at.Since.IsZero() {
 				since = at.Since.Local().Format(time.DateTime)
 			}
-			row = append(row, at.HostInterface, at.Gateway.String(), strconv.Itoa(at.MTU), at.NetNS, since)
+			row = append(row, at.HostInterface, at.Gateway.String(), strconv.Itoa(at.MTU), at.NetNS, since, join(at.Subnets), join(at.Published))
 		}
 		rows = append(rows, row)
 	}

@@ -203,6 +203,9 @@ func ipamNotes(s api.IPAM) []string {
 	if len(s.Quarantined) > 0 {
 		out = append(out, "in quarantine: "+join(s.Quarantined))
 	}
+	if len(s.Subnets) > 0 {
+		out = append(out, "subnets, which do not reach each other: "+join(s.Subnets))
+	}
 	for _, c := range s.CutOff {
 		out = append(out, fmt.Sprintf("cut off: %s of %s: %s", c.Address, c.Owner, cmp.Or(c.Reason, "its owner has not answered")))
 	}

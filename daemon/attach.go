@@ -25,6 +25,9 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 }
 
 func (d *Daemon) attach(ctx context.Context, req api.AttachRequest) (api.Attachment, error) {
+	if err := d.checkAsked(req); err != nil {
+		return api.Attachment{}, err
+	}
 	mac, err := wishedMAC(req.MAC)
 	if err != nil {
 		return api.Attachment{}, err
@@ -48,7 +51,7 @@ func (d *Daemon) attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 		if req.Address.IsValid() {
 			req.More = append([]netip.Addr{req.Address}, req.More...)
 		}
-		return d.addAddresses(ctx, a, req.More)
+		return d.addAddresses(ctx, a, req.More, req.Subnet)
 	}
 
 	a := attachment{Reference: req.Container, NetNS: c.path, Cookie: c.cookie, Interface: req.Interface,
@@ -67,6 +70,9 @@ func (d *Daemon) attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 	undo := func(cause error) error {
 		return errors.Join(cause, d.forget(a))
 	}
+	if err := d.name(&a, d.subnetOr(req.Subnet), a.Address); err != nil {
+		return api.Attachment{}, undo(err)
+	}
 	if err := d.keep.saveAttachment(a); err != nil {
 		return api.Attachment{}, undo(err)
 	}
@@ -75,7 +81,7 @@ func (d *Daemon) attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 		return api.Attachment{}, undo(err)
 	}
 	if len(req.More) > 0 {
-		if _, err := d.addAddresses(ctx, a, req.More); err != nil {
+		if _, err := d.addAddresses(ctx, a, req.More, netip.Prefix{}); err != nil {
 			return api.Attachment{}, errors.Join(err, d.unplumb(a), d.forget(a))
 		}
 		a, _ = d.findAttached(c.cookie, a.Interface)
@@ -84,9 +90,13 @@ func (d *Daemon) attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 	return d.describe(a), nil
 }
 
-// addAddresses gives an interface those of some addresses that it does not have.
-// If one cannot be had none is added.
-func (d *Daemon) addAddresses(ctx context.Context, a attachment, more []netip.Addr) (api.Attachment, error) {
+// addAddresses gives an interface those of some addresses that it does not have,
+// or where none is named one in a subnet if it has none there. If one cannot be
+// had none is added.
+func (d *Daemon) addAddresses(ctx context.Context, a attachment, more []netip.Addr, subnet netip.Prefix) (api.Attachment, error) {
+	if len(more) == 0 && subnet.IsValid() && !d.isIn(a, subnet) {
+		more = []netip.Addr{{}}
+	}
 	before := a
 	a.More = slices.Clone(a.More)
 	undo := func(cause error) error {
@@ -100,10 +110,14 @@ func (d *Daemon) addAddresses(ctx context.Context, a attachment, more []netip.Ad
 		if slices.Contains(a.addresses(), addr) {
 			continue
 		}
-		if _, err := d.takeAddress(ctx, a.key(), addr, netip.Prefix{}); err != nil {
+		addr, err := d.takeAddress(ctx, a.key(), addr, subnet)
+		if err != nil {
 			return api.Attachment{}, undo(err)
 		}
 		a.More = append(a.More, addr)
+		if err := d.name(&a, subnet, addr); err != nil {
+			return api.Attachment{}, undo(err)
+		}
 	}
 	if len(a.More) > len(before.More) {
 		if err := d.keep.saveAttachment(a); err != nil {
@@ -139,14 +153,19 @@ func (d *Daemon) takeAddress(ctx context.Context, owner string, want netip.Addr,
 	if want.IsValid() {
 		return want, d.explain(d.plan.Claim(ctx, owner, want))
 	}
-	if !subnet.IsValid() && owner != ownerGateway {
-		subnet = d.opts.Subnet
+	if owner != ownerGateway {
+		subnet = d.subnetOr(subnet)
 	}
-	if !subnet.IsValid() {
-		subnet = d.settings.Range
-	}
-	addr, err := d.plan.Allocate(ctx, owner, subnet)
+	addr, err := d.allocate(ctx, owner, subnet)
 	return addr, d.explain(err)
+}
+
+// subnetOr is the host's default where no subnet is asked for.
+func (d *Daemon) subnetOr(asked netip.Prefix) netip.Prefix {
+	if asked.IsValid() {
+		return asked
+	}
+	return d.opts.Subnet
 }
 
 // forget undoes an attachment: record and address.
@@ -276,6 +295,9 @@ func (d *Daemon) dropAddress(ctx context.Context, a attachment, addr netip.Addr)
 		rest[0], rest[i] = rest[i], rest[0]
 	}
 	a.Address, a.More = rest[0], rest[1:]
+	a.Subnets = slices.DeleteFunc(slices.Clone(a.Subnets), func(s netip.Prefix) bool {
+		return !slices.ContainsFunc(rest, s.Contains)
+	})
 	if err := d.keep.saveAttachment(a); err != nil {
 		return api.Attachment{}, err
 	}
@@ -350,6 +372,7 @@ func (d *Daemon) describe(a attachment) api.Attachment {
 		Container: a.Reference, Address: p.Address, More: p.More, Gateway: d.gateway(), MAC: mac.String(),
 		Interface: a.Interface, HostInterface: p.HostInterface, NetNS: a.NetNS, MTU: mtu, State: state,
 		Since: a.Since.Round(time.Second), Endpoint: a.endpoint(), Bridge: d.opts.Bridge,
+		Subnets: a.Subnets, Published: a.mappings(),
 	}
 }
 

@@ -23,11 +23,15 @@ func (d *Daemon) Expose(ctx context.Context, req api.ExposeRequest) (api.Exposur
 		return api.Exposure{}, fmt.Errorf("wait for another request: %w", err)
 	}
 	defer unlock()
+	if err := d.settings.checkSubnet(req.Subnet); err != nil {
+		return api.Exposure{}, err
+	}
 	have := d.exposed()
-	if slices.Contains(have, req.Address) || (!req.Address.IsValid() && len(have) > 0) {
+	fits := func(a netip.Addr) bool { return !req.Subnet.IsValid() || req.Subnet.Contains(a) }
+	if slices.Contains(have, req.Address) || (!req.Address.IsValid() && slices.ContainsFunc(have, fits)) {
 		return d.exposure(have), nil
 	}
-	addr, err := d.takeAddress(ctx, ownerExpose, req.Address, netip.Prefix{})
+	addr, err := d.takeAddress(ctx, ownerExpose, req.Address, req.Subnet)
 	if err != nil {
 		return api.Exposure{}, err
 	}
@@ -46,7 +50,7 @@ func (d *Daemon) Hide(req api.ExposeRequest) (api.Exposure, error) {
 			Fix: "weft status lists the addresses that it is exposed by"}
 	}
 	for _, addr := range have {
-		if req.Address.IsValid() && addr != req.Address {
+		if req.Address.IsValid() && addr != req.Address || req.Subnet.IsValid() && !req.Subnet.Contains(addr) {
 			continue
 		}
 		if err := d.plan.Release(ownerExpose, addr); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/mesh"
 )
 
@@ -77,6 +78,9 @@ var conditions = []condition{
 	{code: "slow-link", severity: api.SeverityWarning,
 		fix:   "let the faster transport pass between the hosts: UDP 6784 for VXLAN, or the mesh's port; direct needs a segment that carries the containers' addresses",
 		check: checkSlow},
+	{code: "spoofed-packets", severity: api.SeverityWarning,
+		fix:   "find the container that sends by an address which is not its own: `tcpdump -e -n -i weft…` on the host's ends (weft ps -o wide)",
+		check: checkSpoofed},
 	{code: "slow-transport", severity: api.SeverityWarning,
 		fix:   "use a kernel with WireGuard (modprobe wireguard), then `weft stop && weft launch --wireguard kernel`",
 		check: checkUserspace},
@@ -95,6 +99,35 @@ type health struct {
 	// What the address plan complained of last, and when.
 	plan   string
 	planAt time.Time
+	// spoofed is how many packets were dropped by the last look, and spoofedAt
+	// when they became more.
+	spoofed   uint64
+	spoofedAt time.Time
+}
+
+// spoofedShown is how long packets by foreign addresses are a warning.
+const spoofedShown = time.Hour
+
+// lookSpoofed reads how many packets containers have sent by foreign addresses.
+func (d *Daemon) lookSpoofed() uint64 {
+	n := bridge.Spoofed(d.opts.Bridge)
+	d.health.mu.Lock()
+	defer d.health.mu.Unlock()
+	if n > d.health.spoofed {
+		d.health.spoofedAt = d.now()
+	}
+	d.health.spoofed = n
+	return n
+}
+
+func checkSpoofed(d *Daemon) string {
+	d.health.mu.Lock()
+	defer d.health.mu.Unlock()
+	if d.health.spoofedAt.IsZero() || d.now().Sub(d.health.spoofedAt) > spoofedShown {
+		return ""
+	}
+	return fmt.Sprintf("containers of this host sent by addresses that are not theirs: %d packets, all dropped, the last at about %s",
+		d.health.spoofed, d.health.spoofedAt.Format(time.TimeOnly))
 }
 
 func (h *health) trouble(text string, at time.Time) {

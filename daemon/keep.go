@@ -216,10 +216,13 @@ type attachment struct {
 	Since     time.Time  `cbor:"7,keyasint"`
 	// More are further addresses of the interface.
 	More []netip.Addr `cbor:"8,keyasint,omitempty"`
+	// Subnets that addresses were asked for in.
+	Subnets   []netip.Prefix  `cbor:"20,keyasint,omitempty"`
+	Published []publishedPort `cbor:"21,keyasint,omitempty"`
 	// Network and Sandbox are set for what a container runtime attached; see
 	// endpoint.
-	Network string `cbor:"20,keyasint,omitempty"`
-	Sandbox string `cbor:"21,keyasint,omitempty"`
+	Network string `cbor:"24,keyasint,omitempty"`
+	Sandbox string `cbor:"25,keyasint,omitempty"`
 	// MAC and MTU, if they are set, are the runtime's wishes.
 	MAC net.HardwareAddr `cbor:"22,keyasint,omitempty"`
 	MTU int              `cbor:"23,keyasint,omitempty"` // bytes

@@ -20,6 +20,9 @@ const (
 	// settleFirewall is longer: others rewrite their rules often, and a look
 	// at them costs more.
 	settleFirewall = 300 * time.Millisecond
+	// glance is how often those few things are looked at whose changes the
+	// kernel does not announce.
+	glance = 500 * time.Millisecond
 	// period of the pass that finds what nothing announced.
 	period = 5 * time.Second
 )
@@ -28,6 +31,8 @@ const (
 func (d *Daemon) loop(ctx context.Context) {
 	tick := time.NewTicker(period)
 	defer tick.Stop()
+	look := time.NewTicker(glance)
+	defer look.Stop()
 	watch := d.watchKernel()
 	for {
 		var kernel, firewall, lost <-chan struct{}
@@ -49,9 +54,10 @@ func (d *Daemon) loop(ctx context.Context) {
 		case <-kernel:
 		case <-firewall:
 			pause = settleFirewall
-			d.kernel.Lock()
-			d.bridge.FirewallChanged()
-			d.kernel.Unlock()
+		case <-look.C:
+			if !d.drifted() {
+				continue
+			}
 		case <-lost:
 			watch.Close()
 			watch = d.watchKernel()
@@ -68,6 +74,12 @@ func (d *Daemon) loop(ctx context.Context) {
 			d.reconcile()
 		}
 	}
+}
+
+func (d *Daemon) drifted() bool {
+	d.kernel.Lock()
+	defer d.kernel.Unlock()
+	return d.bridge.Drifted()
 }
 
 func (d *Daemon) watchKernel() *nl.Watch {
@@ -136,13 +148,14 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 	cfg := bridge.Config{
 		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.mtu(),
 		Range: d.settings.Range, Gateway: d.gateway(), Exposed: d.exposed(),
-		Prefixes: d.plan.Prefixes(d.identity.ID), Masquerade: *d.opts.Masquerade,
+		Prefixes: d.plan.Prefixes(d.identity.ID), Masquerade: *d.opts.Masquerade, Subnets: d.subnets(), Hosts: d.hosts(),
 	}
 	// Who may not use its address for now is cut off.
 	active := d.active()
 	for _, a := range d.listAttached() {
 		if active[a.Address] {
 			cfg.Ports = append(cfg.Ports, d.port(a))
+			cfg.Published = append(cfg.Published, a.published()...)
 		}
 	}
 	return cfg
@@ -195,7 +208,7 @@ func (d *Daemon) publish() {
 		Underlay: []netip.Addr{d.advertise}, Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted,
 		WireGuardKey: key[:], Gateway: d.gateway(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: plan.FreeBlocks, Used: plan.Used,
-		Observer: *d.opts.Observer, Protocol: mesh.ProtocolVersion, Software: Version().Software,
+		Observer: *d.opts.Observer, Subnets: d.ownSubnets(), Protocol: mesh.ProtocolVersion, Software: Version().Software,
 	}))
 }
 

@@ -134,6 +134,8 @@ func (d *Daemon) routes() http.Handler {
 	mux.HandleFunc("POST "+api.PathCNI, answer(d, d.CNI))
 	mux.HandleFunc("POST "+api.PathExpose, answer(d, d.Expose))
 	mux.HandleFunc("POST "+api.PathHide, answer(d, func(_ context.Context, r api.ExposeRequest) (api.Exposure, error) { return d.Hide(r) }))
+	mux.HandleFunc("POST "+api.PathPublish, answer(d, d.Publish))
+	mux.HandleFunc("POST "+api.PathUnpublish, answer(d, d.Unpublish))
 	mux.HandleFunc("POST "+api.PathRemove, answer(d, d.RemovePeer))
 	mux.HandleFunc("POST "+api.PathConnect, answer(d, d.Connect))
 	mux.HandleFunc("POST "+api.PathForget, answer(d, func(_ context.Context, r api.ConnectRequest) ([]api.Target, error) { return d.Forget(r) }))

@@ -138,11 +138,10 @@ func decodeSettings(b []byte) (settings, error) {
 	return s, nil
 }
 
-// checkSubnet finds out whether containers of a host can get addresses from a
-// subnet, which is not kept before.
+// checkSubnet finds out whether addresses can be had from a subnet.
 func (s settings) checkSubnet(sub netip.Prefix) error {
 	if sub.IsValid() && (sub.Bits() < s.Range.Bits() || !s.Range.Contains(sub.Addr())) {
-		return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("the default subnet %s is not in the mesh's range %s", sub, s.Range), Fix: "give another --default-subnet"}
+		return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("subnet %s is outside of the mesh's range %s", sub, s.Range), Fix: "give another in it"}
 	}
 	return nil
 }

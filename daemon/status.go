@@ -16,13 +16,14 @@ import (
 
 // Status is everything that `weft status` shows.
 func (d *Daemon) Status() api.Status {
+	spoofed := d.lookSpoofed() // before the warnings, which tell of it
 	s := api.Status{
 		Version: Version(), Started: d.started.Round(time.Second),
 		Mesh: api.Mesh{ID: d.token.MeshID, GossipEncrypted: true, TrafficEncrypted: d.trafficEncrypted(),
 			Encap: d.settings.Encap, Userspace: d.tunnel.Load().userspace, VNI: d.token.VNI()},
 		IPAM: d.ipamStatus(),
 		Bridge: api.Bridge{Name: d.opts.Bridge, Gateway: netip.PrefixFrom(d.gateway(), d.settings.Range.Bits()),
-			MAC: bridgeMAC(d.identity.ID).String(), MTU: d.mtu()},
+			MAC: bridgeMAC(d.identity.ID).String(), MTU: d.mtu(), Spoofed: spoofed},
 		Peers: []api.Peer{}, Links: d.links(), Targets: d.listTargets(), Refused: []api.Refusal{},
 		Health: d.warnings(), Exposed: d.exposed(),
 	}
@@ -58,7 +59,7 @@ func (d *Daemon) ipamStatus() api.IPAM {
 	out := api.IPAM{
 		Range: p.Range, BlockBits: p.BlockBits, Blocks: p.Blocks, Unowned: p.Unowned, Used: p.Used, Free: p.Free,
 		Member: p.Lodged, Decision: p.Index, Forced: p.Generation, Voters: d.names(p.Voters), WaitingFor: d.names(p.WaitingFor),
-		LeasesIn: p.LeasesIn, LeasesOut: p.LeasesOut, Quarantined: p.Quarantined, Shares: []api.Share{}, Pending: []string{}, CutOff: []api.CutOff{},
+		LeasesIn: p.LeasesIn, LeasesOut: p.LeasesOut, Quarantined: p.Quarantined, Shares: []api.Share{}, Pending: []string{}, CutOff: []api.CutOff{}, Subnets: d.subnets(),
 	}
 	if p.Leader != uuid.Nil {
 		out.Leader = d.nameOf(p.Leader)

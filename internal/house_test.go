@@ -40,7 +40,6 @@ var only = map[string]string{
 	"github.com/spf13/cobra":                 "cli",
 	"go.etcd.io/raft/v3":                     "ipam/council",
 	"google.golang.org/protobuf/proto":       "ipam/council",
-	"sigs.k8s.io/knftables":                  "bridge",
 	"github.com/coreos/go-iptables/iptables": "bridge",
 	"golang.zx2c4.com/wireguard/device":      "internal/wgproc",
 

@@ -16,6 +16,7 @@ const (
 	maxPrefixes = 1024
 	maxName     = 64
 	maxList     = 32 // endpoints, underlay addresses, transports, ports, trusted networks
+	maxSubnets  = 256
 )
 
 // Body is what a peer tells the others of itself.
@@ -40,6 +41,8 @@ type Body struct {
 	UnderlayMTU int `cbor:"21,keyasint,omitempty"`
 	// Trusted are the networks in which it lets traffic be in the clear.
 	Trusted []netip.Prefix `cbor:"22,keyasint,omitempty"`
+	// Subnets are those that its containers are kept apart by.
+	Subnets []netip.Prefix `cbor:"23,keyasint,omitempty"`
 	// What mesh itself adds: how far a change of the token is, and the key with
 	// which secrets are sealed for this peer (X25519).
 	Token   Standing `cbor:"30,keyasint,omitzero"`
@@ -84,11 +87,11 @@ func (b Body) check() error {
 	if len(b.Name) > maxName || len(b.Software) > maxName || len(b.Prefixes) > maxPrefixes ||
 		len(b.Token.Hash) > maxName || len(b.SealKey) > maxName || len(b.Token.Without) > maxWithout ||
 		len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList ||
-		len(b.Ports) > maxList || len(b.Trusted) > maxList {
+		len(b.Ports) > maxList || len(b.Trusted) > maxList || len(b.Subnets) > maxSubnets {
 		return errOversized
 	}
 	invalid := func(p netip.Prefix) bool { return !p.IsValid() }
-	if slices.ContainsFunc(b.Prefixes, invalid) || slices.ContainsFunc(b.Trusted, invalid) || b.UnderlayMTU < 0 ||
+	if slices.ContainsFunc(slices.Concat(b.Prefixes, b.Trusted, b.Subnets), invalid) || b.UnderlayMTU < 0 ||
 		slices.ContainsFunc(b.Underlay, func(a netip.Addr) bool { return !a.IsValid() }) ||
 		slices.ContainsFunc(b.Gossip, func(a netip.AddrPort) bool { return !a.IsValid() }) {
 		return errMalformed

@@ -131,6 +131,14 @@ func (c *Conn) AdjustLink(l Link, want LinkState) error {
 	return nil
 }
 
+// SetHairpin lets a port of a bridge send out what came in by it, or not.
+func (c *Conn) SetHairpin(l Link, on bool) error {
+	if err := c.h.LinkSetHairpin(l.raw, on); err != nil {
+		return fmt.Errorf("set hairpin mode of link %s: %w", l.Name, err)
+	}
+	return nil
+}
+
 // DeleteLink removes the link of that name; one that is gone already is no error.
 func (c *Conn) DeleteLink(name string) error {
 	l, err := c.Link(name)

@@ -1,0 +1,100 @@
+package bridge
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+)
+
+// mark is the comment of a bridge's rules in others' chains.
+func mark(bridge string) string { return "weft " + bridge }
+
+// hook is where in a packet's way a rule stands, as nftables calls it.
+type hook string
+
+const (
+	forward hook = "forward" // to another device
+	input   hook = "input"   // to this host itself
+)
+
+// accept is a rule that lets weft's traffic pass where others drop.
+type accept struct {
+	device string
+	// to is "" for whatever comes from the device, or names what may go to it.
+	to string
+	// within is the range, of traffic on a device that is not weft's alone.
+	within netip.Prefix
+	// probes is a UDP port of this host: only what comes from the device to it.
+	// 0 for what is forwarded.
+	probes uint16
+}
+
+// What may go to a device: what belongs to a connection, and what was sent to a
+// published port.
+const (
+	answers   = "answers"
+	published = "published"
+)
+
+// accepts let weft's devices forward, answers come back from the outside,
+// published ports be reached, and peers probe their paths to this host.
+func accepts(cfg Config) []accept {
+	var out []accept
+	for _, d := range cfg.devices() {
+		out = append(out, accept{device: d})
+	}
+	if cfg.Guard.Underlay != "" {
+		out = append(out, accept{device: cfg.Guard.Underlay, within: cfg.Range})
+	}
+	out = append(out, accept{device: cfg.Name, to: answers}, accept{device: cfg.Name, to: published})
+	for _, d := range cfg.Probed {
+		out = append(out, accept{device: d, probes: cfg.ProbePort})
+	}
+	return out
+}
+
+func (a accept) hook() hook {
+	if a.probes != 0 {
+		return input
+	}
+	return forward
+}
+
+// at are those that stand at a hook.
+func at(h hook, rules []accept) []accept {
+	return slices.DeleteFunc(slices.Clone(rules), func(a accept) bool { return a.hook() != h })
+}
+
+// iptables is the rule in the words of that program.
+func (a accept) iptables(mark string) []string {
+	match := []string{"-i", a.device}
+	switch {
+	case a.within.IsValid():
+		match = []string{"-s", a.within.String(), "-d", a.within.String(), "-i", a.device}
+	case a.probes != 0:
+		match = append(match, "-p", "udp", "-m", "udp", "--dport", strconv.Itoa(int(a.probes)))
+	case a.to == answers:
+		match = []string{"-o", a.device, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"}
+	case a.to == published:
+		match = []string{"-o", a.device, "-m", "conntrack", "--ctstate", "DNAT"}
+	}
+	return slices.Concat(match, []string{"-m", "comment", "--comment", mark, "-j", "ACCEPT"})
+}
+
+// nft is the rule in the words of that program, with a comment that tells a
+// bridge's rules apart.
+func (a accept) nft(mark string) (rule, comment string) {
+	match, comment := "iifname "+strconv.Quote(a.device), mark+" from "+a.device
+	switch {
+	case a.within.IsValid():
+		match = fmt.Sprintf("%s ip saddr %s ip daddr %s", match, a.within, a.within)
+	case a.probes != 0:
+		match, comment = fmt.Sprintf("%s udp dport %d", match, a.probes), mark+" probes from "+a.device
+	case a.to == answers:
+		match, comment = "oifname "+strconv.Quote(a.device)+" ct state related,established", mark+" answers"
+	case a.to == published:
+		match, comment = "oifname "+strconv.Quote(a.device)+" ct status dnat", mark+" published"
+	}
+	return match + " accept comment " + strconv.Quote(comment), comment
+}

@@ -1,0 +1,102 @@
+package bridge
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Published is a port of the host that leads to a container on it.
+type Published struct {
+	Protocol string     // "tcp" or "udp"
+	HostIP   netip.Addr // of the host; the zero value for all that it has
+	HostPort uint16
+	Address  netip.Addr // of the container
+	Port     uint16
+}
+
+// publishedMaps lead from the ports of the host to the containers'.
+func publishedMaps(cfg Config) []set {
+	all := set{name: "published", isMap: true, spec: "type inet_proto . inet_service : ipv4_addr . inet_service;"}
+	one := set{name: "published_on", isMap: true, spec: "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;"}
+	for _, p := range cfg.Published {
+		key := fmt.Sprintf("%s . %d", p.Protocol, p.HostPort)
+		to := fmt.Sprintf("%s . %d", p.Address, p.Port)
+		if p.HostIP.IsValid() {
+			one.put(p.HostIP.String()+" . "+key, to)
+		} else {
+			all.put(key, to)
+		}
+	}
+	local := set{name: "local", spec: "type ipv4_addr;"}
+	for _, p := range cfg.Ports {
+		for _, a := range p.addresses() {
+			local.add(a.Addr().String())
+		}
+	}
+	return []set{all, one, local}
+}
+
+// Where bridge-nf-call-iptables is on, a packet to a published port of the same
+// bridge never leaves the bridge: its destination is changed while it is
+// bridged. To the container itself it then goes out where it came in, which a
+// port does only in hairpin mode; and what isolates sees it pass.
+
+// hairpins tells whether a port's container may reach itself by the host.
+func (c Config) hairpins(p Port) bool {
+	return slices.ContainsFunc(c.Published, func(o Published) bool {
+		return slices.ContainsFunc(p.addresses(), func(a netip.Prefix) bool { return a.Addr() == o.Address })
+	})
+}
+
+// reflecting are the ports in hairpin mode. Nothing that is for many at once
+// may come back to its sender, who would take its own address for a duplicate.
+func reflecting(cfg Config) set {
+	out := set{name: "reflecting", spec: "type ifname . ifname;"}
+	for _, p := range cfg.Ports {
+		if cfg.hairpins(p) {
+			out.add(fmt.Sprintf("%q . %q", p.HostInterface, p.HostInterface))
+		}
+	}
+	return out
+}
+
+// openPorts are the published ports as the containers have them.
+func openPorts(cfg Config) set {
+	out := set{name: "open", spec: "type ipv4_addr . inet_proto . inet_service;"}
+	for _, p := range cfg.Published {
+		out.add(fmt.Sprintf("%s . %s . %d", p.Address, p.Protocol, p.Port))
+	}
+	return out
+}
+
+// publishedChains change the destination of what comes in and of what the host
+// itself sends. They come before what others do at the same place.
+func publishedChains(cfg Config) []chain {
+	if len(cfg.Published) == 0 {
+		return nil
+	}
+	return []chain{
+		{name: "publish", rules: []string{
+			"dnat ip to ip daddr . meta l4proto . th dport map @published_on",
+			"fib daddr type local dnat ip to meta l4proto . th dport map @published",
+		}},
+		{name: "prerouting", hook: "type nat hook prerouting priority dstnat - 1;", rules: []string{"jump publish"}},
+		{name: "output", hook: "type nat hook output priority -101;", rules: []string{"jump publish"}},
+		// The bridge takes packets from the host's 127.0.0.1 to a container, so it
+		// must not take any to there.
+		{name: "loopback", hook: "type filter hook prerouting priority raw;", rules: []string{
+			fmt.Sprintf("iifname %q ip daddr 127.0.0.0/8 drop", cfg.Name),
+		}},
+	}
+}
+
+// loopbackPublished tells whether a published port is reached by 127.0.0.1.
+func (c Config) loopbackPublished() bool {
+	for _, p := range c.Published {
+		if !p.HostIP.IsValid() || p.HostIP.IsLoopback() {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,129 @@
+package bridge
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// tables are weft's own. They are written as a whole or, while only elements of
+// their sets differ, by these: the cost of an attach must not grow with the
+// number of containers that are there.
+type tables []table
+
+type table struct {
+	family, name string
+	counters     []string
+	sets         []set
+	chains       []chain // those that others jump to come first
+}
+
+// chain is a chain with its rules; without a hook others lead to it.
+type chain struct {
+	name, hook string
+	rules      []string
+}
+
+// set is a set, or a map, with its elements by key.
+type set struct {
+	name, spec string
+	isMap      bool
+	elements   map[string]string
+}
+
+func (s *set) add(key string) { s.put(key, "") }
+
+func (s *set) put(key, value string) {
+	if s.elements == nil {
+		s.elements = map[string]string{}
+	}
+	s.elements[key] = value
+}
+
+func (s set) kind() string {
+	if s.isMap {
+		return "map"
+	}
+	return "set"
+}
+
+// frame is everything but the elements, in nft's words. Counters go on from
+// what they had.
+func (ts tables) frame(counts map[string]counted) string {
+	var out strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&out, format+"\n", args...) }
+	for _, t := range ts {
+		at := t.family + " " + t.name
+		line("add table %s", at)
+		for _, c := range t.counters {
+			line("add counter %s %s { packets %d bytes %d; }", at, c, counts[c].packets, counts[c].bytes)
+		}
+		for _, s := range t.sets {
+			line("add %s %s %s { %s }", s.kind(), at, s.name, s.spec)
+		}
+		for _, c := range t.chains {
+			line("add chain %s %s %s", at, c.name, bracketed(c.hook))
+			for _, r := range c.rules {
+				line("add rule %s %s %s", at, c.name, r)
+			}
+		}
+	}
+	return out.String()
+}
+
+func bracketed(hook string) string {
+	if hook == "" {
+		return ""
+	}
+	return "{ " + hook + " }"
+}
+
+// whole makes the tables anew, in one transaction.
+func (ts tables) whole(counts map[string]counted) string {
+	var out strings.Builder
+	for _, t := range ts {
+		// After the add, the delete is no error where there was none.
+		fmt.Fprintf(&out, "add table %s %s\ndelete table %s %s\n", t.family, t.name, t.family, t.name)
+	}
+	out.WriteString(ts.frame(counts))
+	out.WriteString(ts.changes(nil))
+	return out.String()
+}
+
+// changes leads from the elements of tables with the same frame to these; ""
+// for none.
+func (ts tables) changes(from tables) string {
+	var out strings.Builder
+	for i, t := range ts {
+		for j, s := range t.sets {
+			var old map[string]string
+			if from != nil {
+				old = from[i].sets[j].elements
+			}
+			var gone, come []string
+			for _, k := range slices.Sorted(maps.Keys(old)) {
+				if v, ok := s.elements[k]; !ok || v != old[k] {
+					gone = append(gone, k)
+				}
+			}
+			for _, k := range slices.Sorted(maps.Keys(s.elements)) {
+				v := s.elements[k]
+				if o, ok := old[k]; ok && o == v {
+					continue
+				}
+				if s.isMap {
+					k += " : " + v
+				}
+				come = append(come, k)
+			}
+			if len(gone) > 0 {
+				fmt.Fprintf(&out, "delete element %s %s %s { %s }\n", t.family, t.name, s.name, strings.Join(gone, ", "))
+			}
+			if len(come) > 0 {
+				fmt.Fprintf(&out, "add element %s %s %s { %s }\n", t.family, t.name, s.name, strings.Join(come, ", "))
+			}
+		}
+	}
+	return out.String()
+}
