@@ -297,6 +297,15 @@ func (a *app) printReady(r daemon.Ready) error {
 	if a.output == "json" {
 		return a.json(r)
 	}
+	a.printReadiness(r)
+	a.say("Attach a container with `weft attach NAME`. On the next host, run:")
+	_, err := fmt.Fprintln(a.Stdout, r.Join)
+	return err
+}
+
+// printReadiness leaves out the line for the next host: what a daemon in the
+// foreground prints is logged, and the line has the token in it.
+func (a *app) printReadiness(r daemon.Ready) {
 	verb := "joined the mesh"
 	if r.Founded {
 		verb = "founded a mesh"
@@ -309,9 +318,6 @@ func (a *app) printReady(r daemon.Ready) error {
 	if r.SetAside != "" {
 		a.say("The store could not be read and is now %s. This host is a new peer: attach its containers again.", r.SetAside)
 	}
-	a.say("Attach a container with `weft attach NAME`. On the next host, run:")
-	_, err := fmt.Fprintln(a.Stdout, r.Join)
-	return err
 }
 
 // childArgs are the flags for the daemon in the background: all that were

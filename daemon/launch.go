@@ -46,6 +46,7 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Timeout)
 	defer cancel()
 	d.started = d.now()
+	d.hasLooked()
 	at := d.now()
 	step := func(name string, detail string) {
 		now := d.now()
@@ -124,6 +125,7 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 	if err := d.startKernel(); err != nil {
 		return nil, err
 	}
+	d.hasLooked()
 	step("set up bridge and tunnels", fmt.Sprintf("%s, %s, MTU %d", d.opts.Bridge, strings.Join(d.can, ", "), d.mtu()))
 
 	if err = d.openJournal(ctx); err != nil {

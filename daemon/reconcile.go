@@ -97,6 +97,12 @@ func (d *Daemon) reconcile() {
 	d.publish()
 	d.note("reconcile", d.reconcileKernel())
 	d.note("remember", d.remember())
+	d.hasLooked()
+}
+
+func (d *Daemon) hasLooked() {
+	now := d.now()
+	d.looked.Store(&now)
 }
 
 // reconcileKernel computes what the kernel should be like, and makes it so. The
@@ -155,6 +161,7 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 	for _, a := range d.listAttached() {
 		if active[a.Address] {
 			cfg.Ports = append(cfg.Ports, d.port(a))
+			cfg.Services = cfg.Services || a.Network != "" // a kubelet's pod, or the like
 			cfg.Published = append(cfg.Published, a.published()...)
 		}
 	}

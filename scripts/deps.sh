@@ -5,8 +5,8 @@
 set -euo pipefail
 
 # program:package
-engines=( # the tests of the CNI plugin run these
-	containerd:containerd runc:runc podman:podman /usr/lib/cni/bridge:containernetworking-plugins
+engines=( # the tests of the CNI plugin and of the DaemonSet run these
+	containerd:containerd runc:runc dockerd:docker.io docker:docker.io podman:podman /usr/lib/cni/bridge:containernetworking-plugins
 )
 needs=(
 	ip:iproute2 nft:nftables iptables:iptables ping:iputils-ping nsenter:util-linux
