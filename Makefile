@@ -6,7 +6,7 @@ VERSION ?= 0.1.0-dev
 LDFLAGS := -s -w -X github.com/weft-net/weft/daemon.software=$(VERSION)
 TOOLS   := $(GO) tool -modfile=scripts/tools/go.mod
 
-.PHONY: all build image demo test unit sim sim-mutants e2e test-kernel-wg bench-kernel-wg lint bench bench-cni sandboxes fuzz deps clean
+.PHONY: all build image demo test unit sim sim-mutants simnet e2e test-kernel-wg bench-kernel-wg lint bench bench-cni sandboxes fuzz deps clean
 
 all: build
 
@@ -35,6 +35,9 @@ sim: ## random schedules of the address plan for SECONDS
 
 sim-mutants: ## every mistake that the simulator must catch, and what caught it
 	$(GO) test ./ipam -count=1 -v -timeout 0 -run TestEveryMutantIsCaught -sim.mutants
+
+simnet: ## a mesh of PEERS (1000) real peers in virtual time: how long news takes, and how many bytes
+	$(GO) test ./internal/simnet -count=1 -v -timeout 0 -run TestScale -simnet.peers $(or $(PEERS),1000)
 
 e2e: build bin/cnitool ## the real daemon on hosts made of namespaces
 	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -v -timeout 15m ./internal/e2e/...

@@ -27,7 +27,6 @@ type Bridge struct {
 	firewall firewall
 	// furnished is what the containers' ends were made last, by the host's end.
 	furnished map[string]string
-	closing   sync.WaitGroup // what the kernel takes its time for: see announce and deletePort
 	// sysctls are what the last Set left; nil if it failed.
 	sysctls map[string]string
 	// hairpins are the indices of the ports that were put in hairpin mode.
@@ -35,6 +34,7 @@ type Bridge struct {
 	// filters is what SetBridgeFilter told the bridge with the index filtered last.
 	filters  *bool
 	filtered int
+	closing  sync.WaitGroup // what the kernel takes its time for: see announce and deletePort
 }
 
 // New returns a Bridge for the caller's network namespace. It changes nothing.

@@ -14,6 +14,11 @@ import (
 // needs a few milliseconds.
 const forwardTime = time.Second
 
+// ReadyAlias is the alias that a container's end gets when all else is done, for
+// who waits inside. It is not nl.AliasPrefix: the device may be a host's to a
+// weft inside.
+const ReadyAlias = "on weft"
+
 // Plumb puts one container on the bridge, or repairs what is there. What it
 // made itself it removes again when it fails. The error wraps nl.ErrNotFound
 // if the namespace is gone.
@@ -74,6 +79,11 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 		return fmt.Errorf("in container %s: %w", p.NetNS, err)
 	}
 	if err := b.awaitForwarding(p.HostInterface); err != nil {
+		return err
+	}
+	if inner, err := inside.Link(p.Interface); err != nil {
+		return err
+	} else if err := inside.AdjustLink(inner, nl.LinkState{Alias: ReadyAlias}); err != nil {
 		return err
 	}
 	b.furnished[p.HostInterface] = furniture(cfg, p)

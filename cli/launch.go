@@ -28,10 +28,11 @@ type launchFlags struct {
 	masquerade bool
 	observer   bool
 	reclaim    time.Duration
+	release    time.Duration
 	subnet     string
+	trusted    string
 	useCNI     bool
 	cni        api.CNISettings
-	trusted    string
 	foreground bool
 }
 
@@ -109,6 +110,8 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.BoolVar(&l.masquerade, "masquerade", true, "hide the containers behind the host towards the outside")
 	f.BoolVar(&l.observer, "observer", false, "take no address space until a container needs it, and never decide on it")
 	f.DurationVar(&l.reclaim, "reclaim-after", daemon.DefaultReclaimAfter, "how long another host may be gone before its addresses are given away; negative for never")
+	f.DurationVar(&l.release, "release-after", daemon.DefaultReleaseAfter, "how long a container that has ended keeps its address; negative for as long as its engine knows it")
+	f.StringVar(&o.DockerSocket, "docker-socket", "", "`socket` of Docker (default "+daemon.DefaultDockerSocket+")")
 	f.StringVar(&l.subnet, "default-subnet", "", "`prefix` in the range from which containers get addresses (default all of it)")
 	f.BoolVar(&l.useCNI, "cni", false, "install the CNI plugin and its network once containers can be attached; see weft cni install")
 	cniFlags(f, "cni-", &l.cni)
@@ -136,9 +139,19 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 			return usage("--reclaim-after 0 would give addresses away at once; say -1s for never")
 		}
 	}
+	if cmd.Flags().Changed("release-after") {
+		if o.ReleaseAfter = l.release; o.ReleaseAfter == 0 {
+			return usage("--release-after 0 would free an address in the middle of a restart; say 1s")
+		}
+	}
 	if l.subnet != "" {
 		if o.Subnet, err = netip.ParsePrefix(l.subnet); err != nil {
 			return usage("subnet %q is not a prefix such as 10.40.0.0/16", l.subnet)
+		}
+	}
+	if cmd.Flags().Changed("trusted-subnets") {
+		if o.Trusted, err = parseTrusted(l.trusted); err != nil {
+			return err
 		}
 	}
 	for _, name := range []string{"cni-bin-dir", "cni-conf-dir", "cni-network", "cni-chain"} {
@@ -151,11 +164,6 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 			return err
 		}
 		o.CNI = &l.cni
-	}
-	if cmd.Flags().Changed("trusted-subnets") {
-		if o.Trusted, err = parseTrusted(l.trusted); err != nil {
-			return err
-		}
 	}
 	if cmd.Flags().Changed("port") && o.Port == 0 {
 		return usage("the gossip port is 0")

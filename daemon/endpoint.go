@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"net"
 	"net/netip"
 	"slices"
@@ -59,13 +58,11 @@ func (d *Daemon) lockEndpoint(ctx context.Context, e api.Endpoint) (unlock func(
 	if err := checkEndpoint(e); err != nil {
 		return nil, err
 	}
-	h := fnv.New64a() // two that collide wait for each other, no more
-	fmt.Fprint(h, e)
-	unlock, err = d.endpoints.lock(ctx, h.Sum64())
+	unlock, err = d.endpoints.lock(ctx, e.String())
 	if err != nil {
 		return nil, fmt.Errorf("wait for another request for interface %s: %w", e, err)
 	}
-	if err := d.settle(ctx, e); err != nil {
+	if err := d.settleEndpoint(ctx, e); err != nil {
 		unlock()
 		return nil, err
 	}
@@ -83,7 +80,7 @@ func (d *Daemon) attachEndpoint(ctx context.Context, e api.Endpoint, req api.Att
 	if req.AddressOnly {
 		return d.reserve(ctx, e, req)
 	}
-	c, err := d.resolve(req.Container)
+	c, err := d.resolve(ctx, req.Container)
 	if err != nil {
 		return api.Attachment{}, err
 	}
@@ -101,7 +98,7 @@ func (d *Daemon) attachEndpoint(ctx context.Context, e api.Endpoint, req api.Att
 	if err != nil || req.NoDefaultRoute {
 		return out, err
 	}
-	a, _ := d.findAttached(c.cookie, e.Interface)
+	a, _ := d.findAttached(c, e.Interface)
 	found, err := d.look(a)
 	out.DefaultRoute = slices.ContainsFunc(found.Routes, func(r nl.Route) bool { return r.Dst.Bits() == 0 })
 	return out, err
@@ -181,7 +178,7 @@ func (d *Daemon) Inspect(ctx context.Context, req api.InspectRequest) (api.Inspe
 	}
 	for _, a := range d.listAttached() {
 		if a.is(req.Endpoint) {
-			return d.inspect(a, req)
+			return d.inspect(ctx, a, req)
 		}
 	}
 	return api.Inspection{}, &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("interface %s is not attached", req.Endpoint), Fix: "weft ps lists what is"}
@@ -193,9 +190,9 @@ func (d *Daemon) look(a attachment) (bridge.Found, error) {
 	return d.bridge.Look(d.bridgeConfig(), d.port(a))
 }
 
-func (d *Daemon) inspect(a attachment, req api.InspectRequest) (api.Inspection, error) {
+func (d *Daemon) inspect(ctx context.Context, a attachment, req api.InspectRequest) (api.Inspection, error) {
 	out := api.Inspection{Attachment: d.describe(a)}
-	c, err := d.resolve(req.Container)
+	c, err := d.resolve(ctx, req.Container)
 	if err != nil {
 		return out, err
 	}

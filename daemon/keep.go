@@ -216,27 +216,36 @@ type attachment struct {
 	Since     time.Time  `cbor:"7,keyasint"`
 	// More are further addresses of the interface.
 	More []netip.Addr `cbor:"8,keyasint,omitempty"`
+	// Engine, ID and Name say which container it is, where an engine knows it;
+	// then it is followed through restarts.
+	Engine string `cbor:"20,keyasint,omitempty"`
+	ID     string `cbor:"21,keyasint,omitempty"`
+	Name   string `cbor:"22,keyasint,omitempty"`
+	// Boot is the kernel's id of this run of the machine: cookies and process
+	// ids begin anew with the next.
+	Boot string `cbor:"23,keyasint,omitempty"`
+	// Released tells that the container is stopped and its addresses are no
+	// longer its own.
+	Released bool `cbor:"24,keyasint,omitempty"`
 	// Subnets that addresses were asked for in.
-	Subnets   []netip.Prefix  `cbor:"20,keyasint,omitempty"`
-	Published []publishedPort `cbor:"21,keyasint,omitempty"`
+	Subnets   []netip.Prefix  `cbor:"26,keyasint,omitempty"`
+	Published []publishedPort `cbor:"27,keyasint,omitempty"`
 	// Network and Sandbox are set for what a container runtime attached; see
 	// endpoint.
-	Network string `cbor:"24,keyasint,omitempty"`
-	Sandbox string `cbor:"25,keyasint,omitempty"`
+	Network string `cbor:"30,keyasint,omitempty"`
+	Sandbox string `cbor:"31,keyasint,omitempty"`
 	// MAC and MTU, if they are set, are the runtime's wishes.
-	MAC net.HardwareAddr `cbor:"22,keyasint,omitempty"`
-	MTU int              `cbor:"23,keyasint,omitempty"` // bytes
+	MAC net.HardwareAddr `cbor:"32,keyasint,omitempty"`
+	MTU int              `cbor:"33,keyasint,omitempty"` // bytes
 }
 
 // addresses are all of the attachment's.
 func (a attachment) addresses() []netip.Addr { return append([]netip.Addr{a.Address}, a.More...) }
 
-func (a attachment) key() string { return attachmentKey(a.Cookie, a.Interface) }
+// owner names the container, or else the namespace.
+func (a attachment) owner() string { return ownerName(a.Engine, a.ID, a.Cookie) }
 
-// attachmentKey names an interface of a network namespace.
-func attachmentKey(cookie uint64, ifname string) string {
-	return fmt.Sprintf("netns:%016x/%s", cookie, ifname)
-}
+func (a attachment) key() string { return a.owner() + "/" + a.Interface }
 
 func (k keep) attachments() (map[string]attachment, error) {
 	all, err := k.All(bucketAttachments)

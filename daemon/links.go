@@ -34,6 +34,7 @@ type linkPlan struct {
 	peers     []encap.Remote
 	guarded   []bridge.GuardedPeer
 	targets   []probe.Target
+	mtu       int // bytes, of the bridge and the containers
 }
 
 // instance is this host's end for a transport; underlay is the device of its

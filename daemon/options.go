@@ -12,6 +12,7 @@ import (
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/engine"
 )
 
 // Defaults of a mesh and of a host in it.
@@ -25,6 +26,9 @@ const (
 	DefaultTimeout   = 60 * time.Second
 	// DefaultReclaimAfter is longer than most repairs of a host take.
 	DefaultReclaimAfter = 24 * time.Hour
+	// DefaultReleaseAfter is longer than most restarts of a container take.
+	DefaultReleaseAfter = time.Minute
+	DefaultDockerSocket = engine.DefaultDockerSocket
 	DefaultSocketUser   = "weft" // the group that may use the socket, where it exists
 )
 
@@ -85,9 +89,13 @@ type HostOptions struct {
 	Subnet netip.Prefix `cbor:"9,keyasint,omitempty"`
 	// Trusted are the networks in which traffic to other hosts may be in the
 	// clear, if they say so too; nil for what was kept, empty for none.
-	Trusted []netip.Prefix `cbor:"20,keyasint,omitempty"`
+	Trusted []netip.Prefix `cbor:"22,keyasint,omitempty"`
 	// WireGuard says who carries its packets; WireGuardAuto by default.
 	WireGuard string `cbor:"10,keyasint,omitempty"`
+	// ReleaseAfter is how long a container's addresses outlive it; as long as
+	// the container's engine knows it if it is negative.
+	ReleaseAfter time.Duration `cbor:"20,keyasint,omitempty"`
+	DockerSocket string        `cbor:"21,keyasint,omitempty"` // where Docker answers
 }
 
 // or fills what is not given from elsewhere.
@@ -100,7 +108,8 @@ func (h HostOptions) or(o HostOptions) HostOptions {
 		Name:    cmp.Or(h.Name, o.Name), Bridge: cmp.Or(h.Bridge, o.Bridge), Port: cmp.Or(h.Port, o.Port),
 		Advertise: cmp.Or(h.Advertise, o.Advertise), MTU: cmp.Or(h.MTU, o.MTU), Masquerade: cmp.Or(h.Masquerade, o.Masquerade),
 		Observer: cmp.Or(h.Observer, o.Observer), ReclaimAfter: cmp.Or(h.ReclaimAfter, o.ReclaimAfter), Subnet: cmp.Or(h.Subnet, o.Subnet),
-		WireGuard: cmp.Or(h.WireGuard, o.WireGuard),
+		WireGuard:    cmp.Or(h.WireGuard, o.WireGuard),
+		ReleaseAfter: cmp.Or(h.ReleaseAfter, o.ReleaseAfter), DockerSocket: cmp.Or(h.DockerSocket, o.DockerSocket),
 	}
 }
 
@@ -109,7 +118,7 @@ func defaultHost() HostOptions {
 	name, _ := os.Hostname()
 	yes, no := true, false
 	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes, Observer: &no, ReclaimAfter: DefaultReclaimAfter,
-		WireGuard: WireGuardAuto}
+		ReleaseAfter: DefaultReleaseAfter, DockerSocket: DefaultDockerSocket, WireGuard: WireGuardAuto}
 }
 
 // DefaultOptions is what `weft launch` does when it is told nothing.
@@ -156,6 +165,8 @@ func (o Options) Validate() error {
 		return bad("the timeout %s is not positive", o.Timeout)
 	case o.ReclaimAfter > 0 && o.ReclaimAfter < time.Minute:
 		return bad("to give a host's addresses away after %s is too soon: a restart takes longer; say a minute or more, or -1s for never", o.ReclaimAfter)
+	case o.DockerSocket != "" && !strings.HasPrefix(o.DockerSocket, "/"):
+		return bad("Docker's socket %q is not an absolute path", o.DockerSocket)
 	case o.Subnet.IsValid() && (o.Subnet != o.Subnet.Masked() || !o.Subnet.Addr().Is4() || o.Subnet.Bits() > 30):
 		return bad("subnet %s is not an IPv4 network such as 10.40.0.0/16", o.Subnet)
 	case checkTargets(o.Join) != nil:

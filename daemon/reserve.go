@@ -63,7 +63,7 @@ func (d *Daemon) reserve(ctx context.Context, e api.Endpoint, req api.AttachRequ
 }
 
 func (d *Daemon) describeReserved(e api.Endpoint, addrs []netip.Addr) api.Attachment {
-	out := api.Attachment{Container: e.Container, Interface: e.Interface, Gateway: d.gateway(), MTU: d.mtu(), State: "reserved", Endpoint: &e}
+	out := api.Attachment{Container: e.Container, Interface: e.Interface, Gateway: d.gateway(), MTU: d.mtu(), State: api.StateReserved, Endpoint: &e}
 	for i, a := range addrs {
 		p := netip.PrefixFrom(a, d.settings.Range.Bits())
 		if i == 0 {

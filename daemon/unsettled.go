@@ -28,7 +28,7 @@ func (d *Daemon) openJournal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	u := &d.unsettled
+	u := &d.overdue
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.journal, u.entries = j, map[api.Endpoint]string{}
@@ -58,30 +58,30 @@ func (u *unsettled) of(e api.Endpoint) (name string, ok bool) {
 // settle carries out what was asked for an endpoint while no daemon ran. The
 // endpoint's lock is held, and no request for it is served before: so nothing
 // that was attached later is taken for what was to be detached.
-func (d *Daemon) settle(ctx context.Context, e api.Endpoint) error {
-	name, ok := d.unsettled.of(e)
+func (d *Daemon) settleEndpoint(ctx context.Context, e api.Endpoint) error {
+	name, ok := d.overdue.of(e)
 	if !ok {
 		return nil
 	}
 	if _, err := d.freeEndpoint(ctx, e); err != nil {
 		return fmt.Errorf("detach interface %s, as was asked while no daemon ran: %w", e, err)
 	}
-	if err := d.unsettled.journal.Remove(name); err != nil {
+	if err := d.overdue.journal.Remove(name); err != nil {
 		return err
 	}
 	d.log.Info("detached, as was asked while no daemon ran", "container", e.Container, "interface", e.Interface)
-	d.unsettled.mu.Lock()
-	defer d.unsettled.mu.Unlock()
-	delete(d.unsettled.entries, e)
+	d.overdue.mu.Lock()
+	defer d.overdue.mu.Unlock()
+	delete(d.overdue.entries, e)
 	return nil
 }
 
 // settleAll carries out all that was asked for while no daemon ran. What fails
 // is tried again by the loop.
 func (d *Daemon) settleAll(ctx context.Context) {
-	d.unsettled.mu.Lock()
-	todo := slices.Collect(maps.Keys(d.unsettled.entries))
-	d.unsettled.mu.Unlock()
+	d.overdue.mu.Lock()
+	todo := slices.Collect(maps.Keys(d.overdue.entries))
+	d.overdue.mu.Unlock()
 	if len(todo) == 0 {
 		return
 	}

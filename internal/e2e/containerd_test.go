@@ -142,7 +142,7 @@ func sandboxes(t *testing.T) int {
 }
 
 func TestContainerdSandboxesAreOnTheNetwork(t *testing.T) {
-	hosts, cgroup := engineHosts(t, 2)
+	hosts, cgroup := runtimeHosts(t, 2)
 	image := pauseImage(t)
 	var engines []*containerd
 	var names []netlab.Pinger

@@ -16,10 +16,10 @@ import (
 	"github.com/weft-net/weft/internal/netlab"
 )
 
-// engineHosts makes a mesh of hosts on which container engines can run, and the
+// runtimeHosts makes a mesh of hosts on which container engines can run, and the
 // control group that is the parent of all of theirs. Nothing of it is left: the
 // group is removed once the hosts, and so their processes, have ended.
-func engineHosts(t *testing.T, n int) (hosts []*netlab.Host, cgroup string) {
+func runtimeHosts(t *testing.T, n int) (hosts []*netlab.Host, cgroup string) {
 	t.Helper()
 	cgroup = fmt.Sprintf("weft-e2e-%d-%d", os.Getpid(), time.Now().UnixNano())
 	t.Cleanup(func() { removeCgroups(t, cgroup) }) // before the lab's, so that it comes after

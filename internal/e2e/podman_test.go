@@ -25,17 +25,17 @@ cni_plugin_dirs = ["` + cniBin + `"]
 network_config_dir = "` + cniConf + `"
 `
 
-// podman is one host's, with the CNI network that weft installed.
-type podman struct{ h *netlab.Host }
+// podmanWithCNI is one host's, with the CNI network that weft installed.
+type podmanWithCNI struct{ h *netlab.Host }
 
-func (p podman) args(args []string) []string {
+func (p podmanWithCNI) args(args []string) []string {
 	return append([]string{"env", "CONTAINERS_CONF=/run/podman/containers.conf",
 		"podman", "--root", "/run/podman/root", "--runroot", "/run/podman/runroot", "--storage-driver", "overlay"}, args...)
 }
 
-func (p podman) run(args ...string) string { return p.h.Run(p.args(args)...) }
+func (p podmanWithCNI) run(args ...string) string { return p.h.Run(p.args(args)...) }
 
-func startPodman(t *testing.T, h *netlab.Host, image string) podman {
+func startPodmanWithCNI(t *testing.T, h *netlab.Host, image string) podmanWithCNI {
 	t.Helper()
 	h.Run("mkdir", "-p", "/run/podman/tmp")
 	for name, content := range map[string][]byte{"containers.conf": []byte(podmanConfig), "pause.tar": mustRead(t, image)} {
@@ -43,18 +43,18 @@ func startPodman(t *testing.T, h *netlab.Host, image string) podman {
 			t.Fatal(err)
 		}
 	}
-	p := podman{h}
+	p := podmanWithCNI{h}
 	p.run("load", "--quiet", "--input", "/run/podman/pause.tar")
 	return p
 }
 
 func TestPodmanContainersAreOnTheNetwork(t *testing.T) {
-	hosts, cgroup := engineHosts(t, 2)
+	hosts, cgroup := runtimeHosts(t, 2)
 	image := pauseImage(t)
 	far, _ := attached(t, hosts[1], "far")
 	h := hosts[0]
 	installed(t, h, "portmap")
-	p := startPodman(t, h, image)
+	p := startPodmanWithCNI(t, h, image)
 	create := []string{"run", "--detach", "--network", "weft", "--cgroup-parent", "/" + cgroup, "--cgroups", "no-conmon", "--name"}
 	p.run(append(create, "one", "localhost/pause:1")...)
 	p.run(append(create, "two", "--ip", "10.32.0.77", "--mac-address", "02:00:00:00:00:77", "localhost/pause:1")...)

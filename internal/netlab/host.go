@@ -53,6 +53,9 @@ func (h *Host) command(ctx context.Context, args []string) *exec.Cmd {
 	return cmd
 }
 
+// Path is a file of the host as this process can open it.
+func (h *Host) Path(name string) string { return fmt.Sprintf("/proc/%d/root%s", h.pid, name) }
+
 // Try runs a command and returns how it ended.
 func (h *Host) Try(args ...string) Result {
 	h.lab.t.Helper()
