@@ -7,12 +7,15 @@ LDFLAGS := -s -w -X github.com/weft-net/weft/daemon.software=$(VERSION)
 BENCH    = -rounds $(or $(ROUNDS),5) -seconds $(or $(SECONDS_EACH),2)
 TOOLS   := $(GO) tool -modfile=scripts/tools/go.mod
 
-.PHONY: all build demo test unit sim sim-mutants simnet e2e test-kernel-wg bench-kernel-wg lint bench bench-cni sandboxes fuzz deps clean
+.PHONY: all build image demo test unit sim sim-mutants simnet e2e test-kernel-wg bench-kernel-wg lint bench bench-cni sandboxes fuzz deps clean
 
 all: build
 
 build: ## build bin/weft, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/weft .
+
+image: build ## bin/weft-image.tar, for `docker load` and `ctr images import`
+	scripts/image.sh bin/weft weft:$(VERSION) bin/weft-image.tar
 
 deps: ## install the Debian packages that demo and tests need
 	scripts/deps.sh

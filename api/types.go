@@ -8,6 +8,7 @@ package api
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -182,6 +183,31 @@ func (s Status) Degraded() bool {
 		}
 	}
 	return false
+}
+
+// Codes of warnings that say what the daemon cannot do.
+const (
+	WarnKernel = "kernel-not-set"
+	WarnStore  = "store-not-written"
+	WarnPlan   = "plan-not-kept"
+	WarnLoop   = "loop-stuck"
+)
+
+// Unready are the warnings that keep containers from being attached on this host.
+// Other hosts' trouble is none of them.
+func (s Status) Unready() []Warning { return s.with(WarnKernel, WarnStore, WarnPlan, WarnLoop) }
+
+// Dead are the warnings that only another start of the daemon ends.
+func (s Status) Dead() []Warning { return s.with(WarnLoop) }
+
+func (s Status) with(codes ...string) []Warning {
+	out := []Warning{}
+	for _, w := range s.Health {
+		if slices.Contains(codes, w.Code) {
+			out = append(out, w)
+		}
+	}
+	return out
 }
 
 // Mesh says which mesh this is.

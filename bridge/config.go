@@ -34,6 +34,11 @@ type Config struct {
 	Published  []Published      // ports of this host that lead to containers of it
 	Subnets    []netip.Prefix   // that do not reach each other, on any host
 	Hosts      []netip.Addr     // gateways of all hosts, which reach every subnet
+	// Services tells that somebody else on this host (Kubernetes' kube-proxy)
+	// changes where containers' packets go, and changes the answers back.
+	Services bool
+
+	filtersBridged bool // what passes the bridge passes the rules for what is routed, too; Set finds out
 }
 
 // Port is one container interface.

@@ -17,6 +17,9 @@ type Published struct {
 
 // publishedMaps lead from the ports of the host to the containers'.
 func publishedMaps(cfg Config) []set {
+	if len(cfg.Published) == 0 && !cfg.Services {
+		return nil
+	}
 	all := set{name: "published", isMap: true, spec: "type inet_proto . inet_service : ipv4_addr . inet_service;"}
 	one := set{name: "published_on", isMap: true, spec: "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;"}
 	for _, p := range cfg.Published {
@@ -42,9 +45,10 @@ func publishedMaps(cfg Config) []set {
 // bridged. To the container itself it then goes out where it came in, which a
 // port does only in hairpin mode; and what isolates sees it pass.
 
-// hairpins tells whether a port's container may reach itself by the host.
+// hairpins tells whether a port's container may reach itself by the host: by a
+// port that is published, or by a service of which it is an end.
 func (c Config) hairpins(p Port) bool {
-	return slices.ContainsFunc(c.Published, func(o Published) bool {
+	return c.Services || slices.ContainsFunc(c.Published, func(o Published) bool {
 		return slices.ContainsFunc(p.addresses(), func(a netip.Prefix) bool { return a.Addr() == o.Address })
 	})
 }

@@ -28,7 +28,11 @@ func TestRulesAreThoseOfTheGoldenFiles(t *testing.T) {
 	}
 	open := busy
 	open.Masquerade = false
-	for name, cfg := range map[string]Config{"plain": plain, "busy": busy, "no-masquerade": open} {
+	services := config()
+	services.Ports, services.Services = busy.Ports[:1], true
+	filtered := services
+	filtered.filtersBridged = true
+	for name, cfg := range map[string]Config{"plain": plain, "busy": busy, "no-masquerade": open, "services": services, "services-filtered": filtered} {
 		path := "testdata/" + name + ".nft"
 		got := tablesOf(cfg).whole(nil)
 		if *update {

@@ -49,7 +49,7 @@ func (a *app) reporter() (func(event), error) {
 			case e.Step != nil:
 				a.printStep(*e.Step)
 			case e.Ready != nil:
-				_ = a.printReady(*e.Ready)
+				a.printReadiness(*e.Ready)
 			}
 		}, nil
 	}

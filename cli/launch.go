@@ -63,7 +63,8 @@ What is given replaces what was given before; see weft connect.
 
 Several hosts found a mesh together with --founders and one token (weft token
 new): each waits for the others, and all get an equal part of the range, as far as whole
-prefixes allow. An
+prefixes allow. A host that is not on the list joins those that are, and so does one
+that finds the mesh there already: every host may be given the same options. An
 --observer takes no part of it until a container needs an address there.
 
 A launch refuses a store that is damaged, and leaves it as it is. What was in it
@@ -75,7 +76,7 @@ and starts with a new one. A store that can be read is never set aside.`,
   weft launch --trusted-subnets 192.168.1.0/24   # in the clear to hosts that say so too
   weft launch --join 192.168.1.1 --token weft1-…
   WEFT_TOKEN=weft1-… weft launch 192.168.1.1 192.168.1.2
-  weft launch --founders 192.168.1.1,192.168.1.2,192.168.1.3 --token-file token
+  weft launch --founders 192.168.1.1,192.168.1.2,192.168.1.3 --token-file token  # the same on all hosts
   weft launch --foreground      # for systemd, or a container
   weft launch --set-aside-store --join 192.168.1.1 --token weft1-…  # after damage`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -91,7 +92,7 @@ and starts with a new one. A store that can be read is never set aside.`,
 	o, f := &l.opts, cmd.Flags()
 	f.StringSliceVar(&o.Join, "join", nil, "`peer` to join: an address, a name, multicast:, file:PATH or exec:PROGRAM; the same as the arguments")
 	f.StringVar(&o.Token, "token", "", "the mesh's `token`; better in WEFT_TOKEN or a file, since others can see arguments")
-	f.StringSliceVar(&o.Founders, "founders", nil, "`addresses` of all hosts that found a mesh together, this one included")
+	f.StringSliceVar(&o.Founders, "founders", nil, "`addresses` of the hosts that found a mesh together; any other host joins them")
 	f.StringVar(&l.tokenFile, "token-file", "", "`file` that holds the token, - for standard input")
 	f.StringVar(&o.Name, "name", "", "this host's `name` for people (default the host's)")
 	f.StringVar(&l.rng, "range", "", "`prefix` of all containers' addresses (default "+daemon.DefaultRange.String()+", or the mesh's)")
@@ -304,6 +305,15 @@ func (a *app) printReady(r daemon.Ready) error {
 	if a.output == "json" {
 		return a.json(r)
 	}
+	a.printReadiness(r)
+	a.say("Attach a container with `weft attach NAME`. On the next host, run:")
+	_, err := fmt.Fprintln(a.Stdout, r.Join)
+	return err
+}
+
+// printReadiness leaves out the line for the next host: what a daemon in the
+// foreground prints is logged, and the line has the token in it.
+func (a *app) printReadiness(r daemon.Ready) {
 	verb := "joined the mesh"
 	if r.Founded {
 		verb = "founded a mesh"
@@ -316,9 +326,6 @@ func (a *app) printReady(r daemon.Ready) error {
 	if r.SetAside != "" {
 		a.say("The store could not be read and is now %s. This host is a new peer: attach its containers again.", r.SetAside)
 	}
-	a.say("Attach a container with `weft attach NAME`. On the next host, run:")
-	_, err := fmt.Fprintln(a.Stdout, r.Join)
-	return err
 }
 
 // childArgs are the flags for the daemon in the background: all that were

@@ -29,29 +29,43 @@ const screenPeers = 10
 
 func (a *app) status() *cobra.Command {
 	names := []string{"peers", "ipam", "links", "targets"}
-	return a.withOutput(&cobra.Command{
+	var ready, live bool
+	cmd := a.withOutput(&cobra.Command{
 		Use:   "status [peers|ipam|links|targets]",
 		Short: "Show how this host and its mesh are, and what to do about what is wrong",
 		Long: `Show how this host and its mesh are: on one screen, or one part of it.
 
 What is wrong is shown with its code and a fix. The exit code is 4 if something
-does not work.`,
+does not work.
+
+--ready asks only whether containers can be attached on this host, and --live
+whether the daemon works: for probes and scripts. What is wrong with other hosts
+or on the way to them does not count.`,
 		Example: `  weft status
   weft status peers -o wide
   weft status ipam
-  weft status -o json | jq .health`,
+  weft status -o json | jq .health
+  weft status --ready   # exit code 0 if so, 4 if not, 3 without a daemon`,
 		Args:      arguments(cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs)),
 		ValidArgs: names,
 		RunE: func(_ *cobra.Command, args []string) error {
+			if ready && live || (ready || live) && len(args) > 0 {
+				return usage("--ready and --live are each a question of their own")
+			}
 			ctx, cancel := a.request()
 			defer cancel()
 			s, err := a.client().Status(ctx)
 			if err != nil {
 				return err
 			}
-			if len(args) == 1 {
+			switch {
+			case ready:
+				return a.probe("ready", s.Unready())
+			case live:
+				return a.probe("alive", s.Dead())
+			case len(args) == 1:
 				err = a.printView(s, args[0])
-			} else {
+			default:
 				err = a.printStatus(s)
 			}
 			if err == nil && s.Degraded() {
@@ -60,6 +74,27 @@ does not work.`,
 			return err
 		},
 	}, []string{"table", "wide", "json"})
+	cmd.Flags().BoolVar(&ready, "ready", false, "only: can containers be attached here?")
+	cmd.Flags().BoolVar(&live, "live", false, "only: does the daemon work?")
+	return cmd
+}
+
+// probe answers one question: yes, or what is against it.
+func (a *app) probe(yes string, against []api.Warning) error {
+	if a.output == "json" {
+		if err := a.json(against); err != nil {
+			return err
+		}
+	} else if len(against) == 0 {
+		fmt.Fprintln(a.Stdout, yes)
+	}
+	if len(against) == 0 {
+		return nil
+	}
+	for _, w := range against {
+		a.say("not %s: %s: %s; fix: %s", yes, w.Code, w.Text, w.Fix)
+	}
+	return errDegraded
 }
 
 func (a *app) printView(s api.Status, name string) error {

@@ -81,8 +81,9 @@ type Daemon struct {
 	// background runs the address plan until halt.
 	background sync.WaitGroup
 	halt       context.CancelFunc
-	enforced   atomic.Uint64 // the plan's fence that the kernel follows
-	leaving    atomic.Bool   // a reset hands the address space over: none is given out any more
+	enforced   atomic.Uint64             // the plan's fence that the kernel follows
+	looked     atomic.Pointer[time.Time] // when the loop last was through with a pass
+	leaving    atomic.Bool               // a reset hands the address space over: none is given out any more
 
 	speaking  sync.WaitGroup // requests that end the daemon, until their answer is on its way
 	lastConns sync.Map       // connections of those that wait for the daemon's end

@@ -28,10 +28,13 @@ type condition struct {
 
 // conditions is the registry, in the order in which they are shown.
 var conditions = []condition{
-	{code: "kernel-not-set", severity: api.SeverityError,
+	{code: api.WarnLoop, severity: api.SeverityError,
+		fix:   "`weft stop` and `weft launch`; traffic goes on meanwhile.",
+		check: checkLoop},
+	{code: api.WarnKernel, severity: api.SeverityError,
 		fix:   "remove what the message names; weft tries again every few seconds",
 		check: func(d *Daemon) string { return d.health.of("reconcile") }},
-	{code: "store-not-written", severity: api.SeverityError,
+	{code: api.WarnStore, severity: api.SeverityError,
 		fix:   "free space on the file system of the state directory, or make it writable",
 		check: func(d *Daemon) string { return d.health.of("remember") }},
 	{code: "record-not-published", severity: api.SeverityError,
@@ -40,7 +43,7 @@ var conditions = []condition{
 	{code: "kernel-not-watched", severity: api.SeverityWarning, dependsOn: "kernel-not-set",
 		fix:   "nothing has to be done: changes are found by the periodic pass",
 		check: func(d *Daemon) string { return d.health.of("watch-kernel") }},
-	{code: "plan-not-kept", severity: api.SeverityError,
+	{code: api.WarnPlan, severity: api.SeverityError,
 		fix:   "free space on the file system of the state directory, or make it writable",
 		check: func(d *Daemon) string { return d.health.of("plan") }},
 	{code: "plan-in-trouble", severity: api.SeverityWarning,
@@ -191,6 +194,17 @@ func (d *Daemon) warnings() []api.Warning {
 		out = append(out, api.Warning{Code: c.code, Severity: c.severity, Text: text, Fix: c.fix})
 	}
 	return out
+}
+
+// loopShown is how long a pass of the loop may take; one takes a moment, and they
+// come every few seconds.
+const loopShown = time.Minute
+
+func checkLoop(d *Daemon) string {
+	if since := d.now().Sub(*d.looked.Load()); since > loopShown {
+		return fmt.Sprintf("the daemon has not looked at the kernel for %s", since.Round(time.Second))
+	}
+	return ""
 }
 
 func checkConflict(d *Daemon) string {

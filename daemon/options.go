@@ -53,9 +53,11 @@ type Options struct {
 
 	HostOptions
 
-	Join     []string // peers to join, see mesh.CheckTarget
-	Founders []string // all hosts that found a mesh together, this one included: "address" or "address:port"
-	Token    string   // proves that this host may join
+	Join []string // peers to join, see mesh.CheckTarget
+	// Founders are the hosts that found a mesh together: "address" or
+	// "address:port". A host that is none of them joins them.
+	Founders []string
+	Token    string // proves that this host may join
 
 	Range         netip.Prefix // all containers' addresses, IPv4
 	BlockBits     int          // prefix length of the blocks that it is cut into
@@ -169,8 +171,6 @@ func (o Options) Validate() error {
 		return bad("subnet %s is not an IPv4 network such as 10.40.0.0/16", o.Subnet)
 	case checkTargets(o.Join) != nil:
 		return checkTargets(o.Join)
-	case len(o.Founders) > 0 && len(o.Join) > 0:
-		return bad("a host founds a mesh with --founders or joins one with --join, not both")
 	case len(o.Founders) > 0 && o.Token == "":
 		return &api.Error{Code: api.CodeInvalid, Message: "hosts that found a mesh together need one token",
 			Fix: "`weft token new` makes one; give the same --token and --founders on each of them"}

@@ -113,7 +113,7 @@ func (d *Daemon) underlayAddress() (netip.Addr, error) {
 		return want, nil
 	}
 	probes := []netip.Addr{netip.MustParseAddr("192.0.2.1")} // TEST-NET-1: nothing is sent, only the route is looked up
-	for _, target := range d.opts.Join {
+	for _, target := range slices.Concat(d.opts.Founders, d.opts.Join) {
 		if at, ok := literal(target, d.opts.Port); ok {
 			probes = append([]netip.Addr{at.Addr()}, probes...)
 		}

@@ -55,7 +55,7 @@ func (d *Daemon) loop(ctx context.Context) {
 		case <-d.mesh.Changed():
 		case <-d.plan.Changed():
 		case <-d.prober.Load().Changed():
-		case <-d.unsettled():
+		case <-d.restless():
 			pause = 0
 		case <-kernel:
 		case <-firewall:
@@ -105,6 +105,12 @@ func (d *Daemon) reconcile() {
 	d.publish()
 	d.note("reconcile", d.reconcileKernel())
 	d.note("remember", d.remember())
+	d.hasLooked()
+}
+
+func (d *Daemon) hasLooked() {
+	now := d.now()
+	d.looked.Store(&now)
 }
 
 // reconcileKernel computes what the kernel should be like, and makes it so. The
@@ -167,6 +173,7 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 	for _, a := range d.listAttached() {
 		if active[a.Address] && !a.Released && d.isOfThisBoot(a) {
 			cfg.Ports = append(cfg.Ports, d.port(a))
+			cfg.Services = cfg.Services || a.Network != "" // a kubelet's pod, or the like
 			cfg.Published = append(cfg.Published, a.published()...)
 		}
 	}

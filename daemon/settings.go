@@ -39,28 +39,24 @@ func foundingSettings(o Options) settings {
 	return s
 }
 
-// foundersOf brings a list of founders into the one form that all of them give
-// it, and checks that this host is one of them.
-func foundersOf(list []string, self netip.AddrPort) ([]string, error) {
+// foundersOf brings a list of founders into the one form that all hosts give
+// it. The port is that of one that names none.
+func foundersOf(list []string, port uint16) ([]string, error) {
 	var out []string
 	for _, f := range list {
 		a, err := netip.ParseAddrPort(f)
 		if err != nil {
 			host, e := netip.ParseAddr(f)
 			if e != nil {
-				return nil, &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("founder %q is not an address, or address:port", f)}
+				return nil, &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("founder %q is not an address, or address:port", f),
+					Fix: "give the addresses by which the hosts reach each other, as in --founders 192.168.1.1,192.168.1.2"}
 			}
-			a = netip.AddrPortFrom(host, self.Port())
+			a = netip.AddrPortFrom(host, port)
 		}
 		out = append(out, a.String())
 	}
 	slices.Sort(out)
-	out = slices.Compact(out)
-	if !slices.Contains(out, self.String()) {
-		return nil, &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("this host, which is %s, is none of the founders %v", self, out),
-			Fix: "name it, too: the same list on every founder; --advertise says which of its addresses counts"}
-	}
-	return out, nil
+	return slices.Compact(out), nil
 }
 
 // port is the UDP port of a transport, 0 for none.

@@ -6,7 +6,7 @@
 set -euo pipefail
 
 # program:package
-engines=( # the tests of the CNI plugin run these
+engines=( # the tests of the CNI plugin and of the DaemonSet run these
 	containerd:containerd runc:runc podman:podman /usr/lib/cni/bridge:containernetworking-plugins
 )
 needs=(
