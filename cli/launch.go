@@ -29,6 +29,7 @@ type launchFlags struct {
 	observer   bool
 	reclaim    time.Duration
 	subnet     string
+	rotate     time.Duration
 	trusted    string
 	foreground bool
 }
@@ -106,6 +107,7 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.BoolVar(&l.masquerade, "masquerade", true, "hide the containers behind the host towards the outside")
 	f.BoolVar(&l.observer, "observer", false, "take no address space until a container needs it, and never decide on it")
 	f.DurationVar(&l.reclaim, "reclaim-after", daemon.DefaultReclaimAfter, "how long another host may be gone before its addresses are given away; negative for never")
+	f.DurationVar(&l.rotate, "rotate-keys", -time.Second, "how old WireGuard's keys may become before this host has the mesh change them (see weft keys); negative for never")
 	f.StringVar(&l.subnet, "default-subnet", "", "`prefix` in the range from which containers get addresses (default all of it)")
 	f.StringVar(&o.StateDir, "state-dir", o.StateDir, "state `directory`")
 	f.BoolVar(&o.SetAside, "set-aside-store", false, "where the store cannot be read, keep it under another name and be a new peer")
@@ -129,6 +131,11 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 	if cmd.Flags().Changed("reclaim-after") {
 		if o.ReclaimAfter = l.reclaim; o.ReclaimAfter == 0 {
 			return usage("--reclaim-after 0 would give addresses away at once; say -1s for never")
+		}
+	}
+	if cmd.Flags().Changed("rotate-keys") {
+		if o.RotateKeys = l.rotate; o.RotateKeys == 0 {
+			return usage("--rotate-keys 0 would change keys all the time; say -1s for never")
 		}
 	}
 	if l.subnet != "" {

@@ -38,7 +38,6 @@ type Daemon struct {
 	identity   mesh.Identity
 	token      mesh.Token // as it was at the start; the mesh knows which is used now
 	settings   settings
-	tunnelKey  encap.PrivateKey
 	advertise  netip.Addr // this host's address on the underlay
 	hostCookie uint64     // of the host's own network namespace
 	started    time.Time
@@ -56,6 +55,7 @@ type Daemon struct {
 	containers keyedLock
 	attached   attached
 	targets    targets
+	keys       keys
 	health     health
 	remembered []byte              // last snapshot written; only reconcile uses it
 	decided    map[uuid.UUID]*link // of each peer; nil until the first pass; guarded by kernel
@@ -100,6 +100,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	d.attached.byKey = map[string]attachment{}
 	d.attached.goneAt = map[string]time.Time{}
 	d.health.failing = map[string]error{}
+	d.keys.begun = make(chan struct{}, 1)
 	srv, err := d.launch(ctx, progress, ready)
 	if err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/weft-net/weft/api"
-	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
 )
@@ -19,7 +18,7 @@ func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := encap.NewPrivateKey()
+	slots, err := firstSlots(d.now())
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +26,7 @@ func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
 		return nil, &api.Error{Code: api.CodeInvalid, Message: "a token was given without a peer to join",
 			Fix: "add --join ADDRESS of a host that runs weft, or leave the token out to found a new mesh"}
 	}
-	p := &peerState{identity: id, targets: d.opts.Join, host: d.given, tunnelKey: key}
+	p := &peerState{identity: id, targets: d.opts.Join, host: d.given, slots: slots}
 	if len(d.opts.Join) == 0 {
 		p.settings = foundingSettings(d.opts)
 		if err := d.foundingToken(p); err != nil {
