@@ -6,7 +6,7 @@ VERSION ?= 0.1.0-dev
 LDFLAGS := -s -w -X github.com/weft-net/weft/daemon.software=$(VERSION)
 TOOLS   := $(GO) tool -modfile=scripts/tools/go.mod
 
-.PHONY: all build demo test unit sim sim-mutants e2e test-kernel-wg bench-kernel-wg lint bench fuzz deps clean
+.PHONY: all build demo test unit sim sim-mutants simnet e2e test-kernel-wg bench-kernel-wg lint bench bench-cni sandboxes fuzz deps clean
 
 all: build
 
@@ -15,6 +15,9 @@ build: ## build bin/weft, a static binary
 
 deps: ## install the Debian packages that demo and tests need
 	scripts/deps.sh
+
+bin/cnitool: scripts/tools/go.mod
+	CGO_ENABLED=0 $(GO) build -modfile=scripts/tools/go.mod -o $@ github.com/containernetworking/cni/cnitool
 
 demo: deps build ## three hosts, six containers, one network; KEEP=1 leaves it up
 	scripts/demo.sh
@@ -30,7 +33,10 @@ sim: ## random schedules of the address plan for SECONDS
 sim-mutants: ## every mistake that the simulator must catch, and what caught it
 	$(GO) test ./ipam -count=1 -v -timeout 0 -run TestEveryMutantIsCaught -sim.mutants
 
-e2e: build ## the real daemon on hosts made of namespaces
+simnet: ## a mesh of PEERS (1000) real peers in virtual time: how long news takes, and how many bytes
+	$(GO) test ./internal/simnet -count=1 -v -timeout 0 -run TestScale -simnet.peers $(or $(PEERS),1000)
+
+e2e: build bin/cnitool ## the real daemon on hosts made of namespaces
 	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -v -timeout 15m ./internal/e2e/...
 
 test-kernel-wg: ## tests of WireGuard in a virtual machine whose kernel has it
@@ -46,6 +52,12 @@ lint: ## gofmt, go vet, staticcheck, shellcheck
 
 bench: deps build ## speed against the raw underlay, in one run
 	scripts/bench.sh
+
+bench-cni: deps build bin/cnitool ## the CNI plugin beside Debian's bridge and host-local
+	scripts/bench-cni.sh
+
+sandboxes: deps build ## 200 sandboxes of containerd come and go
+	WEFT_SANDBOXES=200 WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -v -timeout 15m -run TestContainerd ./internal/e2e/
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	scripts/fuzz.sh $(or $(FUZZTIME),10s)

@@ -6,8 +6,12 @@ import (
 	"os"
 
 	"github.com/weft-net/weft/cli"
+	"github.com/weft-net/weft/plugin/cni"
 )
 
 func main() {
+	if program := cni.Called(os.Args[0], os.Getenv); program != "" {
+		os.Exit(cni.Main(program))
+	}
 	os.Exit(cli.Main(os.Args[1:], cli.Process()))
 }

@@ -63,7 +63,7 @@ func TestEachMethodAsksForItsPath(t *testing.T) {
 			return err
 		},
 		`POST /v1/detach {"container":"c","address":"10.32.0.7"}`: func(ctx context.Context, c *Client) error {
-			_, err := c.Detach(ctx, DetachRequest{"c", addr})
+			_, err := c.Detach(ctx, DetachRequest{Container: "c", Address: addr})
 			return err
 		},
 	} {

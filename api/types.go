@@ -44,9 +44,16 @@ const (
 // AttachRequest asks for a container to be put on the network. It is
 // idempotent: the same container and interface get the same answer again.
 type AttachRequest struct {
-	// Container names a network namespace: its name under /run/netns, an
-	// absolute path, or a process id in decimal.
+	// Container names a container of an engine by name, id or the beginning of
+	// one, or a network namespace by its name under /run/netns, an absolute
+	// path, or a process id in decimal. "docker:", "podman:", "containerd:",
+	// "netns:" and "pid:" before it say which.
 	Container string `json:"container"`
+	// Engine, ID and Name say whose container it is. They are for callers that
+	// an engine calls while it cannot be asked; Container is then a path.
+	Engine string `json:"engine,omitempty"`
+	ID     string `json:"id,omitempty"`
+	Name   string `json:"name,omitempty"`
 	// Address asks for a certain address; the zero value for any.
 	Address netip.Addr `json:"address,omitzero"`
 	// More asks for further addresses on the same interface.
@@ -61,6 +68,16 @@ type AttachRequest struct {
 	// NoDefaultRoute leaves the container without a default route through the
 	// bridge. One that has a default route already is never given another.
 	NoDefaultRoute bool `json:"noDefaultRoute,omitempty"`
+	// Endpoint makes the request one of a container runtime; see there.
+	Endpoint *Endpoint `json:"endpoint,omitempty"`
+	// AddressOnly gives the endpoint addresses and leaves the kernel to the
+	// caller; Container is not needed then.
+	AddressOnly bool `json:"addressOnly,omitempty"`
+	// MAC is the hardware address of the interface; "" for one that follows
+	// from the address.
+	MAC string `json:"mac,omitempty"`
+	// MTU in bytes; 0, and what is more than the network's, for the network's.
+	MTU int `json:"mtu,omitempty"`
 }
 
 // DetachRequest asks for a container to be taken off the network.
@@ -69,13 +86,24 @@ type DetachRequest struct {
 	Container string `json:"container"`
 	// Address limits the request to one address; the zero value for all.
 	Address netip.Addr `json:"address,omitzero"`
+	// Endpoint is what is to be detached, in place of a container. That there
+	// is nothing of it is no error.
+	Endpoint *Endpoint `json:"endpoint,omitempty"`
 }
 
 // Attachment is one container interface on the network.
 type Attachment struct {
-	// Container is the reference that it was attached by.
+	// Container is the engine's name for it, or the reference that it was
+	// attached by where no engine knows it.
 	Container string `json:"container"`
-	// Address with the prefix length of the whole range.
+	// Reference is what it was attached by.
+	Reference string `json:"reference"`
+	// Engine is "docker", "podman", "containerd", or "" for a plain network
+	// namespace; ID is the engine's whole id.
+	Engine string `json:"engine,omitempty"`
+	ID     string `json:"id,omitempty"`
+	// Address with the prefix length of the whole range; the zero value for a
+	// stopped container whose address is free for others.
 	Address netip.Prefix `json:"address"`
 	// More are further addresses of the interface.
 	More      []netip.Prefix `json:"more,omitempty"`
@@ -87,16 +115,34 @@ type Attachment struct {
 	// NetNS is the absolute path of the network namespace.
 	NetNS string `json:"netns"`
 	MTU   int    `json:"mtu"`
-	// State is "attached", "cut off" for one that may not use its address for
-	// now, or "gone" for one whose namespace has vanished and whose address is
-	// about to be freed.
+	// State is one of the states below.
 	State string    `json:"state"`
 	Since time.Time `json:"since"`
 	// Subnets that the addresses were asked for in.
 	Subnets []netip.Prefix `json:"subnets,omitempty"`
 	// Published are the ports of the host that lead to the container.
 	Published []PortMapping `json:"published,omitempty"`
+	// Endpoint is set for what a container runtime attached.
+	Endpoint *Endpoint `json:"endpoint,omitempty"`
+	// DefaultRoute tells that the container's default route is by this
+	// interface; only of an endpoint that was just attached.
+	DefaultRoute bool `json:"defaultRoute,omitempty"`
+	// Bridge is the device that the container is on.
+	Bridge string `json:"bridge,omitempty"`
 }
+
+// States of an Attachment.
+const (
+	StateAttached = "attached"
+	// StateCutOff: it may not use its address for now.
+	StateCutOff = "cut off"
+	// StateStopped: its container does not run; it is put back when it does.
+	StateStopped = "stopped"
+	// StateGone: its namespace has vanished, and its address is about to be freed.
+	StateGone = "gone"
+	// StateReserved: it is an address only, and its runtime sees to the rest.
+	StateReserved = "reserved"
+)
 
 // ExposeRequest names an address of the host on the network, for expose and
 // hide; the zero value for any (expose) or all (hide).

@@ -11,13 +11,16 @@ import (
 
 // announce sends a gratuitous ARP (RFC 5227, 3): whoever remembers another
 // hardware address for addr forgets it for this one.
-func announce(ifindex int, addr netip.Addr, mac net.HardwareAddr) error {
+//
+// To close a packet socket takes the kernel ten milliseconds and more, as it
+// waits for all processors. Nobody has to wait for that but Close.
+func (b *Bridge) announce(ifindex int, addr netip.Addr, mac net.HardwareAddr) error {
 	be := func(v uint16) uint16 { return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v)) }
-	s, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(be(unix.ETH_P_ARP)))
+	s, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0) // which hears nothing
 	if err != nil {
 		return fmt.Errorf("open packet socket: %w", err)
 	}
-	defer unix.Close(s)
+	defer b.closing.Go(func() { _ = unix.Close(s) }) // there is nothing to be lost
 	frame := []byte{
 		0, 1, // Ethernet
 		8, 0, // IPv4

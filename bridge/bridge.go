@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"sync"
 
 	"github.com/weft-net/weft/internal/nl"
 )
@@ -20,6 +21,7 @@ type SysctlSaver interface {
 // safe for concurrent use.
 type Bridge struct {
 	conn     *nl.Conn
+	deleting *nl.Conn // see deletePort
 	saver    SysctlSaver
 	log      *slog.Logger
 	firewall firewall
@@ -29,6 +31,7 @@ type Bridge struct {
 	sysctls map[string]string
 	// hairpins are the indices of the ports that were put in hairpin mode.
 	hairpins map[int]bool
+	closing  sync.WaitGroup // what the kernel takes its time for: see announce and deletePort
 }
 
 // New returns a Bridge for the caller's network namespace. It changes nothing.
@@ -37,11 +40,20 @@ func New(saver SysctlSaver, log *slog.Logger) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Bridge{conn: conn, saver: saver, log: log, furnished: map[string]string{}, hairpins: map[int]bool{}}, nil
+	deleting, err := nl.Open()
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return &Bridge{conn: conn, deleting: deleting, saver: saver, log: log, furnished: map[string]string{}, hairpins: map[int]bool{}}, nil
 }
 
 // Close lets go of the kernel, which keeps everything.
-func (b *Bridge) Close() { b.conn.Close() }
+func (b *Bridge) Close() {
+	b.closing.Wait()
+	b.deleting.Close()
+	b.conn.Close()
+}
 
 // unreachableMetric makes the refusal of the whole range the last resort
 // behind every route to a prefix. 4278198272 is what routing daemons use for
@@ -119,7 +131,7 @@ func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
 		want[p.HostInterface] = true
 		l, ok := have[p.HostInterface]
 		if ok {
-			errs = append(errs, b.conn.AdjustLink(l, portState(cfg, dev)), b.setHairpin(l, cfg.hairpins(p)))
+			errs = append(errs, b.conn.AdjustLink(l, p.state(cfg, dev)), b.setHairpin(l, cfg.hairpins(p)))
 		}
 		if ok && b.furnished[p.HostInterface] == furniture(cfg, p) {
 			continue
@@ -154,6 +166,6 @@ func (b *Bridge) setHairpin(l nl.Link, on bool) error {
 	return nil
 }
 
-func portState(cfg Config, dev nl.Link) nl.LinkState {
-	return nl.LinkState{Alias: cfg.Alias, MTU: cfg.MTU, Master: &dev, Up: true}
+func (p Port) state(cfg Config, dev nl.Link) nl.LinkState {
+	return nl.LinkState{Alias: cfg.Alias, MTU: p.mtu(cfg), Master: &dev, Up: true}
 }

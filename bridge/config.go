@@ -46,6 +46,26 @@ type Port struct {
 	Address       netip.Prefix   // with the prefix length of the range: all of it is on-link
 	More          []netip.Prefix // further ones, likewise; the hardware address follows from the first
 	DefaultRoute  bool           // through the gateway, where there is no other
+	// MAC is the hardware address inside; nil for the one of Address.
+	MAC net.HardwareAddr
+	// MTU in bytes; 0, and what is more than the bridge's, for the bridge's.
+	MTU int
+}
+
+// mac is the hardware address inside.
+func (p Port) mac() net.HardwareAddr {
+	if p.MAC != nil {
+		return p.MAC
+	}
+	return MACOf(p.Address.Addr())
+}
+
+// mtu is that of both ends of the port's veth pair.
+func (p Port) mtu(cfg Config) int {
+	if p.MTU > 0 {
+		return min(p.MTU, cfg.MTU)
+	}
+	return cfg.MTU
 }
 
 // HostInterfaceName names the host's end of a container's interface: the same

@@ -14,6 +14,11 @@ import (
 // needs a few milliseconds.
 const forwardTime = time.Second
 
+// ReadyAlias is the alias that a container's end gets when all else is done, for
+// who waits inside. It is not nl.AliasPrefix: the device may be a host's to a
+// weft inside.
+const ReadyAlias = "on weft"
+
 // Plumb puts one container on the bridge, or repairs what is there. What it
 // made itself it removes again when it fails. The error wraps nl.ErrNotFound
 // if the namespace is gone.
@@ -63,7 +68,7 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 			}
 		}()
 	}
-	if err := b.conn.AdjustLink(host, portState(cfg, dev)); err != nil {
+	if err := b.conn.AdjustLink(host, p.state(cfg, dev)); err != nil {
 		return err
 	}
 	index, err := furnish(cfg, p, inside)
@@ -73,11 +78,16 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 	if err := b.awaitForwarding(p.HostInterface); err != nil {
 		return err
 	}
+	if inner, err := inside.Link(p.Interface); err != nil {
+		return err
+	} else if err := inside.AdjustLink(inner, nl.LinkState{Alias: ReadyAlias}); err != nil {
+		return err
+	}
 	b.furnished[p.HostInterface] = furniture(cfg, p)
 	return ns.Do(func() error {
 		var errs []error
 		for _, a := range p.addresses() {
-			errs = append(errs, announce(index, a.Addr(), MACOf(p.Address.Addr())))
+			errs = append(errs, b.announce(index, a.Addr(), p.mac()))
 		}
 		return errors.Join(errs...)
 	})
@@ -85,7 +95,7 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 
 // furniture is all that the container's end follows from, and that can change.
 func furniture(cfg Config, p Port) string {
-	return fmt.Sprint(p.Cookie, p.addresses(), p.DefaultRoute, cfg.Gateway, cfg.MTU, sources(cfg, p))
+	return fmt.Sprint(p.Cookie, p.addresses(), p.DefaultRoute, p.mac(), cfg.Gateway, p.mtu(cfg), sources(cfg, p))
 }
 
 // addresses are all of the port's.
@@ -107,7 +117,7 @@ func (b *Bridge) pair(cfg Config, p Port, ns *nl.Namespace, inside *nl.Conn) (ho
 	if _, err := inside.Link(p.Interface); err == nil {
 		return host, false, fmt.Errorf("container %s has an interface %s already: give another with --ifname", p.NetNS, p.Interface)
 	}
-	host, err = b.conn.CreateVeth(nl.Veth{Host: p.HostInterface, Peer: p.Interface, PeerMAC: MACOf(p.Address.Addr()), MTU: cfg.MTU, PeerNS: ns})
+	host, err = b.conn.CreateVeth(nl.Veth{Host: p.HostInterface, Peer: p.Interface, PeerMAC: p.mac(), MTU: p.mtu(cfg), PeerNS: ns})
 	return host, err == nil, err
 }
 
@@ -125,7 +135,7 @@ func furnish(cfg Config, p Port, inside *nl.Conn) (int, error) {
 	if err := inside.SyncAddrs(l, p.addresses(), func(a netip.Prefix) bool { return cfg.Range.Contains(a.Addr()) }); err != nil {
 		return 0, err
 	}
-	if err := inside.AdjustLink(l, nl.LinkState{MAC: MACOf(p.Address.Addr()), MTU: cfg.MTU, Up: true}); err != nil {
+	if err := inside.AdjustLink(l, nl.LinkState{MAC: p.mac(), MTU: p.mtu(cfg), Up: true}); err != nil {
 		return 0, err
 	}
 	return l.Index, routes(cfg, p, inside, l)
@@ -191,9 +201,32 @@ func (b *Bridge) awaitForwarding(name string) error {
 	}
 }
 
+// deletePort removes a veth pair and returns when both ends are gone. The kernel
+// says so only once it has waited for all processors, which takes several times
+// as long; so we look instead, by another socket than the one that it keeps.
+func (b *Bridge) deletePort(name string) error {
+	if _, err := b.conn.Link(name); errors.Is(err, nl.ErrNotFound) {
+		return nil
+	}
+	done := make(chan error, 1)
+	b.closing.Go(func() { done <- b.deleting.DeleteLink(name) })
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-look.C:
+			if _, err := b.conn.Link(name); errors.Is(err, nl.ErrNotFound) {
+				return nil
+			}
+		}
+	}
+}
+
 // Unplumb takes one container off the bridge; one that is gone is no error.
 func (b *Bridge) Unplumb(cfg Config, p Port) error {
-	if err := b.conn.DeleteLink(p.HostInterface); err != nil {
+	if err := b.deletePort(p.HostInterface); err != nil {
 		return err
 	}
 	if !cfg.Gateway.IsValid() {
@@ -215,5 +248,5 @@ func (b *Bridge) Unplumb(cfg Config, p Port) error {
 	}
 	// The address may turn up on another host next, to which the bridge is the
 	// way: containers here that remember the old owner learn so at once.
-	return announce(dev.Index, p.Address.Addr(), cfg.MAC)
+	return b.announce(dev.Index, p.Address.Addr(), cfg.MAC)
 }

@@ -13,7 +13,7 @@ func senderSets(cfg Config) []set {
 	own := set{name: "own", spec: "type ifname . ether_addr . ipv4_addr;"}
 	for _, p := range cfg.Ports {
 		ports.add(fmt.Sprintf("%q", p.HostInterface))
-		sender := fmt.Sprintf("%q . %s", p.HostInterface, MACOf(p.Address.Addr()))
+		sender := fmt.Sprintf("%q . %s", p.HostInterface, p.mac())
 		macs.add(sender)
 		own.add(sender + " . 0.0.0.0")
 		for _, a := range p.addresses() {

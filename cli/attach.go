@@ -20,8 +20,15 @@ func (a *app) attach() *cobra.Command {
 		Short: "Put a container on the network, and print its address",
 		Long: `Put a container on the network, and print its address.
 
-CONTAINER is the name of a network namespace (ip netns), an absolute path to
-one, or the id of a process in one. ADDRESS asks for a certain address: one of
+CONTAINER is the name or id of a running container of Docker, podman or
+containerd, the name of a network namespace (ip netns), an absolute path to one,
+or the id of a process in one. Where a name means several, docker:NAME,
+podman:NAME, containerd:ID, netns:NAME and pid:ID say which. A container that
+shares another's network is attached as that one. Containers of an engine are
+followed: one that starts again gets its address back, one that is removed frees
+it (launch --release-after).
+
+ADDRESS asks for a certain address: one of
 another host's is asked for there, and waited for until --timeout if that host is
 down. Several are put on one interface, and further ones can be added later. The
 same again changes nothing.
@@ -34,7 +41,9 @@ container that is attached with two has an address in each and reaches both.`,
   weft attach c2 10.32.0.78 10.32.0.79   # two more for the same container
   weft attach c3 --subnet 10.40.1.0/24
   weft attach c3 10.40.2.7/24            # in a second subnet as well
-  weft attach $(docker inspect -f '{{.State.Pid}}' web) --ifname eth1
+  docker run -d --name web --network none nginx && weft attach web
+  weft attach podman:web --ifname net1
+  weft attach containerd:default/web
   weft attach /proc/4711/ns/net -o json`,
 		Args:              arguments(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completeNamespaces,
@@ -42,38 +51,11 @@ container that is attached with two has an address in each and reaches both.`,
 			if req.Container, err = containerArg(args[0]); err != nil {
 				return err
 			}
-			if err := checkInterface(req.Interface); err != nil {
+			if err := a.readWishes(&req, args[1:], subnet); err != nil {
 				return err
-			}
-			if subnet != "" {
-				if req.Subnet, err = netip.ParsePrefix(subnet); err != nil || req.Subnet != req.Subnet.Masked() {
-					return usage("subnet %q is not a network such as 10.40.0.0/16", subnet)
-				}
 			}
 			ctx, cancel := a.request()
 			defer cancel()
-			for i := range args[1:] {
-				addr, in, err := a.address(ctx, args[1+i:])
-				if err != nil {
-					return err
-				}
-				if in.IsValid() && req.Subnet.IsValid() && in != req.Subnet {
-					return usage("the addresses are in two subnets, %s and %s: attach once for each", req.Subnet, in)
-				}
-				if in.IsValid() {
-					req.Subnet = in
-				}
-				if i == 0 {
-					req.Address = addr
-				} else {
-					req.More = append(req.More, addr)
-				}
-			}
-			for _, addr := range append([]netip.Addr{req.Address}, req.More...) {
-				if req.Subnet.IsValid() && addr.IsValid() && !req.Subnet.Contains(addr) {
-					return usage("address %s is not in subnet %s", addr, req.Subnet)
-				}
-			}
 			got, err := a.client().Attach(ctx, req)
 			if err != nil {
 				return err
@@ -91,6 +73,44 @@ container that is attached with two has an address in each and reaches both.`,
 	cmd.Flags().StringVar(&subnet, "subnet", "", "`prefix` in the range that the address is to be in (default that of launch's --default-subnet)")
 	cmd.Flags().BoolVar(&req.NoDefaultRoute, "no-default-route", false, "give the container no default route")
 	return a.withOutput(cmd, formatsOne)
+}
+
+// readWishes reads and checks the addresses, the subnet and the interface that
+// somebody wants for a container.
+func (a *app) readWishes(req *api.AttachRequest, addrs []string, subnet string) (err error) {
+	if err := checkInterface(req.Interface); err != nil {
+		return err
+	}
+	if subnet != "" {
+		if req.Subnet, err = netip.ParsePrefix(subnet); err != nil || req.Subnet != req.Subnet.Masked() {
+			return usage("subnet %q is not a network such as 10.40.0.0/16", subnet)
+		}
+	}
+	ctx, cancel := a.request()
+	defer cancel()
+	for i := range addrs {
+		addr, in, err := a.address(ctx, addrs[i:])
+		if err != nil {
+			return err
+		}
+		if in.IsValid() && req.Subnet.IsValid() && in != req.Subnet {
+			return usage("the addresses are in two subnets, %s and %s: attach once for each", req.Subnet, in)
+		}
+		if in.IsValid() {
+			req.Subnet = in
+		}
+		if i == 0 {
+			req.Address = addr
+		} else {
+			req.More = append(req.More, addr)
+		}
+	}
+	for _, addr := range append([]netip.Addr{req.Address}, req.More...) {
+		if req.Subnet.IsValid() && addr.IsValid() && !req.Subnet.Contains(addr) {
+			return usage("address %s is not in subnet %s", addr, req.Subnet)
+		}
+	}
+	return nil
 }
 
 func (a *app) detach() *cobra.Command {
@@ -119,6 +139,9 @@ func (a *app) detach() *cobra.Command {
 				return a.json(gone)
 			}
 			for _, g := range gone {
+				if !g.Address.IsValid() {
+					continue // of a stopped container, and free already
+				}
 				fmt.Fprintln(a.Stdout, g.Address.Addr())
 			}
 			return nil
@@ -130,9 +153,9 @@ func (a *app) detach() *cobra.Command {
 // the daemon works elsewhere.
 func containerArg(s string) (string, error) {
 	if s == "" || len(s) > 4000 || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' }) {
-		return "", usage("%q is no container: give the name of a network namespace, a path, or a process id", s)
+		return "", usage("%q is no container: give the name or id of a container, the name of a network namespace, a path, or a process id", s)
 	}
-	if strings.Contains(s, "/") {
+	if strings.Contains(s, "/") && !strings.HasPrefix(s, "containerd:") { // its ids have their namespace before them
 		abs, err := filepath.Abs(s)
 		if err != nil {
 			return "", fmt.Errorf("make %s absolute: %w", s, err)

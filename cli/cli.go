@@ -84,13 +84,13 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 no daemon answers, 4 degraded, 5 timeou
 	)
 	root.PersistentFlags().StringVar(&a.socket, "socket", api.DefaultSocket, "control `socket` of the daemon")
 	root.PersistentFlags().Var(&wait{&a.timeout}, "timeout", "how long to wait at most (default 30s, launch 1m)")
-	root.AddCommand(a.wg())
+	root.AddCommand(a.wg(), a.await(), a.hook())
 	for _, v := range []struct {
 		group string
 		cmds  []*cobra.Command
 	}{
-		{groupHost, []*cobra.Command{a.launch(), a.connect(), a.forget(), a.prime(), a.expose(), a.hide(), a.stop(), a.leave(), a.reset(), a.rmpeer(), a.token(), a.keys()}},
-		{groupContainers, []*cobra.Command{a.attach(), a.detach(), a.publish(), a.unpublish(), a.ps()}},
+		{groupHost, []*cobra.Command{a.launch(), a.connect(), a.forget(), a.prime(), a.expose(), a.hide(), a.stop(), a.leave(), a.reset(), a.rmpeer(), a.token(), a.keys(), a.cni()}},
+		{groupContainers, []*cobra.Command{a.attach(), a.detach(), a.run(), a.publish(), a.unpublish(), a.ps()}},
 		{groupLook, []*cobra.Command{a.status(), a.version()}},
 	} {
 		for _, c := range v.cmds {
@@ -175,6 +175,10 @@ func (a *app) finish(cmd *cobra.Command, err error) int {
 	}
 	if errors.Is(err, errDegraded) {
 		return exitDegraded
+	}
+	var theirs exitStatus
+	if errors.As(err, &theirs) {
+		return int(theirs)
 	}
 	var known *api.Error
 	if !errors.As(err, &known) && cmd.Runnable() && !cmd.HasSubCommands() {

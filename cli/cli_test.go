@@ -74,7 +74,7 @@ func TestAttachPrintsTheAddressAndNothingElse(t *testing.T) {
 func TestPsHasEveryFormat(t *testing.T) {
 	f := newFake(t, map[string]any{api.PathAttachments: []api.Attachment{c1}})
 	for format, want := range map[string]string{
-		"table": "CONTAINER   ADDRESS        INTERFACE   MAC                 STATE\nc1          10.32.0.2/12   eth0        0a:57:0a:20:00:02   attached\n",
+		"table": "CONTAINER   ENGINE   ADDRESS        INTERFACE   MAC                 STATE\nc1          -        10.32.0.2/12   eth0        0a:57:0a:20:00:02   attached\n",
 		"name":  "c1\n",
 	} {
 		if out, errs, code := run(nil, "ps", "-o", format, "--socket", f.socket); out != want || code != 0 {

@@ -28,9 +28,12 @@ type launchFlags struct {
 	masquerade bool
 	observer   bool
 	reclaim    time.Duration
+	release    time.Duration
 	subnet     string
 	rotate     time.Duration
 	trusted    string
+	useCNI     bool
+	cni        api.CNISettings
 	foreground bool
 }
 
@@ -108,7 +111,11 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.BoolVar(&l.observer, "observer", false, "take no address space until a container needs it, and never decide on it")
 	f.DurationVar(&l.reclaim, "reclaim-after", daemon.DefaultReclaimAfter, "how long another host may be gone before its addresses are given away; negative for never")
 	f.DurationVar(&l.rotate, "rotate-keys", -time.Second, "how old WireGuard's keys may become before this host has the mesh change them (see weft keys); negative for never")
+	f.DurationVar(&l.release, "release-after", daemon.DefaultReleaseAfter, "how long a container that has ended keeps its address; negative for as long as its engine knows it")
+	f.StringVar(&o.DockerSocket, "docker-socket", "", "`socket` of Docker (default "+daemon.DefaultDockerSocket+")")
 	f.StringVar(&l.subnet, "default-subnet", "", "`prefix` in the range from which containers get addresses (default all of it)")
+	f.BoolVar(&l.useCNI, "cni", false, "install the CNI plugin and its network once containers can be attached; see weft cni install")
+	cniFlags(f, "cni-", &l.cni)
 	f.StringVar(&o.StateDir, "state-dir", o.StateDir, "state `directory`")
 	f.BoolVar(&o.SetAside, "set-aside-store", false, "where the store cannot be read, keep it under another name and be a new peer")
 	f.StringVar(&o.SocketGroup, "socket-group", o.SocketGroup, "`group` that may use the control socket, which amounts to root")
@@ -138,6 +145,11 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 			return usage("--rotate-keys 0 would change keys all the time; say -1s for never")
 		}
 	}
+	if cmd.Flags().Changed("release-after") {
+		if o.ReleaseAfter = l.release; o.ReleaseAfter == 0 {
+			return usage("--release-after 0 would free an address in the middle of a restart; say 1s")
+		}
+	}
 	if l.subnet != "" {
 		if o.Subnet, err = netip.ParsePrefix(l.subnet); err != nil {
 			return usage("subnet %q is not a prefix such as 10.40.0.0/16", l.subnet)
@@ -147,6 +159,17 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 		if o.Trusted, err = parseTrusted(l.trusted); err != nil {
 			return err
 		}
+	}
+	for _, name := range []string{"cni-bin-dir", "cni-conf-dir", "cni-network", "cni-chain"} {
+		if !l.useCNI && cmd.Flags().Changed(name) {
+			return usage("--%s means nothing without --cni", name)
+		}
+	}
+	if l.useCNI {
+		if err := absolute(&l.cni); err != nil {
+			return err
+		}
+		o.CNI = &l.cni
 	}
 	if cmd.Flags().Changed("port") && o.Port == 0 {
 		return usage("the gossip port is 0")

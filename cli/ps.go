@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,19 +36,29 @@ func (a *app) ps() *cobra.Command {
 					}
 				}
 				for _, arg := range args {
-					if !slices.ContainsFunc(list, func(at api.Attachment) bool { return at.Container == arg }) {
+					if !slices.ContainsFunc(list, func(at api.Attachment) bool { return isCalled(at, arg) }) {
 						return &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("container %s is not attached", arg), Fix: "`weft ps` lists those that are"}
 					}
 				}
-				list = slices.DeleteFunc(list, func(at api.Attachment) bool { return !slices.Contains(args, at.Container) })
+				list = slices.DeleteFunc(list, func(at api.Attachment) bool {
+					return !slices.ContainsFunc(args, func(arg string) bool { return isCalled(at, arg) })
+				})
 			}
 			return a.printAttachments(list)
 		},
 	}, formatsList)
 }
 
+// isCalled tells whether an argument means an attachment.
+func isCalled(at api.Attachment, arg string) bool {
+	if engine, name, ok := strings.Cut(arg, ":"); ok && at.Engine == engine {
+		arg = name
+	}
+	return arg == at.Container || arg == at.Reference || len(arg) >= 6 && strings.HasPrefix(at.ID, arg)
+}
+
 func (a *app) printAttachments(list []api.Attachment) error {
-	rows := [][]string{{"CONTAINER", "ADDRESS", "INTERFACE", "MAC", "STATE"}}
+	rows := [][]string{{"CONTAINER", "ENGINE", "ADDRESS", "INTERFACE", "MAC", "STATE"}}
 	switch a.output {
 	case "json":
 		return a.json(list)
@@ -56,16 +68,23 @@ func (a *app) printAttachments(list []api.Attachment) error {
 		}
 		return nil
 	case "wide":
-		rows[0] = append(rows[0], "HOST-INTERFACE", "GATEWAY", "MTU", "NETNS", "SINCE", "SUBNETS", "PUBLISHED")
+		rows[0] = append(rows[0], "HOST-INTERFACE", "GATEWAY", "MTU", "NETNS", "ID", "SINCE", "SUBNETS", "PUBLISHED")
 	}
 	for _, at := range list {
-		addrs := at.Address.String()
+		addrs := "-" // a stopped container's is free
+		if at.Address.IsValid() {
+			addrs = at.Address.String()
+		}
 		for _, p := range at.More {
 			addrs += "," + p.String()
 		}
-		row := []string{at.Container, addrs, at.Interface, at.MAC, at.State}
+		row := []string{at.Container, cmp.Or(at.Engine, "-"), addrs, at.Interface, cmp.Or(at.MAC, "-"), at.State}
 		if a.output == "wide" {
-			row = append(row, at.HostInterface, at.Gateway.String(), strconv.Itoa(at.MTU), at.NetNS, at.Since.Local().Format(time.DateTime), join(at.Subnets), join(at.Published))
+			since := "-" // an address that is only reserved does not tell
+			if !at.Since.IsZero() {
+				since = at.Since.Local().Format(time.DateTime)
+			}
+			row = append(row, at.HostInterface, at.Gateway.String(), strconv.Itoa(at.MTU), at.NetNS, cmp.Or(at.ID, "-"), since, join(at.Subnets), join(at.Published))
 		}
 		rows = append(rows, row)
 	}

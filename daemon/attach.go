@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
@@ -21,18 +20,40 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 	if err := d.checkAsked(req); err != nil {
 		return api.Attachment{}, err
 	}
-	c, err := d.resolve(req.Container)
+	if req.Endpoint != nil {
+		return d.attachEndpoint(ctx, *req.Endpoint, req)
+	}
+	return d.attach(ctx, req)
+}
+
+func (d *Daemon) attach(ctx context.Context, req api.AttachRequest) (api.Attachment, error) {
+	mac, err := wishedMAC(req.MAC)
+	if err != nil {
+		return api.Attachment{}, err
+	}
+	c, err := d.requested(ctx, req)
 	if err != nil {
 		return api.Attachment{}, err
 	}
 	defer c.close()
-	unlock, err := d.containers.lock(ctx, c.cookie)
+	d.settle(ctx, append([]netip.Addr{req.Address}, req.More...))
+	unlock, err := d.containers.lock(ctx, c.owner())
 	if err != nil {
 		return api.Attachment{}, fmt.Errorf("wait for another request for container %s: %w", req.Container, err)
 	}
 	defer unlock()
 
-	if a, ok := d.findAttached(c.cookie, req.Interface); ok {
+	if a, ok := d.findAttached(c, req.Interface); ok {
+		if req.Endpoint != nil && !a.is(*req.Endpoint) {
+			return api.Attachment{}, &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("interface %s in %s is attached already, as %s", a.Interface, a.NetNS, a.Reference),
+				Fix: "take it off first: weft detach " + a.Reference}
+		}
+		if a.Engine != "" && a.owner() == c.owner() {
+			if err := d.reattach(ctx, a, c); err != nil {
+				return api.Attachment{}, err
+			}
+			a, _ = d.attachedByKey(a.key())
+		}
 		if req.Address.IsValid() {
 			req.More = append([]netip.Addr{req.Address}, req.More...)
 		}
@@ -40,7 +61,10 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 	}
 
 	a := attachment{Reference: req.Container, NetNS: c.path, Cookie: c.cookie, Interface: req.Interface,
-		Default: !req.NoDefaultRoute, Since: d.now()}
+		Default: !req.NoDefaultRoute, Since: d.now(), Engine: c.Engine, ID: c.ID, Name: c.Name, Boot: d.boot, MAC: mac, MTU: req.MTU}
+	if req.Endpoint != nil {
+		a.Network, a.Sandbox, a.Reference = req.Endpoint.Network, req.Endpoint.Container, req.Endpoint.Container
+	}
 	if a.Interface == "" {
 		if a.Interface, err = freeInterface(c.ns); err != nil {
 			return api.Attachment{}, err
@@ -66,9 +90,9 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 		if _, err := d.addAddresses(ctx, a, req.More, netip.Prefix{}); err != nil {
 			return api.Attachment{}, errors.Join(err, d.unplumb(a), d.forget(a))
 		}
-		a, _ = d.findAttached(c.cookie, a.Interface)
+		a, _ = d.attachedByKey(a.key())
 	}
-	d.log.Info("attached", "container", a.Reference, "address", a.Address, "interface", a.Interface)
+	d.log.Info("attached", "container", a.label(), "address", a.Address, "interface", a.Interface)
 	return d.describe(a), nil
 }
 
@@ -180,35 +204,12 @@ func freeInterface(ns *nl.Namespace) (string, error) {
 
 // Detach takes a container off the network and frees its addresses.
 func (d *Daemon) Detach(ctx context.Context, req api.DetachRequest) ([]api.Attachment, error) {
-	path, err := namespacePath(req.Container)
+	if req.Endpoint != nil {
+		return d.detachEndpoint(ctx, *req.Endpoint)
+	}
+	found, err := d.attachmentsOf(ctx, req.Container, req.Address)
 	if err != nil {
 		return nil, err
-	}
-	c, err := d.resolve(req.Container)
-	if err == nil {
-		defer c.close()
-	} else if api.CodeOf(err) != api.CodeNotFound {
-		return nil, err
-	}
-	match := func(a attachment) bool {
-		if c != nil {
-			return a.Cookie == c.cookie
-		}
-		// The namespace is gone: what it was attached by has to do.
-		return a.NetNS == path || a.Reference == req.Container
-	}
-	var found []attachment
-	for _, a := range d.listAttached() {
-		if match(a) && (!req.Address.IsValid() || slices.Contains(a.addresses(), req.Address)) {
-			found = append(found, a)
-		}
-	}
-	if len(found) == 0 {
-		what := "container " + req.Container + " is not attached"
-		if req.Address.IsValid() {
-			what += " by address " + req.Address.String()
-		}
-		return nil, &api.Error{Code: api.CodeNotFound, Message: what, Fix: "weft ps lists the containers that are"}
 	}
 	out := []api.Attachment{}
 	for _, a := range found {
@@ -229,14 +230,48 @@ func (d *Daemon) Detach(ctx context.Context, req api.DetachRequest) ([]api.Attac
 	return out, nil
 }
 
+// attachmentsOf are the attachments of a container, one that is gone included,
+// and with an address if that is valid. None is an error.
+func (d *Daemon) attachmentsOf(ctx context.Context, reference string, addr netip.Addr) ([]attachment, error) {
+	kind, rest, err := splitReference(reference)
+	if err != nil {
+		return nil, err
+	}
+	c, resolving := d.resolve(ctx, reference)
+	if resolving == nil {
+		defer c.close()
+	}
+	var found []attachment
+	for _, a := range d.listAttached() {
+		// Where there is no namespace any more, what it was called has to do.
+		if (resolving == nil && d.isOf(a, c) || resolving != nil && a.isCalled(reference, kind, rest)) && (!addr.IsValid() || slices.Contains(a.addresses(), addr)) {
+			found = append(found, a)
+		}
+	}
+	code := api.CodeOf(resolving)
+	switch {
+	case resolving != nil && len(ownersOf(found)) > 1,
+		resolving != nil && len(found) == 0 && code != api.CodeNotFound && code != api.CodeConflict:
+		return nil, resolving
+	case len(found) > 0:
+		return found, nil
+	}
+	what := "container " + reference + " is not attached"
+	if addr.IsValid() {
+		what += " by address " + addr.String()
+	}
+	return nil, &api.Error{Code: api.CodeNotFound, Message: what, Fix: "weft ps lists the containers that are"}
+}
+
 func (d *Daemon) detach(ctx context.Context, a attachment) error {
-	unlock, err := d.containers.lock(ctx, a.Cookie)
+	unlock, err := d.containers.lock(ctx, a.owner())
 	if err != nil {
 		return fmt.Errorf("wait for another request for container %s: %w", a.Reference, err)
 	}
 	defer unlock()
-	a, ok := d.findAttached(a.Cookie, a.Interface) // another request may have changed it
-	if !ok {
+	listed := a
+	a, ok := d.attachedByKey(a.key()) // another request may have changed it
+	if !ok || a.Sandbox != listed.Sandbox || a.Network != listed.Network {
 		return nil
 	}
 	if err := d.unplumb(a); err != nil {
@@ -251,12 +286,12 @@ func (d *Daemon) detach(ctx context.Context, a attachment) error {
 
 // dropAddress takes one of several addresses off an interface.
 func (d *Daemon) dropAddress(ctx context.Context, a attachment, addr netip.Addr) (api.Attachment, error) {
-	unlock, err := d.containers.lock(ctx, a.Cookie)
+	unlock, err := d.containers.lock(ctx, a.owner())
 	if err != nil {
 		return api.Attachment{}, fmt.Errorf("wait for another request for container %s: %w", a.Reference, err)
 	}
 	defer unlock()
-	before, ok := d.findAttached(a.Cookie, a.Interface) // another request may have changed it
+	before, ok := d.attachedByKey(a.key()) // another request may have changed it
 	rest := slices.DeleteFunc(before.addresses(), func(x netip.Addr) bool { return x == addr })
 	gone := a
 	gone.Address, gone.More = addr, nil
@@ -294,6 +329,9 @@ func (d *Daemon) dropAddress(ctx context.Context, a attachment, addr netip.Addr)
 
 // unplumb removes the kernel's side of one attachment.
 func (d *Daemon) unplumb(a attachment) error {
+	if !d.isOfThisBoot(a) {
+		return nil // what has its name now is another's
+	}
 	d.kernel.Lock()
 	defer d.kernel.Unlock()
 	if err := d.bridge.Unplumb(d.bridgeConfig(), d.port(a)); err != nil && !errors.Is(err, nl.ErrNotFound) {
@@ -326,32 +364,6 @@ func (d *Daemon) port(a attachment) bridge.Port {
 		More: more, NetNS: a.NetNS, Cookie: a.Cookie, Interface: a.Interface,
 		HostInterface: bridge.HostInterfaceName(a.Cookie, a.Interface),
 		Address:       netip.PrefixFrom(a.Address, d.settings.Range.Bits()),
-		DefaultRoute:  a.Default,
+		DefaultRoute:  a.Default, MAC: a.MAC, MTU: a.MTU,
 	}
-}
-
-func (d *Daemon) describe(a attachment) api.Attachment {
-	p := d.port(a)
-	state := "attached"
-	if active, _ := d.plan.Held(a.key(), a.Address); !active {
-		state = "cut off"
-	}
-	if _, gone := d.gone(a.key()); gone {
-		state = "gone"
-	}
-	return api.Attachment{
-		Container: a.Reference, Address: p.Address, More: p.More, Gateway: d.gateway(), MAC: bridge.MACOf(a.Address).String(),
-		Interface: a.Interface, HostInterface: p.HostInterface, NetNS: a.NetNS, MTU: d.mtu(), State: state,
-		Since: a.Since.Round(time.Second), Subnets: a.Subnets, Published: a.mappings(),
-	}
-}
-
-// Attachments lists the containers of this host, by reference and interface.
-func (d *Daemon) Attachments() []api.Attachment {
-	list := d.listAttached()
-	out := make([]api.Attachment, len(list))
-	for i, a := range list {
-		out[i] = d.describe(a)
-	}
-	return out
 }

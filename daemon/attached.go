@@ -7,11 +7,10 @@ import (
 	"strings"
 	"sync"
 	"time"
-)
 
-// goneGrace is how long a container's address outlives its namespace, so that
-// whoever removed it by mistake or for a restart has a moment to say so.
-const goneGrace = 10 * time.Second
+	"github.com/weft-net/weft/bridge"
+	"github.com/weft-net/weft/internal/nl"
+)
 
 // attached is the set of attachments in memory, the same as in the store.
 type attached struct {
@@ -33,28 +32,50 @@ func (d *Daemon) clearAttached(a attachment) {
 	delete(d.attached.goneAt, a.key())
 }
 
-// findAttached returns the attachment of a namespace by interface, or its
+// findAttached returns the attachment of a container by interface, or its
 // first where no interface is named.
-func (d *Daemon) findAttached(cookie uint64, ifname string) (attachment, bool) {
-	for _, a := range d.listAttached() {
-		if a.Cookie == cookie && (ifname == "" || a.Interface == ifname) {
-			return a, true
+func (d *Daemon) findAttached(c *container, ifname string) (attachment, bool) {
+	d.attached.mu.Lock()
+	defer d.attached.mu.Unlock()
+	var found []attachment
+	for _, a := range d.attached.byKey {
+		if d.isOf(a, c) && (ifname == "" || a.Interface == ifname) {
+			found = append(found, a)
 		}
 	}
-	return attachment{}, false
+	if len(found) == 0 {
+		return attachment{}, false
+	}
+	return slices.MinFunc(found, compareAttachments), true
+}
+
+// isOf tells whether an attachment is one of a container: by what its engine
+// calls it, or by its namespace, however that was named.
+func (d *Daemon) isOf(a attachment, c *container) bool {
+	return a.owner() == c.owner() || a.Cookie == c.cookie && d.isOfThisBoot(a) && !a.Released
+}
+
+func (d *Daemon) attachedByKey(key string) (attachment, bool) {
+	d.attached.mu.Lock()
+	defer d.attached.mu.Unlock()
+	a, ok := d.attached.byKey[key]
+	return a, ok
 }
 
 func (d *Daemon) listAttached() []attachment {
 	d.attached.mu.Lock()
 	defer d.attached.mu.Unlock()
 	list := slices.Collect(maps.Values(d.attached.byKey))
-	slices.SortFunc(list, func(a, b attachment) int {
-		if c := strings.Compare(a.Reference, b.Reference); c != 0 {
-			return c
-		}
-		return a.Address.Compare(b.Address)
-	})
+	slices.SortFunc(list, compareAttachments)
 	return list
+}
+
+// compareAttachments orders by reference and address.
+func compareAttachments(a, b attachment) int {
+	if c := strings.Compare(a.Reference, b.Reference); c != 0 {
+		return c
+	}
+	return a.Address.Compare(b.Address)
 }
 
 func (d *Daemon) gone(key string) (time.Time, bool) {
@@ -64,23 +85,69 @@ func (d *Daemon) gone(key string) (time.Time, bool) {
 	return t, ok
 }
 
-// sweep looks which containers have vanished, and frees the addresses of those
-// that stayed away for the grace period.
+// goneFor is how long an attachment has been without its namespace; the first
+// question begins the time.
+func (d *Daemon) goneFor(a attachment) time.Duration {
+	d.attached.mu.Lock()
+	defer d.attached.mu.Unlock()
+	since, was := d.attached.goneAt[a.key()]
+	if !was {
+		since = d.now()
+		d.attached.goneAt[a.key()] = since
+	}
+	return d.now().Sub(since)
+}
+
+// grace is how long what ended may come back before it is forgotten. A container
+// that its engine still knows may be given longer.
+func (d *Daemon) grace() time.Duration {
+	if d.opts.ReleaseAfter < 0 {
+		return DefaultReleaseAfter
+	}
+	return d.opts.ReleaseAfter
+}
+
+func (d *Daemon) notGone(a attachment) {
+	d.attached.mu.Lock()
+	defer d.attached.mu.Unlock()
+	delete(d.attached.goneAt, a.key())
+}
+
+// isAlive tells whether an attachment's namespace is there still. It lives as
+// long as the veth pair does, which is looked at first since that is cheap; where
+// somebody removed the pair, the path tells.
+func (d *Daemon) isAlive(a attachment) bool {
+	if !d.isOfThisBoot(a) || a.Released {
+		return false
+	}
+	if d.hasLink(bridge.HostInterfaceName(a.Cookie, a.Interface)) {
+		return true
+	}
+	ns, err := nl.OpenNamespace(a.NetNS)
+	if err != nil {
+		return false
+	}
+	defer ns.Close()
+	cookie, err := ns.Cookie()
+	return err == nil && cookie == a.Cookie
+}
+
+// isOfThisBoot tells whether an attachment's cookie and path mean anything.
+func (d *Daemon) isOfThisBoot(a attachment) bool { return a.Boot == "" || a.Boot == d.boot }
+
+// sweep looks which namespaces have vanished, and frees the addresses of those
+// that stayed away for the grace period. Containers of engines are looked after
+// by followEngine.
 func (d *Daemon) sweep(ctx context.Context) {
 	for _, a := range d.listAttached() {
-		// A namespace outlives its name where a process or a file still holds
-		// it; then the veth pair lives too.
-		alive := a.isAlive() || d.hasLink(d.port(a).HostInterface)
-		d.attached.mu.Lock()
-		since, was := d.attached.goneAt[a.key()]
-		switch {
-		case alive:
-			delete(d.attached.goneAt, a.key())
-		case !was:
-			d.attached.goneAt[a.key()] = d.now()
+		if a.Engine != "" {
+			continue
 		}
-		d.attached.mu.Unlock()
-		if alive || !was || d.now().Sub(since) < goneGrace {
+		if d.isAlive(a) {
+			d.notGone(a)
+			continue
+		}
+		if d.goneFor(a) < d.grace() {
 			continue
 		}
 		d.log.Info("container is gone", "container", a.Reference, "address", a.Address)
@@ -93,11 +160,11 @@ func (d *Daemon) sweep(ctx context.Context) {
 // keyedLock serialises requests for one container and lets others pass.
 type keyedLock struct {
 	mu   sync.Mutex
-	held map[uint64]chan struct{}
+	held map[string]chan struct{}
 }
 
 // lock waits for its turn or for the context; unlock has to be called once.
-func (l *keyedLock) lock(ctx context.Context, key uint64) (unlock func(), err error) {
+func (l *keyedLock) lock(ctx context.Context, key string) (unlock func(), err error) {
 	for {
 		l.mu.Lock()
 		busy, ok := l.held[key]

@@ -20,10 +20,14 @@ import (
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/encap/probe"
+	"github.com/weft-net/weft/engine"
 	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
 )
+
+// ReadyAlias marks the interface of a container that is ready, inside.
+const ReadyAlias = bridge.ReadyAlias
 
 // Daemon is one host's weft. Its fields up to the blank line are set while it
 // is launched and never change after.
@@ -40,6 +44,8 @@ type Daemon struct {
 	settings   settings
 	advertise  netip.Addr // this host's address on the underlay
 	hostCookie uint64     // of the host's own network namespace
+	boot       string     // the kernel's id of this run of the machine
+	engines    []engine.Engine
 	started    time.Time
 	conn       *nl.Conn
 	mesh       *mesh.Mesh
@@ -52,11 +58,15 @@ type Daemon struct {
 	// kernel serialises everything that changes the kernel, so that a pass of
 	// the loop never sees half an attachment.
 	kernel     sync.Mutex
-	containers keyedLock
+	containers keyedLock // by owner
+	endpoints  keyedLock // by name; comes before that of the container
 	attached   attached
+	overdue    unsettled
+	cni        sync.Mutex // serialises changes of what CNI runtimes find
 	targets    targets
 	keys       keys
 	health     health
+	linked     linkPlan            // as the kernel follows it; the kernel's lock guards it
 	remembered []byte              // last snapshot written; only reconcile uses it
 	decided    map[uuid.UUID]*link // of each peer; nil until the first pass; guarded by kernel
 
@@ -71,7 +81,8 @@ type Daemon struct {
 	enforced   atomic.Uint64 // the plan's fence that the kernel follows
 	leaving    atomic.Bool   // a reset hands the address space over: none is given out any more
 
-	lastConns sync.Map // connections of those that wait for the daemon's end
+	speaking  sync.WaitGroup // requests that end the daemon, until their answer is on its way
+	lastConns sync.Map       // connections of those that wait for the daemon's end
 
 	// end is closed when a request over the socket asks the daemon to end, and
 	// erasing carries one that asks it to remove every trace first.
@@ -96,7 +107,8 @@ type tunnel struct {
 func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), ready func(Ready)) error {
 	d := &Daemon{opts: o, log: log, now: time.Now, end: make(chan struct{}), erasing: make(chan erasure)}
 	d.tunnel.Store(&tunnel{})
-	d.containers.held = map[uint64]chan struct{}{}
+	d.containers.held = map[string]chan struct{}{}
+	d.endpoints.held = map[string]chan struct{}{}
 	d.attached.byKey = map[string]attachment{}
 	d.attached.goneAt = map[string]time.Time{}
 	d.health.failing = map[string]error{}
@@ -111,14 +123,20 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() { d.loop(ctx) })
+	for _, e := range d.engines {
+		wg.Go(func() { d.followEngine(ctx, e) })
+	}
 	select {
 	case <-ctx.Done():
 	case <-d.end:
+		defer d.speaking.Wait()
 	case e := <-d.erasing:
 		// The loop would put back what is being removed.
 		cancel()
 		wg.Wait()
 		e.reply <- d.erase(e.report)
+		d.Stop(api.StopRequest{}) // another that asks for a reset now must not wait for ever
+		defer d.speaking.Wait()
 		return srv.close()
 	}
 	err = srv.close()
@@ -130,6 +148,11 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	}
 	log.Info("daemon stops; traffic goes on without it")
 	return err
+}
+
+// engines are the container engines that this host may have.
+func engines(o Options) []engine.Engine {
+	return []engine.Engine{engine.NewDocker(o.DockerSocket), engine.NewPodman(), engine.NewContainerd(engine.DefaultContainerdState)}
 }
 
 // Stop ends Run, once the request that asked for it is answered.
@@ -161,6 +184,7 @@ func (d *Daemon) close() error {
 	if d.conn != nil {
 		d.conn.Close()
 	}
+	errs = append(errs, d.overdue.close())
 	if d.keep.Store != nil {
 		errs = append(errs, d.keep.Close())
 	}

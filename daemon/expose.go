@@ -18,7 +18,7 @@ const (
 // Expose gives the host an address on the network, besides the gateway's, and
 // lists them all. Without a wish it is content with one that is there already.
 func (d *Daemon) Expose(ctx context.Context, req api.ExposeRequest) (api.Exposure, error) {
-	unlock, err := d.containers.lock(ctx, d.hostCookie) // two at once would give two addresses
+	unlock, err := d.containers.lock(ctx, ownerExpose) // two at once would give two addresses
 	if err != nil {
 		return api.Exposure{}, fmt.Errorf("wait for another request: %w", err)
 	}

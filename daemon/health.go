@@ -60,6 +60,12 @@ var conditions = []condition{
 		check: func(d *Daemon) string {
 			return strings.Join(nonEmpty(d.health.of("plan-merge"), d.health.of("plan-receive")), "; ")
 		}},
+	{code: "detach-not-done", severity: api.SeverityWarning, dependsOn: "kernel-not-set",
+		fix:   "remove what the message names; weft tries again every few seconds",
+		check: func(d *Daemon) string { return d.health.of("journal") }},
+	{code: "cni-not-written", severity: api.SeverityError,
+		fix:   "remove what the message names and `weft cni install` again, or `weft cni uninstall`",
+		check: func(d *Daemon) string { return d.health.of("cni") }},
 	{code: "peer-failed", severity: api.SeverityWarning,
 		fix:   "look at that host: `weft status` there, and whether TCP and UDP on the gossip port pass between the hosts",
 		check: checkPeers},

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ const (
 	keyHost           = "host"
 	keyTunnelKey      = "tunnel-key" // of a weft that has one slot only; now keySlots
 	keySlots          = "tunnel-slots"
+	keyCNI            = "cni"
 	keyTokens         = "tokens" // of a change of the token; none before the first
 	bucketAttachments = "attachments"
 	bucketSysctls     = "sysctls"
@@ -206,20 +208,36 @@ type attachment struct {
 	Since     time.Time  `cbor:"7,keyasint"`
 	// More are further addresses of the interface.
 	More []netip.Addr `cbor:"8,keyasint,omitempty"`
+	// Engine, ID and Name say which container it is, where an engine knows it;
+	// then it is followed through restarts.
+	Engine string `cbor:"20,keyasint,omitempty"`
+	ID     string `cbor:"21,keyasint,omitempty"`
+	Name   string `cbor:"22,keyasint,omitempty"`
+	// Boot is the kernel's id of this run of the machine: cookies and process
+	// ids begin anew with the next.
+	Boot string `cbor:"23,keyasint,omitempty"`
+	// Released tells that the container is stopped and its addresses are no
+	// longer its own.
+	Released bool `cbor:"24,keyasint,omitempty"`
 	// Subnets that addresses were asked for in.
-	Subnets   []netip.Prefix  `cbor:"20,keyasint,omitempty"`
-	Published []publishedPort `cbor:"21,keyasint,omitempty"`
+	Subnets   []netip.Prefix  `cbor:"26,keyasint,omitempty"`
+	Published []publishedPort `cbor:"27,keyasint,omitempty"`
+	// Network and Sandbox are set for what a container runtime attached; see
+	// endpoint.
+	Network string `cbor:"30,keyasint,omitempty"`
+	Sandbox string `cbor:"31,keyasint,omitempty"`
+	// MAC and MTU, if they are set, are the runtime's wishes.
+	MAC net.HardwareAddr `cbor:"32,keyasint,omitempty"`
+	MTU int              `cbor:"33,keyasint,omitempty"` // bytes
 }
 
 // addresses are all of the attachment's.
 func (a attachment) addresses() []netip.Addr { return append([]netip.Addr{a.Address}, a.More...) }
 
-func (a attachment) key() string { return attachmentKey(a.Cookie, a.Interface) }
+// owner names the container, or else the namespace.
+func (a attachment) owner() string { return ownerName(a.Engine, a.ID, a.Cookie) }
 
-// attachmentKey names an interface of a network namespace.
-func attachmentKey(cookie uint64, ifname string) string {
-	return fmt.Sprintf("netns:%016x/%s", cookie, ifname)
-}
+func (a attachment) key() string { return a.owner() + "/" + a.Interface }
 
 func (k keep) attachments() (map[string]attachment, error) {
 	all, err := k.All(bucketAttachments)
@@ -243,6 +261,25 @@ func decodeAttachments(kept []store.Write) (map[string]attachment, error) {
 		out[string(w.Key)] = a
 	}
 	return out, nil
+}
+
+// cni is how this host presents itself to CNI runtimes; ok is false if not at all.
+func (k keep) cni() (s api.CNISettings, ok bool, err error) {
+	b, err := k.Get(bucketPeer, keyCNI)
+	if err != nil || b == nil {
+		return s, false, err
+	}
+	if err := strict.Unmarshal(b, &s); err != nil {
+		return s, false, &unreadableError{fmt.Errorf("%s: %w", keyCNI, err)}
+	}
+	return s, true, nil
+}
+
+func (k keep) saveCNI(s *api.CNISettings) error {
+	if s == nil {
+		return k.Put(bucketPeer, keyCNI, nil)
+	}
+	return k.Put(bucketPeer, keyCNI, encode(*s))
 }
 
 func (k keep) saveAttachment(a attachment) error {

@@ -125,10 +125,17 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 	}
 	step("set up bridge and tunnels", fmt.Sprintf("%s, %s, MTU %d", d.opts.Bridge, strings.Join(d.can, ", "), d.mtu()))
 
+	if err = d.openJournal(ctx); err != nil {
+		return nil, err
+	}
+	d.settleAll(ctx)
 	if srv, err = d.listen(); err != nil {
 		return nil, err
 	}
 	step("answer on the socket", d.opts.Socket)
+	if err = d.presentCNI(ctx); err != nil {
+		return nil, err
+	}
 	ready(Ready{
 		Founded: founded, Name: d.opts.Name, Join: d.joinLine(), Peers: len(d.mesh.Peers()),
 		Gateway:  netip.PrefixFrom(d.gateway(), d.settings.Range.Bits()),

@@ -35,6 +35,7 @@ type linkPlan struct {
 	peers     []encap.Remote
 	guarded   []bridge.GuardedPeer
 	targets   []probe.Target
+	mtu       int // bytes, of the bridge and the containers
 }
 
 // instances are this host's ends for a transport; underlay is the device of its

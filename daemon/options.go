@@ -13,6 +13,7 @@ import (
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/engine"
 )
 
 // Defaults of a mesh and of a host in it.
@@ -26,6 +27,9 @@ const (
 	DefaultTimeout   = 60 * time.Second
 	// DefaultReclaimAfter is longer than most repairs of a host take.
 	DefaultReclaimAfter = 24 * time.Hour
+	// DefaultReleaseAfter is longer than most restarts of a container take.
+	DefaultReleaseAfter = time.Minute
+	DefaultDockerSocket = engine.DefaultDockerSocket
 	DefaultSocketUser   = "weft" // the group that may use the socket, where it exists
 )
 
@@ -60,6 +64,8 @@ type Options struct {
 	WireGuardPort uint16
 	Encap         string // one of encap.Modes
 
+	CNI *api.CNISettings // how CNI runtimes find weft; nil for as it was kept, or not at all
+
 	SetAside bool          // put a store that cannot be read out of the way, and be a new peer
 	Timeout  time.Duration // how long a launch may take to become ready
 }
@@ -82,12 +88,16 @@ type HostOptions struct {
 	Subnet netip.Prefix `cbor:"9,keyasint,omitempty"`
 	// Trusted are the networks in which traffic to other hosts may be in the
 	// clear, if they say so too; nil for what was kept, empty for none.
-	Trusted []netip.Prefix `cbor:"20,keyasint,omitempty"`
+	Trusted []netip.Prefix `cbor:"22,keyasint,omitempty"`
 	// WireGuard says who carries its packets; WireGuardAuto by default.
 	WireGuard string `cbor:"10,keyasint,omitempty"`
+	// ReleaseAfter is how long a container's addresses outlive it; as long as
+	// the container's engine knows it if it is negative.
+	ReleaseAfter time.Duration `cbor:"20,keyasint,omitempty"`
+	DockerSocket string        `cbor:"21,keyasint,omitempty"` // where Docker answers
 	// RotateKeys is how old the keys of WireGuard may become before this host has
 	// the mesh change them; never if it is negative, which is the default.
-	RotateKeys time.Duration `cbor:"21,keyasint,omitempty"`
+	RotateKeys time.Duration `cbor:"23,keyasint,omitempty"`
 }
 
 // or fills what is not given from elsewhere.
@@ -101,6 +111,7 @@ func (h HostOptions) or(o HostOptions) HostOptions {
 		Advertise: cmp.Or(h.Advertise, o.Advertise), MTU: cmp.Or(h.MTU, o.MTU), Masquerade: cmp.Or(h.Masquerade, o.Masquerade),
 		Observer: cmp.Or(h.Observer, o.Observer), ReclaimAfter: cmp.Or(h.ReclaimAfter, o.ReclaimAfter), Subnet: cmp.Or(h.Subnet, o.Subnet),
 		WireGuard: cmp.Or(h.WireGuard, o.WireGuard), RotateKeys: cmp.Or(h.RotateKeys, o.RotateKeys),
+		ReleaseAfter: cmp.Or(h.ReleaseAfter, o.ReleaseAfter), DockerSocket: cmp.Or(h.DockerSocket, o.DockerSocket),
 	}
 }
 
@@ -109,7 +120,7 @@ func defaultHost() HostOptions {
 	name, _ := os.Hostname()
 	yes, no := true, false
 	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes, Observer: &no, ReclaimAfter: DefaultReclaimAfter,
-		WireGuard: WireGuardAuto, RotateKeys: -1}
+		ReleaseAfter: DefaultReleaseAfter, DockerSocket: DefaultDockerSocket, WireGuard: WireGuardAuto, RotateKeys: -1}
 }
 
 // DefaultOptions is what `weft launch` does when it is told nothing.
@@ -158,6 +169,8 @@ func (o Options) Validate() error {
 		return bad("to give a host's addresses away after %s is too soon: a restart takes longer; say a minute or more, or -1s for never", o.ReclaimAfter)
 	case o.RotateKeys > 0 && o.RotateKeys < time.Hour:
 		return bad("to change keys every %s is too often: say an hour or more, or -1s for never", o.RotateKeys)
+	case o.DockerSocket != "" && !strings.HasPrefix(o.DockerSocket, "/"):
+		return bad("Docker's socket %q is not an absolute path", o.DockerSocket)
 	case o.Subnet.IsValid() && (o.Subnet != o.Subnet.Masked() || !o.Subnet.Addr().Is4() || o.Subnet.Bits() > 30):
 		return bad("subnet %s is not an IPv4 network such as 10.40.0.0/16", o.Subnet)
 	case checkTargets(o.Join) != nil:

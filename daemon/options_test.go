@@ -120,18 +120,6 @@ func TestSettingsOfAMeshFromBeforeWireGuardAreRead(t *testing.T) {
 	}
 }
 
-func TestNamespacePath(t *testing.T) {
-	for ref, want := range map[string]string{
-		"c1": "/run/netns/c1", "4711": "/proc/4711/ns/net", "/proc/1/ns/../ns/net": "/proc/1/ns/net",
-		"": "", "a/b": "", "..": "", "-3": "", "0": "",
-	} {
-		got, err := namespacePath(ref)
-		if got != want || (err == nil) != (want != "") {
-			t.Errorf("namespacePath(%q) = %q, %v; want %q", ref, got, err, want)
-		}
-	}
-}
-
 func FuzzDecodeSettings(f *testing.F) {
 	f.Add(encode(foundingSettings(DefaultOptions())))
 	f.Fuzz(func(t *testing.T, b []byte) {

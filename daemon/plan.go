@@ -38,9 +38,19 @@ func (d *Daemon) readAttachments() error {
 	if err != nil {
 		return err
 	}
+	for key, a := range kept {
+		// A namespace without an engine does not outlive a restart of the
+		// machine, after which another may have its number.
+		if a.Engine == "" && !d.isOfThisBoot(a) {
+			if err := d.keep.dropAttachment(key); err != nil {
+				return err
+			}
+			delete(kept, key)
+		}
+	}
 	d.attached.byKey = kept
 	for _, a := range d.plan.Allocations() {
-		if at, ok := kept[a.Owner]; !(ok && slices.Contains(at.addresses(), a.Addr)) && a.Owner != ownerGateway && a.Owner != ownerExpose {
+		if at, ok := kept[a.Owner]; !(ok && !at.Released && slices.Contains(at.addresses(), a.Addr)) && a.Owner != ownerGateway && a.Owner != ownerExpose && !isReservation(a.Owner) {
 			if err := d.plan.Release(a.Owner, a.Addr); err != nil {
 				return err
 			}

@@ -30,6 +30,12 @@ func (d *Daemon) preflight(known *peerState) error {
 	if err := inScratch(checkKernel); err != nil {
 		return err
 	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return fmt.Errorf("read the id of this run of the machine: %w", err)
+	}
+	d.engines = engines(d.opts)
+	d.boot = strings.TrimSpace(string(boot))
 	if d.hostCookie, err = hostCookie(); err != nil {
 		return err
 	}

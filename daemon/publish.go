@@ -79,26 +79,29 @@ func (d *Daemon) Unpublish(ctx context.Context, req api.UnpublishRequest) (api.P
 	})
 }
 
+// lockPorts is held while a host's ports are shared out.
+const lockPorts = "published ports"
+
 // changePublished changes what a container publishes: durable, then in the
 // kernel. One at a time, so that no two get the same port.
 func (d *Daemon) changePublished(ctx context.Context, reference string, change func(*attachment) error) (api.Publication, error) {
-	unlock, err := d.containers.lock(ctx, d.hostCookie)
+	unlock, err := d.containers.lock(ctx, lockPorts)
 	if err != nil {
 		return api.Publication{}, fmt.Errorf("wait for another request: %w", err)
 	}
 	defer unlock()
-	before, err := d.attachmentOf(reference)
+	found, err := d.attachmentsOf(ctx, reference, netip.Addr{})
 	if err != nil {
 		return api.Publication{}, err
 	}
-	unlockContainer, err := d.containers.lock(ctx, before.Cookie)
+	unlockContainer, err := d.containers.lock(ctx, found[0].owner())
 	if err != nil {
 		return api.Publication{}, fmt.Errorf("wait for another request for container %s: %w", reference, err)
 	}
 	defer unlockContainer()
-	before, ok := d.findAttached(before.Cookie, before.Interface) // another request may have changed it
+	before, ok := d.attachedByKey(found[0].key()) // another request may have changed it
 	if !ok {
-		return api.Publication{}, notAttached(reference)
+		return api.Publication{}, &api.Error{Code: api.CodeConflict, Message: "container " + reference + " was detached meanwhile"}
 	}
 	a := before
 	if err := change(&a); err != nil {
@@ -141,33 +144,6 @@ func (d *Daemon) applyPublished(before, now attachment) error {
 		}
 	}
 	return nil
-}
-
-// attachmentOf finds the attachment of a container, also of one that is gone.
-func (d *Daemon) attachmentOf(reference string) (attachment, error) {
-	path, err := namespacePath(reference)
-	if err != nil {
-		return attachment{}, err
-	}
-	c, err := d.resolve(reference)
-	if err == nil {
-		defer c.close()
-	} else if api.CodeOf(err) != api.CodeNotFound {
-		return attachment{}, err
-	}
-	for _, a := range d.listAttached() {
-		if c != nil && a.Cookie == c.cookie || c == nil && (a.NetNS == path || a.Reference == reference) {
-			return a, nil
-		}
-	}
-	if c == nil {
-		return attachment{}, err
-	}
-	return attachment{}, notAttached(reference)
-}
-
-func notAttached(reference string) error {
-	return &api.Error{Code: api.CodeNotFound, Message: "container " + reference + " is not attached", Fix: "weft ps lists the containers that are"}
 }
 
 // wildcard brings the ways to say "all addresses" into one.

@@ -23,6 +23,11 @@ const (
 	// glance is how often those few things are looked at whose changes the
 	// kernel does not announce.
 	glance = 500 * time.Millisecond
+	// rest is how many times as long as a pass the pause after it is, so that a
+	// host with many containers that come and go is not busy with passes, which
+	// attaches wait for; settleMost bounds that pause.
+	rest       = 4
+	settleMost = 500 * time.Millisecond
 	// period of the pass that finds what nothing announced.
 	period = 5 * time.Second
 )
@@ -34,12 +39,13 @@ func (d *Daemon) loop(ctx context.Context) {
 	look := time.NewTicker(glance)
 	defer look.Stop()
 	watch := d.watchKernel()
+	var took time.Duration // of the last pass
 	for {
 		var kernel, firewall, lost <-chan struct{}
 		if watch != nil {
 			kernel, firewall, lost = watch.Changed, watch.Firewall, watch.Failed
 		}
-		pause := settle
+		pause := max(settle, min(rest*took, settleMost))
 		select {
 		case <-ctx.Done():
 			if watch != nil {
@@ -55,7 +61,7 @@ func (d *Daemon) loop(ctx context.Context) {
 			pause = 0
 		case <-kernel:
 		case <-firewall:
-			pause = settleFirewall
+			pause = max(pause, settleFirewall)
 		case <-look.C:
 			if !d.drifted() {
 				continue
@@ -64,6 +70,7 @@ func (d *Daemon) loop(ctx context.Context) {
 			watch.Close()
 			watch = d.watchKernel()
 		case <-tick.C:
+			d.settleAll(ctx)
 			d.sweep(ctx)
 			if watch == nil {
 				watch = d.watchKernel()
@@ -72,7 +79,9 @@ func (d *Daemon) loop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
+			began := d.now()
 			d.reconcile()
+			took = d.now().Sub(began)
 		}
 	}
 }
@@ -134,7 +143,9 @@ func (d *Daemon) followPlan() error {
 	}
 	// The bridge comes first: the guard has to stand before a tunnel does, and the
 	// tunnels' routes prefer the bridge's address as their source.
-	set := d.bridge.Set(d.guarded(d.bridgeConfig(), mtu, plan))
+	plan.mtu = mtu
+	d.linked = plan
+	set := d.bridge.Set(d.bridgeConfig())
 	up := d.tunnels.Set(d.local(), plan.instances, plan.idle, plan.peers)
 	d.probe(plan.targets)
 	d.tunnel.Store(d.snapshot(mtu))
@@ -148,16 +159,18 @@ func (d *Daemon) local() encap.Local {
 	}
 }
 
+// bridgeConfig is all that the bridge should be. The kernel's lock is held.
 func (d *Daemon) bridgeConfig() bridge.Config {
 	cfg := bridge.Config{
 		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.mtu(),
 		Range: d.settings.Range, Gateway: d.gateway(), Exposed: d.exposed(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), Masquerade: *d.opts.Masquerade, Subnets: d.subnets(), Hosts: d.hosts(),
 	}
+	d.guard(&cfg)
 	// Who may not use its address for now is cut off.
 	active := d.active()
 	for _, a := range d.listAttached() {
-		if active[a.Address] {
+		if active[a.Address] && !a.Released && d.isOfThisBoot(a) {
 			cfg.Ports = append(cfg.Ports, d.port(a))
 			cfg.Published = append(cfg.Published, a.published()...)
 		}
@@ -165,10 +178,10 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 	return cfg
 }
 
-// guarded completes what the bridge should be with what is decided of the links.
-func (d *Daemon) guarded(cfg bridge.Config, mtu int, plan linkPlan) bridge.Config {
-	cfg.MTU, cfg.Guard.Peers, cfg.ProbePort = mtu, plan.guarded, probe.Port
-	for _, i := range plan.instances {
+// guard completes what the bridge should be with what was decided of the links.
+func (d *Daemon) guard(cfg *bridge.Config) {
+	cfg.MTU, cfg.Guard.Peers, cfg.ProbePort = d.linked.mtu, d.linked.guarded, probe.Port
+	for _, i := range d.linked.instances {
 		cfg.Probed = append(cfg.Probed, i.Device)
 		switch i.Transport {
 		case encap.TransportDirect:
@@ -179,7 +192,6 @@ func (d *Daemon) guarded(cfg bridge.Config, mtu int, plan linkPlan) bridge.Confi
 		}
 		cfg.Tunnels = append(cfg.Tunnels, i.Device)
 	}
-	return cfg
 }
 
 // active are the addresses that may be used on this host.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
+	"github.com/weft-net/weft/internal/journal"
 	"github.com/weft-net/weft/internal/store"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
@@ -218,9 +219,10 @@ func Reset(ctx context.Context, o Options, log *slog.Logger, force bool) (api.Re
 // erase removes what weft has in the kernel and on the disk. The store goes
 // last and only if all else went, so that a second reset can finish the first.
 func erase(report api.ResetReport, k keep, o Options, tunnels func() ([]string, error), b *bridge.Bridge) (api.ResetReport, error) {
-	removed, err := removeFromKernel(k, o, tunnels, b)
-	report.Removed = append(report.Removed, removed...)
-	if err != nil {
+	gone, err := eraseCNI(k, o)
+	removed, e := removeFromKernel(k, o, tunnels, b)
+	report.Removed = append(append(report.Removed, gone...), removed...)
+	if err = errors.Join(err, e, journal.Destroy(o.StateDir)); err != nil {
 		return report, err
 	}
 	if err := os.Remove(o.Socket); err == nil {

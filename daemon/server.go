@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	maxRequest     = 64 << 10 // bytes of a request's body
+	maxRequest     = 1 << 20 // bytes of a request's body
 	defaultTimeout = 30 * time.Second
 )
 
@@ -130,6 +130,9 @@ func (d *Daemon) routes() http.Handler {
 	mux.HandleFunc("POST "+api.PathRotateKeys, answer(d, func(ctx context.Context, _ struct{}) (api.KeysReport, error) { return d.RotateKeys(ctx) }))
 	mux.HandleFunc("POST "+api.PathAttach, answer(d, d.Attach))
 	mux.HandleFunc("POST "+api.PathDetach, answer(d, d.Detach))
+	mux.HandleFunc("POST "+api.PathInspect, answer(d, d.Inspect))
+	mux.HandleFunc("POST "+api.PathCollect, answer(d, d.Collect))
+	mux.HandleFunc("POST "+api.PathCNI, answer(d, d.CNI))
 	mux.HandleFunc("POST "+api.PathExpose, answer(d, d.Expose))
 	mux.HandleFunc("POST "+api.PathHide, answer(d, func(_ context.Context, r api.ExposeRequest) (api.Exposure, error) { return d.Hide(r) }))
 	mux.HandleFunc("POST "+api.PathPublish, answer(d, d.Publish))
@@ -151,7 +154,12 @@ func answer[In, Out any](d *Daemon, fn func(context.Context, In) (Out, error)) h
 // answerLast is answer for a function that ends the daemon: the answer is
 // complete when the process is gone, and its ports and its lock are free.
 func answerLast[In, Out any](d *Daemon, fn func(context.Context, In) (Out, error)) http.HandlerFunc {
-	return handler(d, fn, d.lastWord)
+	h := handler(d, fn, d.lastWord)
+	return func(w http.ResponseWriter, r *http.Request) {
+		d.speaking.Add(1) // a connection that was taken over is not waited for by the server
+		defer d.speaking.Done()
+		h(w, r)
+	}
 }
 
 // lastWord answers on a connection that only the end of the process closes.

@@ -5,9 +5,13 @@
 set -euo pipefail
 
 # program:package
+engines=( # the tests of the CNI plugin run these
+	containerd:containerd runc:runc podman:podman /usr/lib/cni/bridge:containernetworking-plugins
+)
 needs=(
 	ip:iproute2 nft:nftables iptables:iptables ping:iputils-ping nsenter:util-linux
-	arping:iputils-arping tcpdump:tcpdump ps:procps curl:curl busybox:busybox iperf3:iperf3 shellcheck:shellcheck gcc:gcc git:git strace:strace
+	arping:iputils-arping tcpdump:tcpdump ps:procps curl:curl busybox:busybox-static iperf3:iperf3 shellcheck:shellcheck gcc:gcc git:git strace:strace
+	tc:iproute2 dockerd:docker.io "${engines[@]}"
 )
 if [ "${1:-}" = kernel-wg ]; then
 	needs+=(
@@ -20,6 +24,7 @@ missing=()
 for need in "${needs[@]}"; do
 	PATH="$PATH:/usr/sbin:/sbin" command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
 done
+! ldd "$(command -v busybox)" >/dev/null 2>&1 || missing+=(busybox-static) # a static one, for containers without an image
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev) # for the race detector
 
 if ! command -v "${GO:-go}" >/dev/null; then
@@ -37,6 +42,13 @@ if ! command -v apt-get >/dev/null; then
 	exit 1
 fi
 echo "installing Debian packages: ${missing[*]}"
+# Container engines are installed and not started: the tests start their own.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	trap 'rm -f "$policy"' EXIT
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod +x "$policy"
+fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -76,7 +76,7 @@ func TestTrafficFlowsSoonAfterOthersChangeTheFirewall(t *testing.T) {
 }
 
 // docker starts the real dockerd on a host, and returns what stops it.
-func docker(t *testing.T, h *netlab.Host) (stop func()) {
+func dockerBeside(t *testing.T, h *netlab.Host) (stop func()) {
 	t.Helper()
 	end := h.Start("bash", "-c", `mkdir -p /run/docker-lab && exec dockerd --data-root /run/docker-lab/data --exec-root /run/docker-lab/exec \
 		-p /run/docker-lab/pid -H unix:///run/docker-lab/sock --bip 172.31.7.1/24 --storage-driver vfs`)
@@ -105,15 +105,15 @@ func TestTrafficFlowsBesideTheRealDockerHoweverItComesAndGoes(t *testing.T) {
 		what string
 		do   func()
 	}{
-		{"it starts", func() { stop = docker(t, h) }},
-		{"it is started anew", func() { stop(); stop = docker(t, h) }},
+		{"it starts", func() { stop = dockerBeside(t, h) }},
+		{"it is started anew", func() { stop(); stop = dockerBeside(t, h) }},
 		{"it makes a network", func() {
 			h.Run("docker", "-H", "unix:///run/docker-lab/sock", "network", "create", "--subnet", "172.31.8.0/24", "n")
 		}},
 		{"its rules are flushed and it is started anew", func() {
 			stop()
 			h.Run("bash", "-c", "iptables -F; iptables -X; iptables -t nat -F")
-			stop = docker(t, h)
+			stop = dockerBeside(t, h)
 		}},
 		{"it stops", func() { stop() }},
 	} {

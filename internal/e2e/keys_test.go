@@ -191,4 +191,15 @@ func TestOldKeyIsKeptWhereTheNewOneDoesNotPass(t *testing.T) {
 	unblock()
 	settledAt(t, hosts, 1)
 	check()
+
+	begun(t, hosts[0])
+	hosts[1].Run("weft", "stop", "--all")
+	hosts[1].Run("weft", "reset", "--yes", "--force")
+	hosts[0].Run("weft", "reset", "--yes", "--force")
+	for _, h := range hosts {
+		left := h.Run("bash", "-c", "ip -o link show | grep weft; pgrep weft; find /run /var/lib -name '*we*ft*' -o -name '*wireguard*'; true")
+		if left != "" {
+			t.Errorf("in the middle of a change of keys %s has left:\n%s", h.Name, left)
+		}
+	}
 }

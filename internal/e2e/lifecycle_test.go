@@ -315,7 +315,7 @@ func TestLaunchAgainIsAsTheHostWasTold(t *testing.T) {
 }
 
 func TestRebootKeepsTheAddressSpace(t *testing.T) {
-	_, hosts := launched(t, 2)
+	_, hosts := launched(t, 2, "--release-after", "2s")
 	c, addrC := attached(t, hosts[1], "c")
 	attached(t, hosts[0], "a")
 	prefixes := fmt.Sprint(status(t, hosts[0]).Self.Prefixes)

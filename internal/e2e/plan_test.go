@@ -374,9 +374,8 @@ func TestSubnetHasRoomWhereOneOfItsHostsIsDownAndAnotherPacksLow(t *testing.T) {
 		hosts[0].Container(fmt.Sprintf("c%d", i))
 		hosts[0].Run("weft", "attach", fmt.Sprintf("c%d", i))
 	}
-	sub := status(t, hosts[0]).Self.Prefixes[0].String()
 	hosts[1].Container("x")
-	hosts[1].Run("weft", "attach", "x", "--subnet", sub)
+	hosts[1].Run("weft", "attach", "x", "--subnet", "10.32.0.0/21")
 	crash(t, lab, hosts[2], hosts[:2])
 	hosts[1].Container("y")
 	hosts[1].Run("weft", "attach", "y", "--subnet", "10.32.0.0/21")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -52,14 +53,22 @@ func (h *Host) command(ctx context.Context, args []string) *exec.Cmd {
 	return cmd
 }
 
+// Path is a file of the host as this process can open it.
+func (h *Host) Path(name string) string { return fmt.Sprintf("/proc/%d/root%s", h.pid, name) }
+
 // Try runs a command and returns how it ended.
 func (h *Host) Try(args ...string) Result {
 	h.lab.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), commandTime)
 	defer cancel()
+	return h.try(ctx, nil, args)
+}
+
+func (h *Host) try(ctx context.Context, input io.Reader, args []string) Result {
+	h.lab.t.Helper()
 	cmd := h.command(ctx, args)
 	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = input, &out, &errs
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -77,6 +86,17 @@ func (h *Host) Run(args ...string) string {
 	}
 	return strings.TrimSpace(r.Stdout)
 }
+
+// Feed is Try with something on the command's standard input.
+func (h *Host) Feed(input string, args ...string) Result {
+	h.lab.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), commandTime)
+	defer cancel()
+	return h.try(ctx, strings.NewReader(input), args)
+}
+
+// Root is the path by which this process reaches the host's files.
+func (h *Host) Root() string { return fmt.Sprintf("/proc/%d/root", h.pid) }
 
 // Start runs a command in the background. It ends with the host at the latest;
 // the returned function ends it and returns what it printed.

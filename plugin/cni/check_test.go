@@ -1,0 +1,74 @@
+package cni
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/weft-net/weft/api"
+)
+
+// made is an attachment and what the kernel has of it.
+func made() (api.Attachment, api.Inspection) {
+	a := api.Attachment{
+		Bridge: "weft", HostInterface: "weft00", Interface: "eth0", MAC: "0a:57:0a:20:00:05", MTU: 1440, DefaultRoute: true,
+		Address: netip.MustParsePrefix("10.32.0.5/12"), More: []netip.Prefix{netip.MustParsePrefix("10.32.0.6/12")}, Gateway: netip.MustParseAddr("10.32.0.1"),
+	}
+	return a, api.Inspection{
+		Attachment: a, MAC: a.MAC, MTU: a.MTU, Addresses: append([]netip.Prefix{a.Address}, a.More...),
+		Routes: []api.Route{{Destination: netip.MustParsePrefix("10.32.0.0/12")}, {Destination: netip.MustParsePrefix("0.0.0.0/0"), Via: a.Gateway}},
+	}
+}
+
+func TestTheResultOfAnADDPassesItsOwnCheck(t *testing.T) {
+	a, found := made()
+	n, err := readNetwork([]byte(`{"name":"weft","dns":{"nameservers":["10.32.0.1"]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	prev := &current.Result{Interfaces: []*current.Interface{{Name: "lo", Sandbox: "/n"}}} // of a plugin before
+	r := n.result(prev, &skel.CmdArgs{Netns: "/n"}, a)
+	if len(r.Interfaces) != 4 || len(r.IPs) != 2 || *r.IPs[1].Interface != 3 || len(r.Routes) != 1 || r.DNS.Nameservers[0] != "10.32.0.1" {
+		t.Errorf("the result is %+v", r)
+	}
+	if diff := compare(r, "eth0", found); len(diff) > 0 {
+		t.Errorf("it differs: %v", diff)
+	}
+	a.DefaultRoute = false
+	if r := n.result(nil, &skel.CmdArgs{Netns: "/n"}, a); len(r.Routes) != 0 {
+		t.Errorf("routes without a default route: %v", r.Routes)
+	}
+}
+
+func TestCheckNamesEachDifference(t *testing.T) {
+	for want, spoil := range map[string]func(*current.Result, *api.Inspection){
+		"missing: the bridge":          func(_ *current.Result, f *api.Inspection) { f.Missing = "the bridge" },
+		"prevResult has no interface":  func(r *current.Result, _ *api.Inspection) { r.Interfaces = r.Interfaces[:2] },
+		"the hardware address is 02:":  func(_ *current.Result, f *api.Inspection) { f.MAC = "02:00:00:00:00:01" },
+		"the MTU is 1400, not 1440":    func(_ *current.Result, f *api.Inspection) { f.MTU = 1400 },
+		"address 10.32.0.6/12 is miss": func(_ *current.Result, f *api.Inspection) { f.Addresses = f.Addresses[:1] },
+		"the route to 0.0.0.0/0 by 10": func(_ *current.Result, f *api.Inspection) { f.Routes = f.Routes[:1] },
+	} {
+		a, found := made()
+		r := (&network{}).result(nil, &skel.CmdArgs{Netns: "/n"}, a)
+		spoil(r, &found)
+		diff := compare(r, "eth0", found)
+		if len(diff) != 1 || !strings.HasPrefix(diff[0], want) {
+			t.Errorf("want %q: %q", want, diff)
+		}
+		isCode(t, want, differs(diff), errDiffers, want)
+	}
+}
+
+func TestCheckLeavesTheRoutesOfOthersAlone(t *testing.T) {
+	a, found := made()
+	r := (&network{}).result(nil, &skel.CmdArgs{Netns: "/n"}, a)
+	r.Routes = append(r.Routes, &types.Route{Dst: ipNet(netip.MustParsePrefix("192.0.2.0/24")), GW: []byte{192, 0, 2, 1}})
+	if diff := compare(r, "eth0", found); len(diff) > 0 {
+		t.Errorf("it differs: %v", diff)
+	}
+}
