@@ -37,6 +37,7 @@ const (
 	PathRemove      = "/v1/peers/remove"
 	PathPrime       = "/v1/prime"
 	PathRotateToken = "/v1/token/rotate"
+	PathRotateKeys  = "/v1/keys/rotate"
 	PathConnect     = "/v1/connect"
 	PathForget      = "/v1/forget"
 )
@@ -226,6 +227,34 @@ type Mesh struct {
 	// Processes are those that they pass through, one for each device.
 	Processes []Process `json:"processes,omitempty"`
 	VNI       uint32    `json:"vni,omitempty"`
+	// Keys are this host's of WireGuard; nil where it does none.
+	Keys *Keys `json:"keys,omitempty"`
+}
+
+// Keys is how far this host is with the keys of WireGuard.
+type Keys struct {
+	// Epoch is how often the keys of the mesh have been changed, as far as this
+	// host has followed.
+	Epoch uint64    `json:"epoch"`
+	Since time.Time `json:"since"` // when this host made the newest
+	// Changing tells that it has the one before still.
+	Changing bool `json:"changing,omitempty"`
+	// WaitingFor are the hosts, by name, that need that, and why.
+	WaitingFor []string `json:"waitingFor,omitempty"`
+}
+
+// PublicKey is what a peer tells the others of one of its keys of WireGuard.
+type PublicKey struct {
+	Epoch uint64 `json:"epoch"`
+	Port  uint16 `json:"port,omitempty"` // UDP; 0 for the mesh's
+	Key   string `json:"key"`
+}
+
+// KeysReport is what became of a change of keys.
+type KeysReport struct {
+	Epoch uint64 `json:"epoch"`
+	// Away are the hosts that did not answer: they follow when they do.
+	Away []string `json:"away,omitempty"`
 }
 
 // Process carries the packets of a device. It goes on while the daemon is
@@ -246,6 +275,7 @@ type Peer struct {
 	Underlay []netip.Addr     `json:"underlay"`
 	Gateway  netip.Addr       `json:"gateway,omitzero"`
 	Prefixes []netip.Prefix   `json:"prefixes"`
+	Keys     []PublicKey      `json:"keys,omitempty"` // of WireGuard, two while they are changed
 	Version  uint64           `json:"recordVersion"`
 	Software string           `json:"software"`
 	Since    time.Time        `json:"since,omitzero"`
@@ -343,6 +373,8 @@ type Link struct {
 	Probes  int           `json:"probes"`
 	RTT     time.Duration `json:"rtt,omitempty"`
 	Loss    float64       `json:"loss"`
+	// KeyEpoch is that of the key that encrypts it; nil where none does.
+	KeyEpoch *uint64 `json:"keyEpoch,omitempty"`
 	// Received and Sent count bytes, where the transport can tell.
 	Received *int64 `json:"received,omitempty"`
 	Sent     *int64 `json:"sent,omitempty"`

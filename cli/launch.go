@@ -30,6 +30,7 @@ type launchFlags struct {
 	reclaim    time.Duration
 	release    time.Duration
 	subnet     string
+	rotate     time.Duration
 	trusted    string
 	useCNI     bool
 	cni        api.CNISettings
@@ -110,6 +111,7 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.BoolVar(&l.masquerade, "masquerade", true, "hide the containers behind the host towards the outside")
 	f.BoolVar(&l.observer, "observer", false, "take no address space until a container needs it, and never decide on it")
 	f.DurationVar(&l.reclaim, "reclaim-after", daemon.DefaultReclaimAfter, "how long another host may be gone before its addresses are given away; negative for never")
+	f.DurationVar(&l.rotate, "rotate-keys", -time.Second, "how old WireGuard's keys may become before this host has the mesh change them (see weft keys); negative for never")
 	f.DurationVar(&l.release, "release-after", daemon.DefaultReleaseAfter, "how long a container that has ended keeps its address; negative for as long as its engine knows it")
 	f.StringVar(&o.DockerSocket, "docker-socket", "", "`socket` of Docker (default "+daemon.DefaultDockerSocket+")")
 	f.StringVar(&l.subnet, "default-subnet", "", "`prefix` in the range from which containers get addresses (default all of it)")
@@ -137,6 +139,11 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 	if cmd.Flags().Changed("reclaim-after") {
 		if o.ReclaimAfter = l.reclaim; o.ReclaimAfter == 0 {
 			return usage("--reclaim-after 0 would give addresses away at once; say -1s for never")
+		}
+	}
+	if cmd.Flags().Changed("rotate-keys") {
+		if o.RotateKeys = l.rotate; o.RotateKeys == 0 {
+			return usage("--rotate-keys 0 would change keys all the time; say -1s for never")
 		}
 	}
 	if cmd.Flags().Changed("release-after") {

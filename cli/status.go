@@ -133,6 +133,9 @@ func (a *app) printStatus(s api.Status) error {
 		{"bridge", fmt.Sprintf("%s, gateway %s, MTU %d%s", s.Bridge.Name, s.Bridge.Gateway, s.Bridge.MTU, exposed)},
 		{"containers", fmt.Sprintf("%d attached, %d gone", s.Attach.Attached, s.Attach.Gone)},
 	}
+	if k := s.Mesh.Keys; k != nil && (k.Changing || a.output == "wide") {
+		rows = append(rows, []string{"keys", keysLine(*k)})
+	}
 	if a.output == "wide" {
 		for _, p := range s.Mesh.Processes {
 			rows = append(rows, []string{"process", fmt.Sprintf("%d carries the packets of %s, weft %s", p.PID, p.Device, cmp.Or(p.Software, "of an older version"))})
@@ -159,6 +162,15 @@ func (a *app) printStatus(s api.Status) error {
 		fmt.Fprintf(a.Stdout, "  %s %s: %s\n    fix: %s\n", w.Severity, w.Code, w.Text, w.Fix)
 	}
 	return nil
+}
+
+// keysLine says how far this host is with the keys of WireGuard.
+func keysLine(k api.Keys) string {
+	line := fmt.Sprintf("epoch %d since %s", k.Epoch, k.Since.Local().Format(time.DateTime))
+	if !k.Changing {
+		return line
+	}
+	return line + ", the ones before go when no host needs them: " + cmp.Or(strings.Join(k.WaitingFor, ", "), "in a moment")
 }
 
 func peerRows(s api.Status, wide bool) [][]string {

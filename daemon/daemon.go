@@ -42,7 +42,6 @@ type Daemon struct {
 	identity   mesh.Identity
 	token      mesh.Token // as it was at the start; the mesh knows which is used now
 	settings   settings
-	tunnelKey  encap.PrivateKey
 	advertise  netip.Addr // this host's address on the underlay
 	hostCookie uint64     // of the host's own network namespace
 	boot       string     // the kernel's id of this run of the machine
@@ -65,6 +64,7 @@ type Daemon struct {
 	overdue    unsettled
 	cni        sync.Mutex // serialises changes of what CNI runtimes find
 	targets    targets
+	keys       keys
 	health     health
 	linked     linkPlan            // as the kernel follows it; the kernel's lock guards it
 	remembered []byte              // last snapshot written; only reconcile uses it
@@ -116,6 +116,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	d.attached.byKey = map[string]attachment{}
 	d.attached.goneAt = map[string]time.Time{}
 	d.health.failing = map[string]error{}
+	d.keys.begun = make(chan struct{}, 1)
 	srv, err := d.launch(ctx, progress, ready)
 	if err != nil {
 		return err

@@ -172,8 +172,8 @@ func (d *Daemon) openState() (*peerState, error) {
 	if !ok {
 		return nil, nil
 	}
-	if p.tunnelKey == (encap.PrivateKey{}) { // made by a weft that had no WireGuard
-		if p.tunnelKey, err = encap.NewPrivateKey(); err != nil {
+	if len(p.slots) == 0 { // made by a weft that had no WireGuard
+		if p.slots, err = firstSlots(d.now()); err != nil {
 			return nil, errors.Join(err, d.close())
 		}
 	}
@@ -196,7 +196,7 @@ func (d *Daemon) adopt(p peerState, fresh bool) error {
 	}
 	d.identity, d.token, d.settings, d.remembered = p.identity, p.token, p.settings, p.snapshot
 	d.targets.list = p.targets
-	d.tunnelKey = p.tunnelKey
+	d.keys.slots.List = p.slots
 	return nil
 }
 
@@ -247,6 +247,7 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 // startKernel makes the first pass over the kernel, and puts back every
 // container's end that is missing.
 func (d *Daemon) startKernel() error {
+	d.turnKeys()
 	d.publish()
 	return errors.Join(d.reconcileKernel(), d.remember())
 }

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	"github.com/weft-net/weft/api"
-	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
 )
@@ -18,11 +17,11 @@ func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := encap.NewPrivateKey()
+	slots, err := firstSlots(d.now())
 	if err != nil {
 		return nil, err
 	}
-	p := &peerState{identity: id, targets: d.opts.Join, host: d.given, tunnelKey: key}
+	p := &peerState{identity: id, targets: d.opts.Join, host: d.given, slots: slots}
 	switch {
 	case len(d.opts.Founders) > 0:
 		err = d.foundOrJoin(ctx, p)

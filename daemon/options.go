@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"regexp"
@@ -96,6 +97,9 @@ type HostOptions struct {
 	// the container's engine knows it if it is negative.
 	ReleaseAfter time.Duration `cbor:"20,keyasint,omitempty"`
 	DockerSocket string        `cbor:"21,keyasint,omitempty"` // where Docker answers
+	// RotateKeys is how old the keys of WireGuard may become before this host has
+	// the mesh change them; never if it is negative, which is the default.
+	RotateKeys time.Duration `cbor:"23,keyasint,omitempty"`
 }
 
 // or fills what is not given from elsewhere.
@@ -108,7 +112,7 @@ func (h HostOptions) or(o HostOptions) HostOptions {
 		Name:    cmp.Or(h.Name, o.Name), Bridge: cmp.Or(h.Bridge, o.Bridge), Port: cmp.Or(h.Port, o.Port),
 		Advertise: cmp.Or(h.Advertise, o.Advertise), MTU: cmp.Or(h.MTU, o.MTU), Masquerade: cmp.Or(h.Masquerade, o.Masquerade),
 		Observer: cmp.Or(h.Observer, o.Observer), ReclaimAfter: cmp.Or(h.ReclaimAfter, o.ReclaimAfter), Subnet: cmp.Or(h.Subnet, o.Subnet),
-		WireGuard:    cmp.Or(h.WireGuard, o.WireGuard),
+		WireGuard: cmp.Or(h.WireGuard, o.WireGuard), RotateKeys: cmp.Or(h.RotateKeys, o.RotateKeys),
 		ReleaseAfter: cmp.Or(h.ReleaseAfter, o.ReleaseAfter), DockerSocket: cmp.Or(h.DockerSocket, o.DockerSocket),
 	}
 }
@@ -118,7 +122,7 @@ func defaultHost() HostOptions {
 	name, _ := os.Hostname()
 	yes, no := true, false
 	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes, Observer: &no, ReclaimAfter: DefaultReclaimAfter,
-		ReleaseAfter: DefaultReleaseAfter, DockerSocket: DefaultDockerSocket, WireGuard: WireGuardAuto}
+		ReleaseAfter: DefaultReleaseAfter, DockerSocket: DefaultDockerSocket, WireGuard: WireGuardAuto, RotateKeys: -1}
 }
 
 // DefaultOptions is what `weft launch` does when it is told nothing.
@@ -165,6 +169,8 @@ func (o Options) Validate() error {
 		return bad("the timeout %s is not positive", o.Timeout)
 	case o.ReclaimAfter > 0 && o.ReclaimAfter < time.Minute:
 		return bad("to give a host's addresses away after %s is too soon: a restart takes longer; say a minute or more, or -1s for never", o.ReclaimAfter)
+	case o.RotateKeys > 0 && o.RotateKeys < time.Hour:
+		return bad("to change keys every %s is too often: say an hour or more, or -1s for never", o.RotateKeys)
 	case o.DockerSocket != "" && !strings.HasPrefix(o.DockerSocket, "/"):
 		return bad("Docker's socket %q is not an absolute path", o.DockerSocket)
 	case o.Subnet.IsValid() && (o.Subnet != o.Subnet.Masked() || !o.Subnet.Addr().Is4() || o.Subnet.Bits() > 30):
@@ -178,9 +184,16 @@ func (o Options) Validate() error {
 	return nil
 }
 
-// tunnelDevices are the names of the devices to other hosts, by transport.
-func (o Options) tunnelDevices() map[string]string {
-	return map[string]string{encap.TransportWireGuard: o.Bridge + "-wg", encap.TransportVXLAN: o.Bridge + "-vx"}
+// tunnelDevices are the names of the devices to other hosts, by transport; of
+// WireGuard one for each place that a slot can have. They are no longer than the
+// kernel takes.
+func (o Options) tunnelDevices() map[string][]string {
+	return map[string][]string{encap.TransportWireGuard: {o.Bridge + "-wg", o.Bridge + "-w1"}, encap.TransportVXLAN: {o.Bridge + "-vx"}}
+}
+
+// deviceNames are all of them.
+func (o Options) deviceNames() []string {
+	return slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Values(o.tunnelDevices()))...)))
 }
 
 // maxTrusted is how many networks a record can name.

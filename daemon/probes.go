@@ -59,6 +59,9 @@ func (d *Daemon) restless() <-chan time.Time {
 			pause = fasterPause
 		}
 	}
+	if pause == 0 && d.keys.turning() {
+		pause = fasterPause
+	}
 	if pause == 0 {
 		return nil
 	}

@@ -55,6 +55,8 @@ func (d *Daemon) loop(ctx context.Context) {
 		case <-d.mesh.Changed():
 		case <-d.plan.Changed():
 		case <-d.prober.Load().Changed():
+		case <-d.keys.begun:
+			pause = 0
 		case <-d.restless():
 			pause = 0
 		case <-kernel:
@@ -102,6 +104,9 @@ func (d *Daemon) watchKernel() *nl.Watch {
 // reconcile is one whole pass: our record, the kernel, and what to remember.
 func (d *Daemon) reconcile() {
 	d.renewGateway()
+	if d.turnKeys() {
+		d.note("reconcile", d.reconcileKernel()) // a slot is there before the others hear of it
+	}
 	d.publish()
 	d.note("reconcile", d.reconcileKernel())
 	d.note("remember", d.remember())
@@ -210,7 +215,7 @@ func (d *Daemon) active() map[netip.Addr]bool {
 // publish tells the mesh what it should know of this host.
 func (d *Daemon) publish() {
 	plan := d.plan.Status()
-	key := d.tunnelKey.Public()
+	slots, oldKey := d.ownSlots()
 	ports := map[string]uint16{}
 	for _, transport := range d.can {
 		if port := d.settings.port(transport); port != 0 {
@@ -224,7 +229,7 @@ func (d *Daemon) publish() {
 	d.note("publish", d.mesh.Publish(mesh.Body{
 		Name: d.opts.Name, Gossip: []netip.AddrPort{netip.AddrPortFrom(d.advertise, d.opts.Port)},
 		Underlay: []netip.Addr{d.advertise}, Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted,
-		WireGuardKey: key[:], Gateway: d.gateway(),
+		WireGuardKey: oldKey, Slots: slots, Gateway: d.gateway(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: plan.FreeBlocks, Used: plan.Used,
 		Observer: *d.opts.Observer, Subnets: d.ownSubnets(), Protocol: mesh.ProtocolVersion, Software: Version().Software,
 	}))

@@ -11,7 +11,9 @@ import (
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/ipam"
+	"github.com/weft-net/weft/mesh"
 )
 
 // settings are fixed when a mesh is founded and the same for all its peers.
@@ -62,6 +64,19 @@ func foundersOf(list []string, port uint16) ([]string, error) {
 // port is the UDP port of a transport, 0 for none.
 func (s settings) port(transport string) uint16 {
 	return map[string]uint16{encap.TransportWireGuard: s.WireGuardPort, encap.TransportVXLAN: s.VXLANPort}[transport]
+}
+
+// slotPort is the UDP port of WireGuard's slots of one place. That of the second
+// follows the mesh's, behind those that something else of weft has.
+func (s settings) slotPort(index int, gossip uint16) uint16 {
+	port := s.WireGuardPort
+	for range index {
+		port = max(port+1, 1024)
+		for slices.Contains([]uint16{gossip, s.VXLANPort, s.WireGuardPort, probe.Port, mesh.SegmentPort}, port) {
+			port = max(port+1, 1024)
+		}
+	}
+	return port
 }
 
 // mode says which transports the mesh's links may use.

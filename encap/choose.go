@@ -53,9 +53,11 @@ func (f failure) hold() time.Duration {
 	return hold
 }
 
-// Choose picks one of the allowed paths, which come fastest first. It leaves a
-// path as soon as that does not work and another does, and takes a faster one
-// when that has worked for a time, which grows if it keeps failing. Where
+// Choose picks one of the allowed paths, which come fastest first, and of one
+// transport the newest. It leaves a path as soon as that does not work and another
+// does, and takes a faster one when that has worked for a time, which grows if it
+// keeps failing; a newer one of the same transport at once, since waiting for it
+// proves nothing. Where
 // nothing is known it keeps what there was: a peer may be too old to answer
 // probes, or only probes may be dropped. The zero Path means that there is
 // nothing to choose from.
@@ -104,7 +106,9 @@ func Choose(paths []Path, quality map[string]probe.Quality, before Choice, now t
 		if p == current {
 			break
 		}
-		if fq := quality[p.Device]; fq.Works && now.Sub(fq.Since) >= out.failures[p.Device].hold() {
+		f, failed := out.failures[p.Device]
+		newer := p.Transport == current.Transport && !failed
+		if fq := quality[p.Device]; fq.Works && (newer || now.Sub(fq.Since) >= f.hold()) {
 			return become(p, first(paths, p, "it is the fastest that works"))
 		}
 	}

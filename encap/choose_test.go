@@ -95,6 +95,31 @@ func TestHoldDownGrowsAndIsForgiven(t *testing.T) {
 	}
 }
 
+func TestNewerPathOfOneTransportIsTakenAtOnceAndLeftWhenItFails(t *testing.T) {
+	newer, older := Path{"weft-w1", TransportWireGuard}, Path{"weft-wg", TransportWireGuard}
+	paths, now := []Path{newer, older}, epoch
+	c := Choice{Path: older, At: now}
+	if c = Choose(paths, map[string]probe.Quality{"weft-wg": working(epoch), "weft-w1": unanswered()}, c, now); c.Path != older {
+		t.Fatalf("it moves to what is not proven: %+v", c)
+	}
+	both := map[string]probe.Quality{"weft-wg": working(epoch), "weft-w1": working(now)}
+	if c = Choose(paths, both, c, now); c.Path != newer {
+		t.Fatalf("it waits for what works: %+v", c)
+	}
+	broken := map[string]probe.Quality{"weft-wg": working(epoch), "weft-w1": {Since: now, Sent: 9, RTT: time.Millisecond}}
+	now = now.Add(time.Second)
+	if c = Choose(paths, broken, c, now); c.Path != older {
+		t.Fatalf("it stays by what does not work: %+v", c)
+	}
+	both["weft-w1"] = working(now)
+	if c = Choose(paths, both, c, now); c.Path != older {
+		t.Fatalf("it is back at once by what has failed: %+v", c)
+	}
+	if c = Choose(paths, both, c, now.Add(provenTime)); c.Path != newer {
+		t.Fatalf("it is not back by what works again: %+v", c)
+	}
+}
+
 // world is what the probes say of the paths over time.
 type world struct {
 	allowed []Path

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,8 +13,8 @@ import (
 
 // pinging pings in the background every 10 ms; the result fails the test for
 // each ping that is lost.
-func pinging(t *testing.T, from *netlab.Container, to, what string) (check func()) {
-	stop := from.Start("ping", "-i", "0.01", "-W", "1", to)
+func pinging(t *testing.T, from *netlab.Container, to, what string, flags ...string) (check func()) {
+	stop := from.Start(slices.Concat([]string{"ping", "-i", "0.01", "-W", "1"}, flags, []string{to})...)
 	return func() {
 		t.Helper()
 		out := stop()
