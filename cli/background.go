@@ -50,6 +50,7 @@ func (a *app) reporter() (func(event), error) {
 				a.printStep(*e.Step)
 			case e.Ready != nil:
 				a.printReadiness(*e.Ready)
+				a.say("`weft token show` prints the line to run on the next host.")
 			}
 		}, nil
 	}
