@@ -102,9 +102,9 @@ func TestKeysAreChangedTwiceWhileContainersTalkAndNothingIsLostOrReadable(t *tes
 			seenKeys[name] = append(seenKeys[name], list...)
 		}
 		for _, h := range hosts {
-			if n := strings.Count(h.Run("ip", "-o", "link", "show"), ": weft-w"); n != 1 {
-				t.Errorf("%s has %d devices of WireGuard in epoch %d", h.Name, n, epoch)
-			}
+			netlab.Eventually(t, h.Name+" has one device of WireGuard", func() bool {
+				return strings.Count(h.Run("ip", "-o", "link", "show"), ": weft-w") == 1
+			})
 		}
 	}
 	check()
