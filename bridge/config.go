@@ -13,6 +13,8 @@ import (
 	"hash/fnv"
 	"net"
 	"net/netip"
+
+	"github.com/weft-net/weft/internal/ula"
 )
 
 // Config is all that the bridge should be.
@@ -28,6 +30,9 @@ type Config struct {
 	Tunnels    []string         // devices that lead to other hosts
 	Masquerade bool             // hide containers behind the host towards the outside
 	Ports      []Port           // containers that are on the bridge
+	// IPv6 is where each IPv4 address and prefix above has its counterpart; the
+	// zero value for none. Where the host has IPv6 off there is none, either.
+	IPv6 ula.Net
 }
 
 // Port is one container interface.

@@ -27,12 +27,12 @@ type firewall struct {
 func (b *Bridge) FirewallChanged() { b.firewall.looked = time.Time{} }
 
 func (f *firewall) set(cfg Config) error {
-	want := fmt.Sprintf("%v %v", masquerade(cfg), cfg.devices())
+	want := fmt.Sprint(masquerade(cfg), cfg.devices(), cfg.IPv6.IsValid())
 	if want == f.wrote && time.Since(f.looked) < firewallEvery {
 		return nil
 	}
 	f.looked = time.Now()
-	_, err := syncAccepts(mark(cfg.Name), accepts(cfg))
+	_, err := syncAccepts(mark(cfg.Name), wantedAccepts(cfg))
 	if err := errors.Join(f.setTable(cfg, want), err); err != nil {
 		f.wrote = ""
 		return fmt.Errorf("set up the firewall: %w", err)

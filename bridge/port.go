@@ -17,7 +17,7 @@ const forwardTime = time.Second
 // made itself it removes again when it fails. The error wraps nl.ErrNotFound
 // if the namespace is gone.
 func (b *Bridge) Plumb(cfg Config, p Port) error {
-	dev, err := b.device(cfg)
+	dev, cfg, err := b.device(cfg)
 	if err != nil {
 		return err
 	}
@@ -55,6 +55,24 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 	if err := b.conn.AdjustLink(host, portState(cfg, dev)); err != nil {
 		return err
 	}
+	// Neighbours that are told and not asked for show the bridge no frame from
+	// where they are.
+	if err := b.conn.PinMAC(host, MACOf(p.Address.Addr())); err != nil {
+		return err
+	}
+	for _, n := range cfg.neighbours(p) {
+		if err := b.conn.SetNeighbour(dev, n); err != nil {
+			return err
+		}
+	}
+	furnished := furniture(cfg, p)
+	err = ns.Do(func() error {
+		cfg = cfg.withoutIPv6(nl.IPv6Off(p.Interface))
+		return settle(p.Interface, containerIPv6)
+	})
+	if err != nil {
+		return fmt.Errorf("in container %s: %w", p.NetNS, err)
+	}
 	index, err := furnish(cfg, p, inside)
 	if err != nil {
 		return fmt.Errorf("in container %s: %w", p.NetNS, err)
@@ -62,10 +80,10 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 	if err := b.awaitForwarding(p.HostInterface); err != nil {
 		return err
 	}
-	b.furnished[p.HostInterface] = furniture(cfg, p)
+	b.furnished[p.HostInterface] = furnished
 	return ns.Do(func() error {
 		var errs []error
-		for _, a := range p.addresses() {
+		for _, a := range p.Addresses() {
 			errs = append(errs, announce(index, a.Addr(), MACOf(p.Address.Addr())))
 		}
 		return errors.Join(errs...)
@@ -74,11 +92,11 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 
 // furniture is all that the container's end follows from, and that can change.
 func furniture(cfg Config, p Port) string {
-	return fmt.Sprint(p.Cookie, p.addresses(), p.DefaultRoute, cfg.Gateway, cfg.MTU)
+	return fmt.Sprint(p.Cookie, p.Addresses(), p.DefaultRoute, cfg.Gateway, cfg.MTU, cfg.IPv6, cfg.MAC)
 }
 
-// addresses are all of the port's.
-func (p Port) addresses() []netip.Prefix { return append([]netip.Prefix{p.Address}, p.More...) }
+// Addresses are all of the port's.
+func (p Port) Addresses() []netip.Prefix { return append([]netip.Prefix{p.Address}, p.More...) }
 
 // pair is the host's end of the veth pair; made tells that it is new.
 func (b *Bridge) pair(cfg Config, p Port, ns *nl.Namespace, inside *nl.Conn) (host nl.Link, made bool, err error) {
@@ -111,30 +129,37 @@ func furnish(cfg Config, p Port, inside *nl.Conn) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := inside.SyncAddrs(l, p.addresses(), func(a netip.Prefix) bool { return cfg.Range.Contains(a.Addr()) }); err != nil {
+	if err := inside.SyncAddrs(l, cfg.both(p.Addresses()), cfg.ours); err != nil {
 		return 0, err
 	}
 	if err := inside.AdjustLink(l, nl.LinkState{MAC: MACOf(p.Address.Addr()), MTU: cfg.MTU, Up: true}); err != nil {
 		return 0, err
 	}
-	return l.Index, defaultRoute(cfg, p, inside, l)
+	if err := tellNextHop(cfg, inside, l); err != nil {
+		return 0, err
+	}
+	return l.Index, setContainerRoutes(cfg, p, inside, l)
 }
 
-// defaultRoute gives the container one through the bridge, unless it has
-// another already.
-func defaultRoute(cfg Config, p Port, inside *nl.Conn, l nl.Link) error {
-	var want []nl.Route
+// setContainerRoutes gives the container its routes, and of each family a
+// default route through the bridge, unless it has another already.
+func setContainerRoutes(cfg Config, p Port, inside *nl.Conn, l nl.Link) error {
+	want := cfg.routes6(l.Index)
 	if p.DefaultRoute {
 		all, err := inside.Routes(false)
 		if err != nil {
 			return err
 		}
+		other := map[netip.Prefix]bool{}
 		for _, r := range all {
-			if r.Dst.Bits() == 0 && r.Device != l.Index {
-				return nil
-			}
+			other[r.Dst] = other[r.Dst] || r.Device != l.Index
 		}
-		want = []nl.Route{{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Device: l.Index, Via: cfg.Gateway}}
+		if dst := nl.DefaultDst(false); !other[dst] {
+			want = append(want, nl.Route{Dst: dst, Device: l.Index, Via: cfg.Gateway})
+		}
+		if dst := nl.DefaultDst(true); !other[dst] && cfg.IPv6.IsValid() {
+			want = append(want, nl.Route{Dst: dst, Device: l.Index, Via: nextHop})
+		}
 	}
 	return inside.SyncRoutes(want, func(r nl.Route) bool { return r.Device == l.Index })
 }

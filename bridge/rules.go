@@ -30,8 +30,13 @@ func masquerade(cfg Config) []string {
 	for _, d := range cfg.devices() {
 		quoted = append(quoted, strconv.Quote(d))
 	}
-	return []string{fmt.Sprintf("ip saddr %s ip daddr != { %s, 224.0.0.0/4, 255.255.255.255 } oifname != { %s } masquerade",
-		cfg.Range, cfg.Range, strings.Join(quoted, ", "))}
+	outside := fmt.Sprintf("oifname != { %s } masquerade", strings.Join(quoted, ", "))
+	rules := []string{fmt.Sprintf("ip saddr %s ip daddr != { %s, 224.0.0.0/4, 255.255.255.255 } %s", cfg.Range, cfg.Range, outside)}
+	if cfg.IPv6.IsValid() {
+		rng := cfg.IPv6.Prefix(cfg.Range)
+		rules = append(rules, fmt.Sprintf("ip6 saddr %s ip6 daddr != { %s, ff00::/8 } %s", rng, rng, outside))
+	}
+	return rules
 }
 
 // mark is the comment of a bridge's rules in others' chains.
@@ -43,6 +48,17 @@ type accept struct {
 	// answers: what belongs to a connection and goes to the device. Otherwise
 	// it is whatever comes from the device.
 	answers bool
+}
+
+// wantedAccepts are the accepting rules by the family of nftables' tables that
+// they belong to.
+func wantedAccepts(cfg Config) map[string][]accept {
+	all := accepts(cfg)
+	want := map[string][]accept{"ip": all, "inet": all}
+	if cfg.IPv6.IsValid() {
+		want["ip6"] = all
+	}
+	return want
 }
 
 // accepts let weft's devices forward, and answers come back from the outside.

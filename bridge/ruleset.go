@@ -51,12 +51,12 @@ func parseRuleset(listing []byte) (ruleset, error) {
 	return rs, nil
 }
 
-// hasIptables tells whether iptables-nft has a FORWARD chain and can work with
-// it: next to a chain with a hook that it did not make, it does not list rules.
-func (rs ruleset) hasIptables() bool {
+// hasIptables tells whether iptables-nft has a FORWARD chain in a family (ip or
+// ip6) and can work with it: next to a chain with a hook that it did not make, it does not list rules.
+func (rs ruleset) hasIptables(family string) bool {
 	found := false
 	for _, c := range rs.chains {
-		if c.Family != "ip" || c.Table != filterTable || c.Hook == "" {
+		if c.Family != family || c.Table != filterTable || c.Hook == "" {
 			continue
 		}
 		if c.Name != strings.ToUpper(c.Hook) || string(c.Prio) != "0" {
@@ -69,22 +69,24 @@ func (rs ruleset) hasIptables() bool {
 
 // nativeChanges compares weft's rules in the chains that drop what is
 // forwarded by policy with those wanted: the transaction that makes them so,
-// "" if they are, and the places where it deletes. iptables tells that the
-// chains of iptables-nft are left to that program.
-func (rs ruleset) nativeChanges(mark string, want []accept, iptables bool) (script string, cleared []string) {
+// "" if they are, and the places where it deletes. Wanted is by family; iptables
+// tells of which the chains of iptables-nft are left to that program.
+func (rs ruleset) nativeChanges(mark string, want map[string][]accept, iptables map[string]bool) (script string, cleared []string) {
 	others := func(place string) bool {
-		filter := "ip " + filterTable + " "
-		return iptables && (place == filter+forwardChain || place == filter+dockerChain)
+		family, _, _ := strings.Cut(place, " ")
+		filter := family + " " + filterTable + " "
+		return iptables[family] && (place == filter+forwardChain || place == filter+dockerChain)
 	}
 	dropping, wanted := map[string]bool{}, map[string]bool{}
 	for _, c := range rs.chains {
-		if c.Hook == "forward" && c.Policy == "drop" && (c.Family == "ip" || c.Family == "inet") && !others(c.place()) {
-			dropping[c.place()] = true
+		if c.Hook != "forward" || c.Policy != "drop" || others(c.place()) {
+			continue
 		}
-	}
-	for _, a := range want {
-		_, comment := a.nft(mark)
-		wanted[comment] = true
+		dropping[c.place()] = true
+		for _, a := range want[c.Family] {
+			_, comment := a.nft(mark)
+			wanted[c.place()+comment] = true
+		}
 	}
 	var lines []string
 	have := map[string]bool{} // by place and comment
@@ -94,7 +96,7 @@ func (rs ruleset) nativeChanges(mark string, want []accept, iptables bool) (scri
 			continue
 		}
 		key := r.place() + r.Comment
-		if dropping[r.place()] && wanted[r.Comment] && !have[key] {
+		if wanted[key] && !have[key] {
 			have[key] = true
 			continue
 		}
@@ -105,7 +107,7 @@ func (rs ruleset) nativeChanges(mark string, want []accept, iptables bool) (scri
 		if !dropping[c.place()] {
 			continue
 		}
-		for _, a := range want {
+		for _, a := range want[c.Family] {
 			if rule, comment := a.nft(mark); !have[c.place()+comment] {
 				lines = append(lines, fmt.Sprintf("insert rule %s %s", c.place(), rule))
 			}

@@ -24,7 +24,10 @@ CONTAINER is the name of a network namespace (ip netns), an absolute path to
 one, or the id of a process in one. ADDRESS asks for a certain address: one of
 another host's is asked for there, and waited for until --timeout if that host is
 down. Several are put on one interface, and further ones can be added later. The
-same again changes nothing.`,
+same again changes nothing.
+
+With each IPv4 address goes an IPv6 one, which ends in it: weft ps shows both,
+and where an address is asked for either may be said.`,
 		Example: `  ip netns add c1 && weft attach c1
   weft attach c2 10.32.0.77
   weft attach c2 10.32.0.78 10.32.0.79   # two more for the same container
@@ -157,8 +160,8 @@ func addressArg(s string) (netip.Addr, int, error) {
 		return p.Addr(), p.Bits(), nil
 	}
 	addr, err := netip.ParseAddr(s)
-	if err != nil || !addr.Is4() {
-		return addr, -1, usage("%q is not an IPv4 address such as 10.32.0.77", s)
+	if err != nil || addr.Zone() != "" || addr.Is4In6() {
+		return addr, -1, usage("%q is not an address such as 10.32.0.77", s)
 	}
 	return addr, -1, nil
 }

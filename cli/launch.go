@@ -81,6 +81,7 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.StringVar(&l.tokenFile, "token-file", "", "`file` that holds the token, - for standard input")
 	f.StringVar(&o.Name, "name", "", "this host's `name` for people (default the host's)")
 	f.StringVar(&l.rng, "range", "", "`prefix` of all containers' addresses (default "+daemon.DefaultRange.String()+", or the mesh's)")
+	f.BoolVar(&o.NoIPv6, "no-ipv6", false, "found a mesh whose containers have IPv4 addresses alone")
 	f.IntVar(&o.BlockBits, "block-bits", 0, "prefix `length` of the blocks that the range is shared out in (default by the range, or the mesh's)")
 	f.StringVar(&o.Encap, "encap", daemon.EncapAuto, fmt.Sprintf("`transport` between hosts: %s, %s (not encrypted), or %s for the mesh's, which is %s where one is founded",
 		daemon.EncapWireGuard, daemon.EncapVXLAN, daemon.EncapAuto, daemon.DefaultEncap))

@@ -46,7 +46,7 @@ func (a *app) ps() *cobra.Command {
 }
 
 func (a *app) printAttachments(list []api.Attachment) error {
-	rows := [][]string{{"CONTAINER", "ADDRESS", "INTERFACE", "MAC", "STATE"}}
+	rows := [][]string{{"CONTAINER", "ADDRESS", "INTERFACE", "MAC", "STATE", "IPV6"}}
 	switch a.output {
 	case "json":
 		return a.json(list)
@@ -63,7 +63,7 @@ func (a *app) printAttachments(list []api.Attachment) error {
 		for _, p := range at.More {
 			addrs += "," + p.String()
 		}
-		row := []string{at.Container, addrs, at.Interface, at.MAC, at.State}
+		row := []string{at.Container, addrs, at.Interface, at.MAC, at.State, join(at.IPv6)}
 		if a.output == "wide" {
 			row = append(row, at.HostInterface, at.Gateway.String(), strconv.Itoa(at.MTU), at.NetNS, at.Since.Local().Format(time.DateTime))
 		}

@@ -18,6 +18,13 @@ import (
 // fails undoes what came before it, in reverse. Asking again for what is there
 // already answers the same.
 func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachment, error) {
+	wanted := []*netip.Addr{&req.Address}
+	for i := range req.More {
+		wanted = append(wanted, &req.More[i])
+	}
+	if err := d.inPlan(wanted...); err != nil {
+		return api.Attachment{}, err
+	}
 	c, err := d.resolve(req.Container)
 	if err != nil {
 		return api.Attachment{}, err
@@ -161,6 +168,9 @@ func freeInterface(ns *nl.Namespace) (string, error) {
 
 // Detach takes a container off the network and frees its addresses.
 func (d *Daemon) Detach(ctx context.Context, req api.DetachRequest) ([]api.Attachment, error) {
+	if err := d.inPlan(&req.Address); err != nil {
+		return nil, err
+	}
 	path, err := namespacePath(req.Container)
 	if err != nil {
 		return nil, err
@@ -318,7 +328,7 @@ func (d *Daemon) describe(a attachment) api.Attachment {
 		state = "gone"
 	}
 	return api.Attachment{
-		Container: a.Reference, Address: p.Address, More: p.More, Gateway: d.gateway(), MAC: bridge.MACOf(a.Address).String(),
+		Container: a.Reference, Address: p.Address, More: p.More, IPv6: d.ipv6Of(a), Gateway: d.gateway(), MAC: bridge.MACOf(a.Address).String(),
 		Interface: a.Interface, HostInterface: p.HostInterface, NetNS: a.NetNS, MTU: d.mtu(), State: state,
 		Since: a.Since.Round(time.Second),
 	}

@@ -56,6 +56,7 @@ type Options struct {
 	BlockBits     int          // prefix length of the blocks that it is cut into
 	VXLANPort     uint16
 	WireGuardPort uint16
+	NoIPv6        bool   // found a mesh whose containers have IPv4 alone
 	Encap         string // one of the transports; "" is EncapAuto
 
 	SetAside bool          // put a store that cannot be read out of the way, and be a new peer

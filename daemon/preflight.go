@@ -155,7 +155,7 @@ func (d *Daemon) hostAddresses() (map[netip.Addr]string, error) {
 			return nil, err
 		}
 		for _, a := range addrs {
-			if !a.Addr().IsLoopback() && !a.Addr().IsLinkLocalUnicast() {
+			if a.Addr().Is4() && !a.Addr().IsLoopback() && !a.Addr().IsLinkLocalUnicast() {
 				out[a.Addr()] = l.Name
 			}
 		}

@@ -161,7 +161,7 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.driver.MTU(),
 		Range: d.settings.Range, Gateway: d.gateway(), Exposed: d.exposed(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), Tunnels: []string{d.tunnelDevice()},
-		Masquerade: *d.opts.Masquerade,
+		Masquerade: *d.opts.Masquerade, IPv6: d.ipv6(),
 	}
 	// Who may not use its address for now is cut off.
 	active := d.active()

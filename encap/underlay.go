@@ -56,6 +56,16 @@ func forwards(device string) error {
 			return err
 		}
 	}
+	for key, value := range map[string]string{
+		"forwarding": "1",
+		// No peer tells this host its routes.
+		"accept_ra":        "0",
+		"accept_redirects": "0",
+	} {
+		if err := nl.SetSysctl("ipv6/conf/"+device+"/"+key, value); err != nil && !errors.Is(err, nl.ErrNotFound) {
+			return err
+		}
+	}
 	return nil
 }
 

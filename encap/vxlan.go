@@ -120,7 +120,7 @@ func (v *VXLAN) Set(peers []Peer) error {
 	// The way is made before the traffic is led there, and the other way round
 	// when it is taken away; each Sync does both halves, so routes go last.
 	return errors.Join(
-		v.conn.SyncNeighbours(dev, p.neighbours),
+		v.conn.SyncNeighbours(dev, p.neighbours, func(netip.Addr) bool { return true }),
 		v.conn.SyncFDB(dev, p.fdb),
 		v.conn.SyncRoutes(p.routes, func(r nl.Route) bool { return r.Device == dev.Index }),
 	)
