@@ -98,6 +98,16 @@ func (c *Client) RemovePeer(ctx context.Context, r RemoveRequest) (RemoveReport,
 	return call[RemoveReport](ctx, c, http.MethodPost, PathRemove, r)
 }
 
+// Connect adds hosts to join and returns all that there are.
+func (c *Client) Connect(ctx context.Context, r ConnectRequest) ([]Target, error) {
+	return call[[]Target](ctx, c, http.MethodPost, PathConnect, r)
+}
+
+// Forget takes hosts to join away and returns those that are left.
+func (c *Client) Forget(ctx context.Context, r ConnectRequest) ([]Target, error) {
+	return call[[]Target](ctx, c, http.MethodPost, PathForget, r)
+}
+
 // Prime waits until addresses can be given on the daemon's host.
 func (c *Client) Prime(ctx context.Context) (IPAM, error) {
 	return call[IPAM](ctx, c, http.MethodPost, PathPrime, struct{}{})

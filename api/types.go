@@ -33,6 +33,8 @@ const (
 	PathReset       = "/v1/reset"
 	PathRemove      = "/v1/peers/remove"
 	PathPrime       = "/v1/prime"
+	PathConnect     = "/v1/connect"
+	PathForget      = "/v1/forget"
 )
 
 // AttachRequest asks for a container to be put on the network. It is
@@ -245,9 +247,19 @@ type Link struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Target is an address that this host was told to join.
+// ConnectRequest adds hosts to join, or takes them away.
+type ConnectRequest struct {
+	Targets []string `json:"targets"`
+	// Replace makes them the only ones.
+	Replace bool `json:"replace,omitempty"`
+}
+
+// Target is a host, or a list of hosts, that this one was told to join.
 type Target struct {
-	Address   string    `json:"address"`
+	Target string `json:"target"` // as it was given
+	// Addresses are those that it leads to, each with a port.
+	Addresses []string `json:"addresses"`
+	// Connected is true if a peer at one of them is here.
 	Connected bool      `json:"connected"`
 	LastError string    `json:"lastError,omitempty"`
 	NextTry   time.Time `json:"nextTry,omitzero"`

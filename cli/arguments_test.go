@@ -46,6 +46,8 @@ func TestWrongCommandLinesAreRefusedInOneLineBeforeTheDaemonIsAsked(t *testing.T
 		"launch --range lots":                       "is not a prefix",
 		"launch --advertise here":                   "is not an address",
 		"launch --join a/b":                         "is not a host or host:port",
+		"launch --join file:peers":                  "absolute path",
+		"launch --join provider=aws":                "exec:",
 		"launch --token a --token-file -":           "given twice",
 		"launch --token-file /nonexistent/token":    "token file",
 		"launch --port 70000":                       "--port",

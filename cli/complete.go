@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/weft-net/weft/api"
 )
 
 // completionTime keeps the shell from hanging on a daemon that does not answer.
@@ -45,22 +47,36 @@ func (a *app) completeNamespaces(_ *cobra.Command, args []string, _ string) ([]s
 	return names, cobra.ShellCompDirectiveDefault
 }
 
-// completePeers offers the names of the other hosts.
-func (a *app) completePeers(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if fromEnvironment(cmd, a.Env) != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+// completing offers what the daemon's status says.
+func (a *app) completing(offer func(api.Status) []string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if fromEnvironment(cmd, a.Env) != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(a.ctx, completionTime)
+		defer cancel()
+		s, err := a.client().Status(ctx)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return offer(s), cobra.ShellCompDirectiveNoFileComp
 	}
-	ctx, cancel := context.WithTimeout(a.ctx, completionTime)
-	defer cancel()
-	s, err := a.client().Status(ctx)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
+}
+
+// otherPeers are the names of the other hosts.
+func otherPeers(s api.Status) (names []string) {
 	for _, p := range s.Peers {
 		if !p.Self && p.State != "departed" {
 			names = append(names, p.Name)
 		}
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return names
+}
+
+// targetNames are the hosts to join.
+func targetNames(s api.Status) (names []string) {
+	for _, t := range s.Targets {
+		names = append(names, t.Target)
+	}
+	return names
 }

@@ -48,6 +48,12 @@ when it is founded, and joining hosts take them over.
 Traffic between hosts is encrypted by WireGuard, unless the mesh is founded with
 --encap vxlan, which is faster and in the clear.
 
+A PEER is an address or a name, with a port or without, of which all addresses
+count, and which is looked up again and again; file:/PATH of a list with one on each line; or
+exec:/PROGRAM with its arguments, which prints such a list, as cloud tools can; or
+multicast: for all hosts with the same token on the network segment.
+What is given replaces what was given before; see weft connect.
+
 Several hosts found a mesh together with --founders and one token (weft token
 new): each waits for the others, and all get an equal part of the range, as far as whole
 prefixes allow. An
@@ -75,7 +81,7 @@ and starts with a new one. A store that can be read is never set aside.`,
 		},
 	}
 	o, f := &l.opts, cmd.Flags()
-	f.StringSliceVar(&o.Join, "join", nil, "`peer` to join, host or host:port; the same as the arguments")
+	f.StringSliceVar(&o.Join, "join", nil, "`peer` to join: an address, a name, multicast:, file:PATH or exec:PROGRAM; the same as the arguments")
 	f.StringVar(&o.Token, "token", "", "the mesh's `token`; better in WEFT_TOKEN or a file, since others can see arguments")
 	f.StringSliceVar(&o.Founders, "founders", nil, "`addresses` of all hosts that found a mesh together, this one included")
 	f.StringVar(&l.tokenFile, "token-file", "", "`file` that holds the token, - for standard input")
@@ -129,11 +135,6 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 	}
 	if a.timeout > 0 {
 		o.Timeout = a.timeout
-	}
-	for _, target := range o.Join {
-		if target == "" || strings.ContainsAny(target, " /\t\n") {
-			return usage("%q is not a host or host:port to join", target)
-		}
 	}
 	if l.rng != "" {
 		if o.Range, err = netip.ParsePrefix(l.rng); err != nil {

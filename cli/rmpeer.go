@@ -29,7 +29,7 @@ would give out the same addresses, and one of them has to be reset.`,
   weft rmpeer 3f2a91c4 --timeout 5m      # by the beginning of the id
   weft rmpeer --force --yes node1 node2  # the majority is gone for good`,
 		Args:              arguments(cobra.MinimumNArgs(1)),
-		ValidArgsFunction: a.completePeers,
+		ValidArgsFunction: a.completing(otherPeers),
 		RunE: func(_ *cobra.Command, args []string) error {
 			req.Peers = args
 			if !yes && (req.Force || terminal(a.Stdin)) {

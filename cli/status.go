@@ -230,7 +230,7 @@ func targetRows(s api.Status, _ bool) [][]string {
 				state = strings.ReplaceAll(t.LastError, "\n", " ")
 			}
 		}
-		rows = append(rows, []string{t.Address, state, next})
+		rows = append(rows, []string{t.Target, state, next})
 	}
 	return rows
 }

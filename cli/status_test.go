@@ -34,7 +34,7 @@ func twoHosts() api.Status {
 		Bridge: api.Bridge{Name: "weft", Gateway: netip.MustParsePrefix("10.32.0.1/12"), MTU: 1450, IPv6: netip.MustParseAddr("fd12:3456:789a::a20:1")},
 		Links: []api.Link{{Name: "h2", Transport: "vxlan", Underlay: netip.MustParseAddr("192.0.2.2"), Device: "weft-vx", MTU: 1450},
 			{Name: "h3", Transport: "vxlan", Device: "weft-vx", MTU: 1450, Reason: "no address"}},
-		Targets: []api.Target{{Address: "192.0.2.2:6783", Connected: true}},
+		Targets: []api.Target{{Target: "192.0.2.2:6783", Connected: true}},
 		Health:  []api.Warning{{Code: "peer-failed", Severity: api.SeverityWarning, Text: "no answer from h2", Fix: "look at that host"}},
 		Exposed: []netip.Addr{netip.MustParseAddr("10.32.0.9")}, Attach: api.AttachSummary{Attached: 1},
 	}

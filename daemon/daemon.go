@@ -38,7 +38,6 @@ type Daemon struct {
 	identity   mesh.Identity
 	token      mesh.Token
 	settings   settings
-	targets    []string // hosts that were to be joined
 	tunnelKey  encap.PrivateKey
 	advertise  netip.Addr // this host's address on the underlay
 	hostCookie uint64     // of the host's own network namespace
@@ -55,6 +54,7 @@ type Daemon struct {
 	kernel     sync.Mutex
 	containers keyedLock
 	attached   attached
+	targets    targets
 	health     health
 	remembered []byte // last snapshot written; only reconcile uses it
 

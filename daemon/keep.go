@@ -177,6 +177,10 @@ func (k keep) saveGiven(p peerState) error {
 	})
 }
 
+func (k keep) saveTargets(targets []string) error {
+	return k.Put(bucketPeer, keyTargets, encode(targets))
+}
+
 // attachment is a container interface as it is kept. Its key in the store and
 // its owner in the address plan are the same string.
 type attachment struct {

@@ -177,7 +177,8 @@ func (d *Daemon) adopt(p peerState, fresh bool) error {
 	if err := save(p); err != nil {
 		return err
 	}
-	d.identity, d.token, d.settings, d.targets, d.remembered = p.identity, p.token, p.settings, p.targets, p.snapshot
+	d.identity, d.token, d.settings, d.remembered = p.identity, p.token, p.settings, p.snapshot
+	d.targets.list = p.targets
 	d.tunnelKey = p.tunnelKey
 	return nil
 }

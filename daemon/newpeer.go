@@ -3,10 +3,8 @@ package daemon
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/encap"
@@ -92,20 +90,20 @@ func parseToken(text string) (mesh.Token, error) {
 // greet says hello to the peers to be joined until one lets us in.
 func (d *Daemon) greet(ctx context.Context, p *peerState) (mesh.Welcome, error) {
 	self := mesh.HelloSelf{ID: p.identity.ID, Name: d.opts.Name, Advertise: netip.AddrPortFrom(d.advertise, d.opts.Port)}
+	finder := mesh.Finder{Token: p.token, Self: self.Advertise}
 	var errs []error
 	for _, target := range d.opts.Join {
-		w, err := mesh.Hello(ctx, withPort(target, d.opts.Port), p.token, self)
-		if err == nil {
-			return w, nil
+		addrs, err := finder.Lookup(ctx, target)
+		if err != nil {
+			errs = append(errs, &api.Error{Code: api.CodeFailed, Message: oneLine(err), Fix: "see that it leads to a host that runs weft, or give an address to --join"})
 		}
-		errs = append(errs, err)
+		for _, addr := range addrs {
+			w, err := mesh.Hello(ctx, addr, p.token, self)
+			if err == nil {
+				return w, nil
+			}
+			errs = append(errs, err)
+		}
 	}
 	return mesh.Welcome{}, d.explain(errors.Join(errs...))
-}
-
-func withPort(target string, port uint16) string {
-	if _, _, err := net.SplitHostPort(target); err == nil {
-		return target
-	}
-	return net.JoinHostPort(target, strconv.Itoa(int(port)))
 }

@@ -48,7 +48,7 @@ type Options struct {
 
 	HostOptions
 
-	Join     []string // peers to join, "host" or "host:port"
+	Join     []string // peers to join, see mesh.CheckTarget
 	Founders []string // all hosts that found a mesh together, this one included: "address" or "address:port"
 	Token    string   // proves that this host may join
 
@@ -137,6 +137,8 @@ func (o Options) Validate() error {
 		return bad("to give a host's addresses away after %s is too soon: a restart takes longer; say a minute or more, or -1s for never", o.ReclaimAfter)
 	case o.Subnet.IsValid() && (o.Subnet != o.Subnet.Masked() || !o.Subnet.Addr().Is4() || o.Subnet.Bits() > 30):
 		return bad("subnet %s is not an IPv4 network such as 10.40.0.0/16", o.Subnet)
+	case checkTargets(o.Join) != nil:
+		return checkTargets(o.Join)
 	case len(o.Founders) > 0 && len(o.Join) > 0:
 		return bad("a host founds a mesh with --founders or joins one with --join, not both")
 	case len(o.Founders) > 0 && o.Token == "":

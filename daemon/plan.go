@@ -124,7 +124,7 @@ func (d *Daemon) found(ctx context.Context, step func(name, detail string)) erro
 		return nil
 	}
 	if len(founders) == 0 {
-		if len(d.targets) > 0 {
+		if len(d.targets.list) > 0 {
 			return nil // another host has, or will
 		}
 		return d.plan.Found()

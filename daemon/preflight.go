@@ -107,9 +107,8 @@ func (d *Daemon) underlayAddress() (netip.Addr, error) {
 	}
 	probes := []netip.Addr{netip.MustParseAddr("192.0.2.1")} // TEST-NET-1: nothing is sent, only the route is looked up
 	for _, target := range d.opts.Join {
-		host, _, err := net.SplitHostPort(withPort(target, d.opts.Port))
-		if addr, perr := netip.ParseAddr(host); err == nil && perr == nil {
-			probes = append([]netip.Addr{addr}, probes...)
+		if at, ok := literal(target, d.opts.Port); ok {
+			probes = append([]netip.Addr{at.Addr()}, probes...)
 		}
 	}
 	for _, probe := range probes {
@@ -129,6 +128,15 @@ func (d *Daemon) underlayAddress() (netip.Addr, error) {
 	return netip.Addr{}, &api.Error{Code: api.CodeInvalid,
 		Message: fmt.Sprintf("this host has no default route and %d addresses: %s", len(local), orNone(names)),
 		Fix:     "say by which one the other hosts reach it: --advertise ADDRESS"}
+}
+
+// literal is the address that a target is, if it is one.
+func literal(target string, port uint16) (netip.AddrPort, bool) {
+	if ap, err := netip.ParseAddrPort(target); err == nil {
+		return ap, true
+	}
+	addr, err := netip.ParseAddr(strings.Trim(target, "[]"))
+	return netip.AddrPortFrom(addr, port), err == nil
 }
 
 func orNone(list []string) string {

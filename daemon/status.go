@@ -19,7 +19,7 @@ func (d *Daemon) Status() api.Status {
 		IPAM: d.ipamStatus(),
 		Bridge: api.Bridge{Name: d.opts.Bridge, Gateway: netip.PrefixFrom(d.gateway(), d.settings.Range.Bits()),
 			MAC: bridgeMAC(d.identity.ID).String(), MTU: d.mtu(), IPv6Off: d.ipv6Off()},
-		Peers: []api.Peer{}, Links: d.links(), Targets: []api.Target{}, Refused: []api.Refusal{},
+		Peers: []api.Peer{}, Links: d.links(), Targets: d.listTargets(), Refused: []api.Refusal{},
 		Health: d.warnings(), Exposed: d.exposed(),
 	}
 	if s.Bridge.IPv6Off == "" {
@@ -35,9 +35,6 @@ func (d *Daemon) Status() api.Status {
 			s.Self = peer
 		}
 		s.Peers = append(s.Peers, peer)
-	}
-	for _, t := range d.mesh.Targets() {
-		s.Targets = append(s.Targets, api.Target{Address: t.Addr, Connected: t.Connected, LastError: t.LastError, NextTry: t.NextTry})
 	}
 	for _, r := range d.mesh.Refusals() {
 		s.Refused = append(s.Refused, api.Refusal{From: r.Addr, Code: r.Code, Reason: r.Reason, Last: r.Last, Count: r.Count})

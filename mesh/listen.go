@@ -30,9 +30,6 @@ func (m *Mesh) listen() error {
 	} else {
 		m.dial = func(_ context.Context, addr string) (net.Conn, error) { return inner.DialTimeout(addr, helloTime) }
 	}
-	for _, t := range m.cfg.Targets {
-		m.targets[withPort(t, m.cfg.Bind.Port())] = &attempt{target: true}
-	}
 	door := &doorman{token: m.cfg.Token, departed: m.hasDeparted, refused: m.refuse,
 		self: HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Settings: m.cfg.Settings}}
 	tr := newTransport(inner, func(c net.Conn) {

@@ -37,7 +37,7 @@ type Config struct {
 	Bind      netip.AddrPort // where to listen, TCP and UDP; port 0 for any that is free
 	Advertise netip.AddrPort // where the other peers reach this one; zero for where it listens
 	Snapshot  []byte         // what Snapshot returned in an earlier life; nil for none
-	Targets   []string       // hosts to join, "host" or "host:port"; the port is Bind's if there is none
+	Targets   []string       // hosts to join, see CheckTarget; the port is Bind's where there is none
 	Channels  []Channel
 	Logger    *slog.Logger
 	// Transport carries gossip instead of TCP and UDP at Bind; nil for those.
@@ -61,6 +61,7 @@ type Mesh struct {
 	inbox   chan delivery
 	waiting atomic.Int64 // bytes in inbox
 	outbox  chan letter
+	look    chan struct{} // there are new targets
 	newMeta chan struct{} // own record has changed, memberlist's metadata has not
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -69,12 +70,13 @@ type Mesh struct {
 	sendMu  sync.Mutex
 	sending map[string]sending // by memberlist's name of the peer
 
-	mu      sync.Mutex // never held while memberlist is called
-	records records
-	members map[uuid.UUID]*member
-	lostAt  map[uuid.UUID]time.Time // when a member was no more
-	recent  []utterance
-	targets map[string]*attempt
+	mu       sync.Mutex // never held while memberlist is called
+	records  records
+	members  map[uuid.UUID]*member
+	lostAt   map[uuid.UUID]time.Time // when a member was no more
+	recent   []utterance
+	targets  map[string]*target  // as the user gave them
+	attempts map[string]*attempt // by address and port
 	// heardFrom is where peers can be answered that have written to this one
 	// before the news of their membership came here.
 	heardFrom map[uuid.UUID]netip.AddrPort
@@ -87,13 +89,16 @@ func New(cfg Config) (*Mesh, error) {
 		cfg: cfg, log: cfg.Logger, dial: dialTCP, channels: map[string]Channel{}, changed: make(chan struct{}, 1),
 		inbox: make(chan delivery, inboxMessages), outbox: make(chan letter, outboxMessages), sending: map[string]sending{}, newMeta: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel, members: map[uuid.UUID]*member{}, lostAt: map[uuid.UUID]time.Time{},
-		targets: map[string]*attempt{}, heardFrom: map[uuid.UUID]netip.AddrPort{},
+		targets: map[string]*target{}, attempts: map[string]*attempt{}, look: make(chan struct{}, 1), heardFrom: map[uuid.UUID]netip.AddrPort{},
 	}
 	for _, c := range cfg.Channels {
 		m.channels[c.Name()] = c
 	}
 	var err error
 	if m.records, err = restore(cfg.Token.MeshID, cfg.Snapshot); err == nil {
+		err = m.takeTargets(cfg.Targets)
+	}
+	if err == nil {
 		err = m.listen()
 	}
 	if err != nil {
@@ -102,7 +107,9 @@ func New(cfg Config) (*Mesh, error) {
 	}
 	m.wg.Go(m.handle)
 	m.wg.Go(m.rejoin)
+	m.wg.Go(m.follow)
 	m.wg.Go(m.tellMeta)
+	m.wg.Go(m.hearSegment)
 	for range senders {
 		m.wg.Go(m.send)
 	}

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -24,19 +22,11 @@ const (
 
 // attempt is what is known of an address that is to be reached.
 type attempt struct {
-	target bool      // was told to this host; it is tried for ever
-	peer   uuid.UUID // who answered there last, or says that it is there
-	err    string    // "" after success
-	cause  string    // kind of err, which is logged when it changes
-	wait   time.Duration
-	next   time.Time
-}
-
-func withPort(target string, port uint16) string {
-	if _, _, err := net.SplitHostPort(target); err == nil {
-		return target
-	}
-	return net.JoinHostPort(target, strconv.Itoa(int(port)))
+	peer  uuid.UUID // who answered there last, or says that it is there
+	err   string    // "" after success
+	cause string    // kind of err, which is logged when it changes
+	wait  time.Duration
+	next  time.Time
 }
 
 // located notes under which addresses the peers say that they are reached. A
@@ -48,10 +38,10 @@ func (m *Mesh) located() {
 		}
 		_, up := m.members[id]
 		for _, ap := range r.Body.Gossip {
-			a := m.targets[ap.String()]
+			a := m.attempts[ap.String()]
 			switch {
 			case a == nil && !up:
-				m.targets[ap.String()] = &attempt{peer: id}
+				m.attempts[ap.String()] = &attempt{peer: id}
 			case a != nil && (a.peer == uuid.Nil || m.records[a.peer].Body.Departed || up && m.members[a.peer] == nil):
 				a.peer = id
 			}
@@ -69,7 +59,7 @@ func (m *Mesh) missing(now time.Time, all bool) []string {
 	}
 	m.located()
 	var out []string
-	for addr, a := range m.targets {
+	for addr, a := range m.attempts {
 		switch {
 		case m.members[a.peer] != nil || a.peer == m.cfg.Identity.ID:
 			a.wait, a.next, a.cause = 0, time.Time{}, "" // next time it is missed at once
@@ -86,6 +76,7 @@ func (m *Mesh) missing(now time.Time, all bool) []string {
 // time, and returns how many answered. It fails only if there were any and
 // none did.
 func (m *Mesh) Join(ctx context.Context) (int, error) {
+	m.lookUp(ctx, true)
 	addrs := m.missing(time.Now(), true)
 	errs := m.tryAll(ctx, addrs)
 	if len(errs) == len(addrs) && len(addrs) > 0 {
@@ -116,7 +107,10 @@ func (m *Mesh) try(ctx context.Context, addr string) error {
 	id, err := m.greetAndJoin(ctx, addr)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	a := m.targets[addr]
+	a := m.attempts[addr]
+	if a == nil {
+		return err // nobody wants to go there any more
+	}
 	if err == nil {
 		a.peer, a.err, a.cause, a.wait = id, "", "", 0
 		return nil

@@ -13,7 +13,7 @@ import (
 // bare is a Mesh that knows things but runs nothing.
 func bare(t *testing.T) *Mesh {
 	t.Helper()
-	return &Mesh{cfg: Config{Identity: newIdentity(t)}, log: quiet(), records: records{}, members: map[uuid.UUID]*member{}, targets: map[string]*attempt{}}
+	return &Mesh{cfg: Config{Identity: newIdentity(t)}, log: quiet(), records: records{}, members: map[uuid.UUID]*member{}, targets: map[string]*target{}, attempts: map[string]*attempt{}}
 }
 
 func TestWhichAddressesAreTried(t *testing.T) {
@@ -31,10 +31,10 @@ func TestWhichAddressesAreTried(t *testing.T) {
 		m.records.merge(r)
 	}
 	m.members[up.ID] = &member{node: &memberlist.Node{}}
-	m.targets[at(5).String()] = &attempt{target: true, peer: gone.ID}
-	m.targets[at(6).String()] = &attempt{target: true, peer: gone.ID}
-	m.targets[at(7).String()] = &attempt{target: true}
-	m.targets[at(8).String()] = &attempt{target: true, next: now.Add(time.Second)}
+	m.attempts[at(5).String()] = &attempt{peer: gone.ID}
+	m.attempts[at(6).String()] = &attempt{peer: gone.ID}
+	m.attempts[at(7).String()] = &attempt{}
+	m.attempts[at(8).String()] = &attempt{next: now.Add(time.Second)}
 	want := func(list ...byte) (out []string) {
 		for _, i := range list {
 			out = append(out, at(i).String())
@@ -50,16 +50,5 @@ func TestWhichAddressesAreTried(t *testing.T) {
 	m.records.merge(sign(t, m.cfg.Identity, 2, Body{Departed: true}))
 	if got := m.missing(now, true); len(got) != 0 {
 		t.Errorf("a peer that has left tries %v", got)
-	}
-}
-
-func TestDefaultPortIsAddedOnlyWhereNoneIsGiven(t *testing.T) {
-	for in, want := range map[string]string{
-		"192.0.2.1": "192.0.2.1:6783", "192.0.2.1:1": "192.0.2.1:1", "host.example": "host.example:6783",
-		"2001:db8::1": "[2001:db8::1]:6783", "[2001:db8::1]:1": "[2001:db8::1]:1",
-	} {
-		if got := withPort(in, 6783); got != want {
-			t.Errorf("withPort(%q) = %q; want %q", in, got, want)
-		}
 	}
 }

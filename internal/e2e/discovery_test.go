@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/internal/netlab"
+)
+
+func TestTargetsAreAddressesNamesFilesAndPrograms(t *testing.T) {
+	lab := netlab.New(t)
+	first, byName, byFile, byProgram := lab.Host("h1"), lab.Host("h2"), lab.Host("h3"), lab.Host("h4")
+	onSegment, stranger := lab.Host("h5"), lab.Host("stranger")
+	stranger.Run("weft", "launch")
+	first.Run("weft", "launch")
+	line := strings.Fields(first.Run("weft", "token", "show"))
+	token := line[len(line)-1]
+	nobody := "192.0.2.250"
+	join := func(h *netlab.Host, target string) {
+		t.Helper()
+		h.Run("weft", "launch", "--join", target, "--token", token)
+	}
+
+	// A name leads to several hosts, not all of which are there.
+	write(t, byName, "/run/hosts", nobody+" seeds.example\n"+first.Addr.String()+" seeds.example\n")
+	byName.Run("mount", "--bind", "/run/hosts", "/etc/hosts")
+	join(byName, "seeds.example")
+
+	write(t, byFile, "/run/peers", "# rack 1\n"+nobody+"\n")
+	refuses(t, byFile, 1, "no weft answers at "+nobody, "weft", "launch", "--join", "file:/run/peers", "--token", token)
+	refuses(t, byFile, 1, "no such file", "weft", "launch", "--join", "file:/run/none", "--token", token)
+	write(t, byFile, "/run/peers", "# rack 1\n"+nobody+"\n"+first.Addr.String()+"\n")
+	join(byFile, "file:/run/peers")
+
+	write(t, byProgram, "/run/discover", "#!/bin/bash\necho $1\n")
+	byProgram.Run("chmod", "755", "/run/discover")
+	join(byProgram, "exec:/run/discover "+first.Addr.String()+":6783")
+
+	join(onSegment, "multicast:")
+
+	for _, h := range []*netlab.Host{byName, byFile, byProgram, onSegment} {
+		netlab.Eventually(t, h.Name+" knows all five", func() bool { return len(status(t, h).Peers) == 5 })
+		if ts := status(t, h).Targets; len(ts) != 1 || !ts[0].Connected || len(ts[0].Addresses) == 0 {
+			t.Errorf("%s has targets %+v", h.Name, ts)
+		}
+	}
+	// It is read again and again.
+	write(t, byFile, "/run/peers", byName.Addr.String()+"\n")
+	netlab.Eventually(t, "the file is read again", func() bool {
+		ts := status(t, byFile).Targets
+		return len(ts[0].Addresses) == 1 && strings.HasPrefix(ts[0].Addresses[0], byName.Addr.String())
+	})
+}
+
+func TestConnectAndForgetAreKept(t *testing.T) {
+	lab, hosts := launched(t, 2)
+	a, b := hosts[0], hosts[1]
+	names := func(h *netlab.Host) (out []string) {
+		for _, x := range status(t, h).Targets {
+			out = append(out, x.Target)
+		}
+		return out
+	}
+	other := lab.Host("other")
+	other.Run("weft", "launch") // another mesh
+
+	if got := a.Try("weft", "connect", b.Addr.String()); got.Code != 0 || !strings.Contains(got.Stderr, b.Addr.String()+": connected") {
+		t.Errorf("connect: %+v", got)
+	}
+	a.Run("weft", "connect", b.Addr.String()+":6783") // the same one
+	refuses(t, a, 2, "is not a host", "weft", "connect", b.Addr.String(), "not/a/host")
+	refuses(t, a, 1, "is none of the hosts to join", "weft", "forget", "192.0.2.77")
+	if got := a.Try("weft", "connect", other.Addr.String()); got.Code != 4 || !strings.Contains(got.Stderr, "another mesh") && !strings.Contains(got.Stderr, "belongs to mesh") {
+		t.Errorf("connect to another mesh: %+v", got)
+	}
+	if got := names(a); len(got) != 2 {
+		t.Errorf("targets: %v", got)
+	}
+	a.Run("weft", "connect", "--replace", b.Addr.String())
+	kill9(t, a)
+	a.Run("weft", "launch")
+	if got := names(a); len(got) != 1 || got[0] != b.Addr.String() {
+		t.Errorf("after a crash: %v", got)
+	}
+	a.Run("weft", "forget", b.Addr.String())
+	if got := names(a); len(got) != 0 {
+		t.Errorf("after forget: %v", got)
+	}
+	// Who is known is found again without being a target.
+	b.Run("weft", "forget", a.Addr.String())
+	b.Run("weft", "stop")
+	netlab.Eventually(t, "it is missed", func() bool { return stateOf(status(t, a), b.Name) == "failed" })
+	b.Run("weft", "launch")
+	netlab.Eventually(t, "they find each other again", func() bool { return stateOf(status(t, a), b.Name) == "alive" })
+}
+
+// write makes a file on a host.
+func write(t *testing.T, h *netlab.Host, path, text string) {
+	t.Helper()
+	h.Run("bash", "-c", `printf %s "$2" > "$1"`, "bash", path, text)
+}
+
+func stateOf(s api.Status, name string) string {
+	for _, p := range s.Peers {
+		if p.Name == name {
+			return p.State
+		}
+	}
+	return ""
+}
