@@ -141,7 +141,8 @@ type Mesh struct {
 	// underlay can read.
 	GossipEncrypted  bool `json:"gossipEncrypted"`
 	TrafficEncrypted bool `json:"trafficEncrypted"`
-	// Encap is the name of the transport: "wireguard" or "vxlan".
+	// Encap is what the mesh was founded with: "auto", "wireguard", "vxlan" or
+	// "direct".
 	Encap string `json:"encap"`
 	// Userspace tells that packets between hosts pass through a process, since
 	// this host's kernel does not have the transport.
@@ -245,6 +246,28 @@ type Link struct {
 	Encrypted bool       `json:"encrypted"`
 	// Reason says why there is no usable link; "" if there is one.
 	Reason string `json:"reason,omitempty"`
+	// Why says why it is this transport, and Changed when it became it.
+	Why     string    `json:"why,omitempty"`
+	Changed time.Time `json:"changed,omitzero"`
+	// Transports are all of them, fastest first, and whether this link may use them.
+	Transports []Verdict `json:"transports,omitempty"`
+	// Proven tells that a probe over this path was answered, Answers that they are
+	// now; RTT is in nanoseconds, Loss from 0 to 1, of the last of them.
+	Proven  bool          `json:"proven"`
+	Answers bool          `json:"answers"`
+	Probes  int           `json:"probes"`
+	RTT     time.Duration `json:"rtt,omitempty"`
+	Loss    float64       `json:"loss"`
+	// Received and Sent count bytes, where the transport can tell.
+	Received *int64 `json:"received,omitempty"`
+	Sent     *int64 `json:"sent,omitempty"`
+}
+
+// Verdict says of a transport whether a link may use it, and why.
+type Verdict struct {
+	Transport string `json:"transport"`
+	Allowed   bool   `json:"allowed"`
+	Why       string `json:"why"`
 }
 
 // ConnectRequest adds hosts to join, or takes them away.

@@ -19,6 +19,7 @@ import (
 
 const (
 	filterTable  = "filter"
+	inputChain   = "INPUT"
 	forwardChain = "FORWARD"
 	dockerChain  = "DOCKER-USER" // where Docker lets others speak first
 )
@@ -118,7 +119,7 @@ func syncIptables(ipt *iptables.IPTables, mark string, want []accept) (cleared [
 		return nil, fmt.Errorf("list chains: %w", err)
 	}
 	listing := map[string][]string{}
-	for _, chain := range []string{forwardChain, dockerChain} {
+	for _, chain := range []string{inputChain, forwardChain, dockerChain} {
 		if !slices.Contains(chains, chain) {
 			continue
 		}
@@ -127,14 +128,17 @@ func syncIptables(ipt *iptables.IPTables, mark string, want []accept) (cleared [
 		}
 	}
 	target := acceptingChain(listing, mark)
-	order := []string{forwardChain, dockerChain}
+	order := []string{forwardChain, dockerChain, inputChain}
 	if target == dockerChain {
 		slices.Reverse(order)
 	}
 	for _, chain := range order {
-		here := want
-		if chain != target {
-			here = nil
+		var here []accept
+		switch {
+		case chain == target:
+			here = at(forward, want)
+		case chain == inputChain && couldDrop(inputChain, listing[inputChain], mark):
+			here = at(input, want)
 		}
 		missing, extra := chainChanges(listing[chain], mark, here)
 		for _, rule := range missing {

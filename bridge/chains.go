@@ -5,25 +5,25 @@ import (
 	"strings"
 )
 
-// acceptingChain is where weft's rules belong: Docker's chain for others where
+// acceptingChain is where weft's rules for what is forwarded belong: Docker's chain for others where
 // FORWARD leads to it, or FORWARD where that does anything but accept; "" for
 // nowhere. The chains are listed as `iptables -S` does.
 func acceptingChain(listing map[string][]string, mark string) string {
-	forward := listing[forwardChain]
+	rules := listing[forwardChain]
 	leads := func(line string) bool { return line == "-A "+forwardChain+" -j "+dockerChain }
 	switch {
-	case listing[dockerChain] != nil && slices.ContainsFunc(forward, leads):
+	case listing[dockerChain] != nil && slices.ContainsFunc(rules, leads):
 		return dockerChain
-	case couldDrop(forward, mark):
+	case couldDrop(forwardChain, rules, mark):
 		return forwardChain
 	}
 	return ""
 }
 
-// couldDrop tells whether FORWARD does anything but accept, our own rules apart.
-func couldDrop(forward []string, mark string) bool {
-	return slices.ContainsFunc(forward, func(line string) bool {
-		return line != "-P "+forwardChain+" ACCEPT" && !isMarked(line, mark)
+// couldDrop tells whether a chain does anything but accept, our own rules apart.
+func couldDrop(chain string, rules []string, mark string) bool {
+	return slices.ContainsFunc(rules, func(line string) bool {
+		return line != "-P "+chain+" ACCEPT" && !isMarked(line, mark)
 	})
 }
 

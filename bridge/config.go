@@ -28,11 +28,14 @@ type Config struct {
 	Exposed    []netip.Addr     // further addresses of the host
 	Prefixes   []netip.Prefix   // that this host holds
 	Tunnels    []string         // devices that lead to other hosts
+	Probed     []string         // devices by which peers' probes of paths arrive
+	ProbePort  uint16           // UDP, of these probes
 	Masquerade bool             // hide containers behind the host towards the outside
 	Ports      []Port           // containers that are on the bridge
 	// IPv6 is where each IPv4 address and prefix above has its counterpart; the
 	// zero value for none. Where the host has IPv6 off there is none, either.
-	IPv6 ula.Net
+	IPv6  ula.Net
+	Guard Guard // of traffic in the clear
 }
 
 // Port is one container interface.

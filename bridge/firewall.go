@@ -27,7 +27,7 @@ type firewall struct {
 func (b *Bridge) FirewallChanged() { b.firewall.looked = time.Time{} }
 
 func (f *firewall) set(cfg Config) error {
-	want := fmt.Sprint(masquerade(cfg), cfg.devices(), cfg.IPv6.IsValid())
+	want := fmt.Sprintf("%v %v %v %v", masquerade(cfg), guard(cfg), clamp(cfg), wantedAccepts(cfg))
 	if want == f.wrote && time.Since(f.looked) < firewallEvery {
 		return nil
 	}
@@ -61,11 +61,38 @@ func (f *firewall) setTable(cfg Config, want string) error {
 	for _, r := range masquerade(cfg) {
 		tx.Add(&knftables.Rule{Chain: "postrouting", Rule: r})
 	}
+	addGuard(tx, cfg)
 	if err := table.Run(context.Background(), tx); err != nil {
 		return err
 	}
 	f.listed, err = nft("", "-s", "list", "table", "inet", tableName(cfg.Name))
 	return err
+}
+
+// addGuard adds the chains that keep plaintext where it is allowed, and segments
+// small enough.
+func addGuard(tx *knftables.Transaction, cfg Config) {
+	g := guard(cfg)
+	for _, c := range []struct {
+		name     string
+		hook     knftables.BaseChainHook
+		priority knftables.BaseChainPriority
+		rules    []string
+	}{
+		{"guard-arriving", knftables.PreroutingHook, knftables.RawPriority, g.arriving},
+		{"guard-leaving", knftables.PostroutingHook, knftables.RawPriority, g.leaving},
+		{"guard-tunnel-in", knftables.InputHook, knftables.RawPriority, g.tunnelIn},
+		{"guard-tunnel-out", knftables.OutputHook, knftables.RawPriority, g.tunnelTo},
+		{"clamp", knftables.ForwardHook, knftables.ManglePriority, clamp(cfg)},
+	} {
+		if len(c.rules) == 0 {
+			continue
+		}
+		tx.Add(&knftables.Chain{Name: c.name, Type: knftables.PtrTo(knftables.FilterType), Hook: knftables.PtrTo(c.hook), Priority: knftables.PtrTo(c.priority)})
+		for _, r := range c.rules {
+			tx.Add(&knftables.Rule{Chain: c.name, Rule: r})
+		}
+	}
 }
 
 // removeTable removes weft's table; removed is false if there was none.

@@ -75,7 +75,7 @@ func config() Config {
 	return Config{
 		Name: "weft", MAC: net.HardwareAddr{0x0e, 1, 2, 3, 4, 5}, Alias: nl.AliasPrefix + "test", MTU: 1450,
 		Range: netip.MustParsePrefix("10.32.0.0/12"), Gateway: netip.MustParseAddr("10.32.0.1"),
-		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.32.0.0/13")}, Tunnels: []string{"weft-vx"}, Masquerade: true,
+		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.32.0.0/13")}, Tunnels: []string{"weft-vx"}, Probed: []string{"weft-vx"}, ProbePort: 6786, Masquerade: true,
 	}
 }
 

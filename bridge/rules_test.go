@@ -36,7 +36,7 @@ func TestTablesOfTwoBridgesNeverMeet(t *testing.T) {
 
 func TestAcceptsInTheWordsOfBothPrograms(t *testing.T) {
 	var ipt, nft []string
-	for _, a := range accepts(config()) {
+	for _, a := range accepts(config(), config().Range) {
 		ipt = append(ipt, strings.Join(a.iptables("M"), " "))
 		rule, _ := a.nft("M")
 		nft = append(nft, rule)
@@ -47,10 +47,12 @@ func TestAcceptsInTheWordsOfBothPrograms(t *testing.T) {
 	}{
 		{ipt, `-i weft -m comment --comment M -j ACCEPT
 -i weft-vx -m comment --comment M -j ACCEPT
--o weft -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment M -j ACCEPT`},
+-o weft -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment M -j ACCEPT
+-i weft-vx -p udp -m udp --dport 6786 -m comment --comment M -j ACCEPT`},
 		{nft, `iifname "weft" accept comment "M from weft"
 iifname "weft-vx" accept comment "M from weft-vx"
-oifname "weft" ct state related,established accept comment "M answers"`},
+oifname "weft" ct state related,established accept comment "M answers"
+iifname "weft-vx" udp dport 6786 accept comment "M probes from weft-vx"`},
 	} {
 		if got := strings.Join(tc.got, "\n"); got != tc.want {
 			t.Errorf("rules:\n%s\nwant:\n%s", got, tc.want)

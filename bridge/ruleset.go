@@ -51,8 +51,9 @@ func parseRuleset(listing []byte) (ruleset, error) {
 	return rs, nil
 }
 
-// hasIptables tells whether iptables-nft has a FORWARD chain in a family (ip or
-// ip6) and can work with it: next to a chain with a hook that it did not make, it does not list rules.
+// hasIptables tells whether iptables-nft has a chain of ours in a family (ip or
+// ip6) and can work with it: next to a chain with a hook that it did not make, it
+// does not list rules.
 func (rs ruleset) hasIptables(family string) bool {
 	found := false
 	for _, c := range rs.chains {
@@ -62,31 +63,32 @@ func (rs ruleset) hasIptables(family string) bool {
 		if c.Name != strings.ToUpper(c.Hook) || string(c.Prio) != "0" {
 			return false
 		}
-		found = found || c.Name == forwardChain
+		found = found || c.Name == forwardChain || c.Name == inputChain
 	}
 	return found
 }
 
-// nativeChanges compares weft's rules in the chains that drop what is
-// forwarded by policy with those wanted: the transaction that makes them so,
+// nativeChanges compares weft's rules in the chains that drop by policy what is
+// forwarded or comes in with those wanted: the transaction that makes them so,
 // "" if they are, and the places where it deletes. Wanted is by family; iptables
 // tells of which the chains of iptables-nft are left to that program.
 func (rs ruleset) nativeChanges(mark string, want map[string][]accept, iptables map[string]bool) (script string, cleared []string) {
 	others := func(place string) bool {
 		family, _, _ := strings.Cut(place, " ")
 		filter := family + " " + filterTable + " "
-		return iptables[family] && (place == filter+forwardChain || place == filter+dockerChain)
+		return iptables[family] && (place == filter+forwardChain || place == filter+dockerChain || place == filter+inputChain)
 	}
-	dropping, wanted := map[string]bool{}, map[string]bool{}
+	wanted := map[string][]accept{} // by place
 	for _, c := range rs.chains {
-		if c.Hook != "forward" || c.Policy != "drop" || others(c.place()) {
-			continue
+		if c.Policy == "drop" && !others(c.place()) {
+			wanted[c.place()] = at(hook(c.Hook), want[c.Family])
 		}
-		dropping[c.place()] = true
-		for _, a := range want[c.Family] {
+	}
+	belongs := func(r nftRule) bool {
+		return slices.ContainsFunc(wanted[r.place()], func(a accept) bool {
 			_, comment := a.nft(mark)
-			wanted[c.place()+comment] = true
-		}
+			return comment == r.Comment
+		})
 	}
 	var lines []string
 	have := map[string]bool{} // by place and comment
@@ -96,7 +98,7 @@ func (rs ruleset) nativeChanges(mark string, want map[string][]accept, iptables 
 			continue
 		}
 		key := r.place() + r.Comment
-		if wanted[key] && !have[key] {
+		if belongs(r) && !have[key] {
 			have[key] = true
 			continue
 		}
@@ -104,10 +106,7 @@ func (rs ruleset) nativeChanges(mark string, want map[string][]accept, iptables 
 		cleared = append(cleared, r.place())
 	}
 	for _, c := range rs.chains {
-		if !dropping[c.place()] {
-			continue
-		}
-		for _, a := range want[c.Family] {
+		for _, a := range wanted[c.place()] {
 			if rule, comment := a.nft(mark); !have[c.place()+comment] {
 				lines = append(lines, fmt.Sprintf("insert rule %s %s", c.place(), rule))
 			}

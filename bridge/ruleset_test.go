@@ -56,7 +56,8 @@ func TestIptablesIsAskedOnlyWhereItCanWork(t *testing.T) {
 	}{
 		{nil, false},
 		{theirs, true},
-		{theirs[:1], false},
+		{theirs[:1], true},
+		{theirs[2:], false},
 		{append(theirs[:4:4], chain("filter", "forward", "forward", "0")), false},
 		{[]nftChain{chain("filter", "FORWARD", "forward", "10")}, false},
 	} {

@@ -29,6 +29,7 @@ type launchFlags struct {
 	observer   bool
 	reclaim    time.Duration
 	subnet     string
+	trusted    string
 	foreground bool
 }
 
@@ -45,8 +46,11 @@ with the flags that it was given before.
 Range, block size, encapsulation and its ports belong to the mesh: they are given
 when it is founded, and joining hosts take them over.
 
-Traffic between hosts is encrypted by WireGuard, unless the mesh is founded with
---encap vxlan, which is faster and in the clear.
+Traffic between hosts is encrypted by WireGuard. Where two hosts both name the
+network between them in --trusted-subnets, it takes the fastest way that works:
+plain routes on one segment, or VXLAN, which are in the clear. A mesh founded with
+--encap wireguard encrypts always; with --encap vxlan or --encap direct (direct on
+one segment, VXLAN beyond) it never does.
 
 A PEER is an address or a name, with a port or without, of which all addresses
 count, and which is looked up again and again; file:/PATH of a list with one on each line; or
@@ -65,6 +69,7 @@ renames the store to weft.db.corrupt-TIME, takes the containers off the network
 and starts with a new one. A store that can be read is never set aside.`,
 		Example: `  weft launch
   weft launch --range 10.128.0.0/12
+  weft launch --trusted-subnets 192.168.1.0/24   # in the clear to hosts that say so too
   weft launch --join 192.168.1.1 --token weft1-…
   WEFT_TOKEN=weft1-… weft launch 192.168.1.1 192.168.1.2
   weft launch --founders 192.168.1.1,192.168.1.2,192.168.1.3 --token-file token
@@ -89,8 +94,8 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.StringVar(&l.rng, "range", "", "`prefix` of all containers' addresses (default "+daemon.DefaultRange.String()+", or the mesh's)")
 	f.BoolVar(&o.NoIPv6, "no-ipv6", false, "found a mesh whose containers have IPv4 addresses alone")
 	f.IntVar(&o.BlockBits, "block-bits", 0, "prefix `length` of the blocks that the range is shared out in (default by the range, or the mesh's)")
-	f.StringVar(&o.Encap, "encap", daemon.EncapAuto, fmt.Sprintf("`transport` between hosts: %s, %s (not encrypted), or %s for the mesh's, which is %s where one is founded",
-		daemon.EncapWireGuard, daemon.EncapVXLAN, daemon.EncapAuto, daemon.DefaultEncap))
+	f.StringVar(&o.Encap, "encap", "", fmt.Sprintf("`transports` between hosts: %s (default %s, or the mesh's)", daemon.ModeList, daemon.DefaultEncap))
+	f.StringVar(&l.trusted, "trusted-subnets", "", "`networks` between hosts in which traffic may be in the clear, if the other host says so too; none to take it back")
 	f.Uint16Var(&o.WireGuardPort, "wireguard-port", 0, fmt.Sprintf("UDP `port` of WireGuard (default %d, or the mesh's)", daemon.DefaultWGPort))
 	f.Uint16Var(&o.VXLANPort, "vxlan-port", 0, fmt.Sprintf("UDP `port` of VXLAN (default %d, or the mesh's)", daemon.DefaultVXLANPort))
 	f.Uint16Var(&o.Port, "port", 0, fmt.Sprintf("TCP and UDP `port` of gossip (default %d)", daemon.DefaultPort))
@@ -130,6 +135,11 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 			return usage("subnet %q is not a prefix such as 10.40.0.0/16", l.subnet)
 		}
 	}
+	if cmd.Flags().Changed("trusted-subnets") {
+		if o.Trusted, err = parseTrusted(l.trusted); err != nil {
+			return err
+		}
+	}
 	if cmd.Flags().Changed("port") && o.Port == 0 {
 		return usage("the gossip port is 0")
 	}
@@ -165,6 +175,22 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 		return &api.Error{Code: api.CodeForbidden, Message: "weft changes the host's network, which takes root", Fix: "run it as root: sudo weft launch"}
 	}
 	return nil
+}
+
+// parseTrusted reads a list of networks; "" and none are the empty one.
+func parseTrusted(text string) ([]netip.Prefix, error) {
+	out := []netip.Prefix{}
+	if text == "" || text == "none" {
+		return out, nil
+	}
+	for _, part := range strings.Split(text, ",") {
+		p, err := netip.ParsePrefix(strings.TrimSpace(part))
+		if err != nil {
+			return nil, usage("trusted subnet %q is not a network such as 192.168.1.0/24", part)
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 // completePaths makes paths absolute, since the daemon in the background works

@@ -204,20 +204,62 @@ func ipamNotes(s api.IPAM) []string {
 	return out
 }
 
-func linkRows(s api.Status, _ bool) [][]string {
-	rows := [][]string{{"PEER", "TRANSPORT", "UNDERLAY", "DEVICE", "MTU", "ENCRYPTED", "STATE"}}
+func linkRows(s api.Status, wide bool) [][]string {
+	rows := [][]string{{"PEER", "TRANSPORT", "ENCRYPTED", "RTT", "LOSS", "MTU", "UNDERLAY", "STATE"}}
+	if wide {
+		rows[0] = append(rows[0], "DEVICE", "RECEIVED", "SENT", "CHANGED", "TRANSPORTS")
+	}
 	for _, l := range s.Links {
-		state := "set"
-		if l.Reason != "" {
-			state = l.Reason
-		}
-		underlay := "-"
+		underlay, rtt, loss := "-", "-", "-"
 		if l.Underlay.IsValid() {
 			underlay = l.Underlay.String()
 		}
-		rows = append(rows, []string{l.Name, l.Transport, underlay, l.Device, strconv.Itoa(l.MTU), yesNo(l.Encrypted), state})
+		if l.Proven {
+			rtt, loss = l.RTT.Round(time.Microsecond).String(), fmt.Sprintf("%.0f %%", 100*l.Loss)
+		}
+		row := []string{l.Name, cmp.Or(l.Transport, "-"), yesNo(l.Encrypted), rtt, loss, strconv.Itoa(l.MTU), underlay, linkState(l)}
+		if wide {
+			changed := "-"
+			if !l.Changed.IsZero() {
+				changed = l.Changed.Local().Format(time.DateTime)
+			}
+			row = append(row, cmp.Or(l.Device, "-"), count(l.Received), count(l.Sent), changed, verdicts(l.Transports))
+		}
+		rows = append(rows, row)
 	}
 	return rows
+}
+
+// linkState says whether a link is usable, and why it is this one.
+func linkState(l api.Link) string {
+	switch {
+	case l.Reason != "":
+		return "no link: " + l.Reason
+	case l.Why == "":
+		return "set"
+	case l.Probes > 0 && !l.Answers:
+		return "set, not answered: " + l.Why
+	}
+	return "set: " + l.Why
+}
+
+func count(n *int64) string {
+	if n == nil {
+		return "-"
+	}
+	return strconv.FormatInt(*n, 10)
+}
+
+func verdicts(list []api.Verdict) string {
+	var out []string
+	for _, v := range list {
+		may := "no"
+		if v.Allowed {
+			may = "yes"
+		}
+		out = append(out, fmt.Sprintf("%s: %s, %s", v.Transport, may, v.Why))
+	}
+	return strings.Join(out, "; ")
 }
 
 func targetRows(s api.Status, _ bool) [][]string {

@@ -77,9 +77,9 @@ removed, and not inherited yet: h4 (waiting: for h2)
 single addresses: 0 of other hosts in use here, 1 of this host's in use elsewhere
 cut off: 10.32.0.7 of c: its owner has not answered
 `,
-		"links": `PEER   TRANSPORT   UNDERLAY    DEVICE    MTU    ENCRYPTED   STATE
-h2     vxlan       192.0.2.2   weft-vx   1450   no          set
-h3     vxlan       -           weft-vx   1450   no          no address
+		"links": `PEER   TRANSPORT   ENCRYPTED   RTT   LOSS   MTU    UNDERLAY    STATE
+h2     vxlan       no          -     -      1450   192.0.2.2   set
+h3     vxlan       no          -     -      1450   -           no link: no address
 `,
 		"targets": `TARGET           STATE       NEXT TRY
 192.0.2.2:6783   connected   -

@@ -19,6 +19,7 @@ import (
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/internal/wgproc"
 	"github.com/weft-net/weft/ipam"
@@ -46,7 +47,9 @@ type Daemon struct {
 	mesh       *mesh.Mesh
 	plan       *ipam.Allocator
 	bridge     *bridge.Bridge
-	driver     encap.Driver
+	tunnels    *encap.Tunnels
+	prober     *probe.Prober
+	can        []string // transports that this host has and the mesh may use
 	replicate  *replicate
 
 	// kernel serialises everything that changes the kernel, so that a pass of
@@ -56,7 +59,8 @@ type Daemon struct {
 	attached   attached
 	targets    targets
 	health     health
-	remembered []byte // last snapshot written; only reconcile uses it
+	remembered []byte              // last snapshot written; only reconcile uses it
+	decided    map[uuid.UUID]*link // of each peer; nil until the first pass; guarded by kernel
 
 	tunnel  atomic.Pointer[tunnel]
 	bridged atomic.Pointer[netip.Addr] // see gateway
@@ -76,12 +80,12 @@ type Daemon struct {
 	erasing chan erasure
 }
 
-// tunnel is what others may know of the driver, which only the holder of the
+// tunnel is what others may know of the tunnels, which only the holder of the
 // kernel's lock may ask.
 type tunnel struct {
 	mtu       int
 	userspace bool
-	links     []encap.Link
+	links     []linkView
 }
 
 // Run launches a daemon and lives until ctx ends or a request over the socket
@@ -120,7 +124,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	wg.Wait()
 	if d.endAll.Load() {
 		log.Info("daemon stops, and all that it runs with it")
-		return errors.Join(err, d.driver.End())
+		return errors.Join(err, d.tunnels.End())
 	}
 	log.Info("daemon stops; traffic goes on without it")
 	return err
@@ -143,8 +147,11 @@ func (d *Daemon) close() error {
 	if d.mesh != nil {
 		errs = append(errs, d.mesh.Close())
 	}
-	if d.driver != nil {
-		errs = append(errs, d.driver.Close())
+	if d.prober != nil {
+		d.prober.Close()
+	}
+	if d.tunnels != nil {
+		errs = append(errs, d.tunnels.Close())
 	}
 	if d.bridge != nil {
 		d.bridge.Close()

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/mesh"
 )
@@ -63,11 +65,17 @@ var conditions = []condition{
 	{code: "no-link", severity: api.SeverityError,
 		fix:   "`weft status links` says why",
 		check: checkLinks},
+	{code: "link-not-proven", severity: api.SeverityWarning,
+		fix:   "if containers there cannot be reached: let the transport's UDP port pass between the hosts (weft status links -o wide); if they can, the other host's weft is too old to answer, or its firewall drops UDP 6786 inside of the tunnel",
+		check: checkProven},
+	{code: "slow-link", severity: api.SeverityWarning,
+		fix:   "let the faster transport pass between the hosts: UDP 6784 for VXLAN, or the mesh's port; direct needs a segment that carries the containers' addresses",
+		check: checkSlow},
 	{code: "slow-transport", severity: api.SeverityWarning,
 		fix:   "use a kernel with WireGuard (modprobe wireguard), then `weft stop --all && weft launch`",
 		check: checkUserspace},
 	{code: "traffic-not-encrypted", severity: api.SeverityWarning,
-		fix:   "run this mesh only where the underlay is your own, or found one with `--encap wireguard`; gossip is encrypted",
+		fix:   "do this only where the underlay is your own; `weft launch --trusted-subnets none` on either host ends it where the mesh was founded with --encap auto; gossip is encrypted",
 		check: checkEncryption},
 	{code: "hosts-refused", severity: api.SeverityWarning,
 		fix:   "if they should join: use the token that `weft token show` prints here",
@@ -211,11 +219,59 @@ func checkUserspace(d *Daemon) string {
 	return "this kernel has no WireGuard: packets to other hosts pass through a process, at a fraction of the speed"
 }
 
+// checkEncryption names the links that carry plaintext.
 func checkEncryption(d *Daemon) string {
-	if d.driver.Encrypted() {
+	var names []string
+	links := d.links()
+	for _, l := range links {
+		if l.Reason == "" && !l.Encrypted {
+			names = append(names, fmt.Sprintf("%s (%s)", l.Name, l.Transport))
+		}
+	}
+	switch {
+	case len(names) > 0:
+		return "CONTAINER TRAFFIC IS NOT ENCRYPTED TO " + strings.Join(names, ", ")
+	case len(links) == 0 && !d.settings.mode().Encrypts():
+		return "CONTAINER TRAFFIC TO OTHER HOSTS WILL NOT BE ENCRYPTED: the mesh was founded with --encap " + d.settings.Encap
+	}
+	return ""
+}
+
+// slowShown is how long a link may use a slower transport than it could, as it
+// does while a faster one is being proved, before that is a warning.
+const slowShown = 15 * time.Second
+
+func checkSlow(d *Daemon) string {
+	var names []string
+	for _, l := range d.tunnel.Load().links {
+		if !l.slower.IsZero() && d.now().Sub(l.slower) > slowShown {
+			names = append(names, fmt.Sprintf("%s by %s (%s)", d.nameOf(l.Peer), l.choice.Transport, l.choice.Why))
+		}
+	}
+	if len(names) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("CONTAINER TRAFFIC BETWEEN HOSTS IS NOT ENCRYPTED: it travels as %s", strings.ToUpper(d.settings.Encap))
+	return "a faster transport is allowed, but not in use, to " + strings.Join(names, ", ")
+}
+
+// unproven is how many probes may go without any answer before that is a warning.
+const unproven = 10
+
+func checkProven(d *Daemon) string {
+	failed := map[uuid.UUID]bool{}
+	for _, p := range d.mesh.Peers() {
+		failed[p.ID] = p.State == mesh.StateFailed
+	}
+	var names []string
+	for _, l := range d.links() {
+		if l.Reason == "" && !l.Proven && l.Probes >= unproven && !failed[l.Peer] {
+			names = append(names, fmt.Sprintf("%s by %s", l.Name, l.Transport))
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "no probe was ever answered on the link to " + strings.Join(names, ", ")
 }
 
 // refusalShown is how long a refusal is a warning.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/internal/store"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
@@ -243,6 +244,26 @@ func (k keep) SaveSysctl(key, value string) error {
 		return err
 	}
 	return k.Put(bucketSysctls, key, []byte(value))
+}
+
+// RestoreSysctls writes back what these sysctls were before weft changed them,
+// and forgets it. It is what encap asks of its caller.
+func (k keep) RestoreSysctls(keys []string) error {
+	var forget []store.Write
+	for _, key := range keys {
+		value, err := k.Get(bucketSysctls, key)
+		if err != nil {
+			return err
+		}
+		if value == nil {
+			continue
+		}
+		if err := nl.SetSysctl(key, string(value)); err != nil && !errors.Is(err, nl.ErrNotFound) { // its device is gone
+			return err
+		}
+		forget = append(forget, store.Write{Bucket: bucketSysctls, Key: []byte(key)})
+	}
+	return k.Commit(forget)
 }
 
 func (k keep) sysctls() (map[string]string, error) {

@@ -53,7 +53,7 @@ func TestPeerIsReadBack(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	defer k.Close()
-	if got.identity.ID != want.identity.ID || got.token != want.token || !reflect.DeepEqual(got.settings, want.settings) || got.host != want.host || len(got.targets) != 2 {
+	if got.identity.ID != want.identity.ID || got.token != want.token || !reflect.DeepEqual(got.settings, want.settings) || !reflect.DeepEqual(got.host, want.host) || len(got.targets) != 2 {
 		t.Errorf("read back as %+v; want %+v", got, want)
 	}
 }

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/internal/store"
 	"github.com/weft-net/weft/mesh"
 )
@@ -121,7 +123,7 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 	if err := d.startKernel(); err != nil {
 		return nil, err
 	}
-	step("set up bridge and tunnels", fmt.Sprintf("%s, %s, MTU %d", d.opts.Bridge, d.tunnelDevice(), d.mtu()))
+	step("set up bridge and tunnels", fmt.Sprintf("%s, %s, MTU %d", d.opts.Bridge, strings.Join(d.can, ", "), d.mtu()))
 
 	if srv, err = d.listen(); err != nil {
 		return nil, err
@@ -198,7 +200,10 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	}
 	d.mesh = m
 	d.replicate.mesh.Store(m)
-	if d.driver, err = drivers(d.opts, d.log)[d.settings.Encap](); err != nil {
+	if d.tunnels, err = encap.NewTunnels(d.log, drivers(d.opts, d.keep, d.log)); err != nil {
+		return err
+	}
+	if d.prober, err = probe.New(d.identity.ID, d.token.ProbeSecret()); err != nil {
 		return err
 	}
 	for _, a := range d.plan.Allocations() {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/encap"
 )
 
 // Defaults of a mesh and of a host in it.
@@ -20,19 +21,11 @@ const (
 	DefaultPort      = 6783 // gossip, TCP and UDP
 	DefaultVXLANPort = 6784 // UDP
 	DefaultWGPort    = 6785 // UDP
-	DefaultEncap     = EncapWireGuard
+	DefaultEncap     = string(encap.ModeAuto)
 	DefaultTimeout   = 60 * time.Second
 	// DefaultReclaimAfter is longer than most repairs of a host take.
 	DefaultReclaimAfter = 24 * time.Hour
 	DefaultSocketUser   = "weft" // the group that may use the socket, where it exists
-)
-
-// Transports between hosts, as users give them. EncapAuto leaves the choice to
-// the mesh, or to the default where one is founded.
-const (
-	EncapAuto      = "auto"
-	EncapWireGuard = "wireguard" // encrypted
-	EncapVXLAN     = "vxlan"     // in the clear, and faster
 )
 
 // DefaultRange is the address range of a mesh that is founded without another.
@@ -57,7 +50,7 @@ type Options struct {
 	VXLANPort     uint16
 	WireGuardPort uint16
 	NoIPv6        bool   // found a mesh whose containers have IPv4 alone
-	Encap         string // one of the transports; "" is EncapAuto
+	Encap         string // one of encap.Modes
 
 	SetAside bool          // put a store that cannot be read out of the way, and be a new peer
 	Timeout  time.Duration // how long a launch may take to become ready
@@ -79,12 +72,19 @@ type HostOptions struct {
 	ReclaimAfter time.Duration `cbor:"8,keyasint,omitempty"`
 	// Subnet is the part of the range from which containers get addresses.
 	Subnet netip.Prefix `cbor:"9,keyasint,omitempty"`
+	// Trusted are the networks in which traffic to other hosts may be in the
+	// clear, if they say so too; nil for what was kept, empty for none.
+	Trusted []netip.Prefix `cbor:"20,keyasint,omitempty"`
 }
 
 // or fills what is not given from elsewhere.
 func (h HostOptions) or(o HostOptions) HostOptions {
+	if h.Trusted == nil {
+		h.Trusted = o.Trusted
+	}
 	return HostOptions{
-		Name: cmp.Or(h.Name, o.Name), Bridge: cmp.Or(h.Bridge, o.Bridge), Port: cmp.Or(h.Port, o.Port),
+		Trusted: h.Trusted,
+		Name:    cmp.Or(h.Name, o.Name), Bridge: cmp.Or(h.Bridge, o.Bridge), Port: cmp.Or(h.Port, o.Port),
 		Advertise: cmp.Or(h.Advertise, o.Advertise), MTU: cmp.Or(h.MTU, o.MTU), Masquerade: cmp.Or(h.Masquerade, o.Masquerade),
 		Observer: cmp.Or(h.Observer, o.Observer), ReclaimAfter: cmp.Or(h.ReclaimAfter, o.ReclaimAfter), Subnet: cmp.Or(h.Subnet, o.Subnet),
 	}
@@ -121,8 +121,12 @@ func (o Options) Validate() error {
 		return bad("the name %q is longer than 64 bytes or has blanks in it", o.Name)
 	case o.Bridge != "" && !bridgeName.MatchString(o.Bridge):
 		return bad("the bridge's name %q is not 1 to 12 letters, digits, - or _ after a letter", o.Bridge)
-	case !slices.Contains([]string{"", EncapAuto, EncapWireGuard, EncapVXLAN}, o.Encap):
-		return bad("encapsulation %q is not known: this weft has %s, %s and %s", o.Encap, EncapAuto, EncapWireGuard, EncapVXLAN)
+	case o.Encap != "" && !slices.Contains(encap.Modes, encap.Mode(o.Encap)):
+		return bad("encapsulation %q is not known: this weft has %s", o.Encap, ModeList)
+	case len(o.Trusted) > maxTrusted:
+		return bad("%d trusted subnets are more than the %d that other hosts take", len(o.Trusted), maxTrusted)
+	case slices.ContainsFunc(o.Trusted, func(p netip.Prefix) bool { return p != p.Masked() }):
+		return bad("of the trusted subnets %v, one is not a network such as 192.168.1.0/24", o.Trusted)
 	case o.VXLANPort != 0 && o.VXLANPort == cmp.Or(o.Port, DefaultPort):
 		return bad("gossip and VXLAN cannot share port %d", o.VXLANPort)
 	case o.WireGuardPort != 0 && o.WireGuardPort == cmp.Or(o.Port, DefaultPort):
@@ -153,5 +157,11 @@ func (o Options) Validate() error {
 
 // tunnelDevices are the names of the devices to other hosts, by transport.
 func (o Options) tunnelDevices() map[string]string {
-	return map[string]string{EncapWireGuard: o.Bridge + "-wg", EncapVXLAN: o.Bridge + "-vx"}
+	return map[string]string{encap.TransportWireGuard: o.Bridge + "-wg", encap.TransportVXLAN: o.Bridge + "-vx"}
 }
+
+// maxTrusted is how many networks a record can name.
+const maxTrusted = 32
+
+// ModeList are the ways to found a mesh, as users give them.
+var ModeList = fmt.Sprintf("%s, %s, %s and %s", encap.ModeAuto, encap.ModeWireGuard, encap.ModeVXLAN, encap.ModeDirect)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/encap"
 )
 
 func TestDefaultOptionsAreValid(t *testing.T) {
@@ -83,7 +84,7 @@ func TestOptionsThatTheMeshContradictsAreRefused(t *testing.T) {
 	for what, change := range map[string]func(*Options){
 		"VXLAN port is 6784":     func(o *Options) { o.VXLANPort = 4789 },
 		"WireGuard port is 6785": func(o *Options) { o.WireGuardPort = 51820 },
-		"is wireguard, not vxl":  func(o *Options) { o.Encap = EncapVXLAN },
+		"is auto, not vxlan":     func(o *Options) { o.Encap = string(encap.ModeVXLAN) },
 		"IPv6 is on, not off":    func(o *Options) { o.NoIPv6 = true },
 	} {
 		o := DefaultOptions()
@@ -92,30 +93,30 @@ func TestOptionsThatTheMeshContradictsAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	for _, same := range []string{EncapAuto, EncapWireGuard} {
-		o := DefaultOptions()
-		o.Encap = same
-		if err := s.agrees(o); err != nil {
-			t.Errorf("%s: %v", same, err)
-		}
+	o := DefaultOptions()
+	o.Encap = s.Encap
+	if err := s.agrees(o); err != nil {
+		t.Errorf("the mesh's own encapsulation: %v", err)
 	}
 }
 
 func TestMeshIsEncryptedUnlessItIsFoundedOtherwise(t *testing.T) {
-	for encap, want := range map[string]settings{
-		"": {Encap: EncapWireGuard}, EncapAuto: {Encap: EncapWireGuard}, EncapWireGuard: {Encap: EncapWireGuard}, EncapVXLAN: {Encap: EncapVXLAN},
-	} {
+	for asked, want := range map[string]encap.Mode{"": encap.ModeAuto, "auto": encap.ModeAuto, "wireguard": encap.ModeWireGuard, "vxlan": encap.ModeVXLAN, "direct": encap.ModeDirect} {
 		o := DefaultOptions()
-		o.Encap = encap
-		if s := foundingSettings(o); s.Encap != want.Encap || s.tunnelPort() != map[string]uint16{EncapWireGuard: DefaultWGPort, EncapVXLAN: DefaultVXLANPort}[want.Encap] {
-			t.Errorf("--encap %q founds %+v", encap, s)
+		o.Encap = asked
+		s := foundingSettings(o)
+		if s.mode() != want || s.port(encap.TransportWireGuard) != DefaultWGPort || s.port(encap.TransportVXLAN) != DefaultVXLANPort || s.port(encap.TransportDirect) != 0 {
+			t.Errorf("--encap %q founds %+v", asked, s)
+		}
+		if again, err := decodeSettings(encode(s)); err != nil || again.mode() != want {
+			t.Errorf("--encap %q is read back as %+v, %v", asked, again, err)
 		}
 	}
 }
 
 func TestSettingsOfAMeshFromBeforeWireGuardAreRead(t *testing.T) {
-	old := encode(map[int]any{1: DefaultRange, 2: 26, 3: EncapVXLAN, 4: DefaultVXLANPort})
-	if s, err := decodeSettings(old); err != nil || s.Encap != EncapVXLAN || s.WireGuardPort != 0 {
+	old := encode(map[int]any{1: DefaultRange, 2: 26, 3: string(encap.ModeVXLAN), 4: DefaultVXLANPort})
+	if s, err := decodeSettings(old); err != nil || s.Encap != string(encap.ModeVXLAN) || s.WireGuardPort != 0 {
 		t.Errorf("%+v, %v", s, err)
 	}
 }

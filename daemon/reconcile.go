@@ -5,12 +5,13 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/ula"
 	"github.com/weft-net/weft/mesh"
 )
 
@@ -43,6 +44,9 @@ func (d *Daemon) loop(ctx context.Context) {
 			return
 		case <-d.mesh.Changed():
 		case <-d.plan.Changed():
+		case <-d.prober.Changed():
+		case <-d.unsettled():
+			pause = 0
 		case <-kernel:
 		case <-firewall:
 			pause = settleFirewall
@@ -102,66 +106,41 @@ func (d *Daemon) followPlan() error {
 	if !d.gateway().IsValid() {
 		return nil // without an address of its own this host has nothing to set up
 	}
-	// The tunnel device comes first, since its MTU is the containers', too, and
-	// its routes last, since they prefer the bridge's address as their source.
-	up := d.driver.Up(d.local())
-	defer func() { d.tunnel.Store(&tunnel{d.driver.MTU(), d.driver.Userspace(), d.driver.Links()}) }()
-	if d.driver.MTU() == 0 {
-		return up
+	plan, err := d.planLinks()
+	if err != nil {
+		return err
 	}
-	set := d.bridge.Set(d.bridgeConfig())
-	if up == nil {
-		up = d.driver.Set(d.tunnelPeers())
+	mtu, err := d.tunnels.MTU(d.local(), plan.instances)
+	if err != nil {
+		if mtu = d.mtu(); mtu == 0 {
+			return err
+		}
 	}
-	return errors.Join(up, set)
+	// The bridge comes first: the guard has to stand before a tunnel does, and the
+	// tunnels' routes prefer the bridge's address as their source.
+	set := d.bridge.Set(d.guarded(d.bridgeConfig(), mtu, plan))
+	local := d.local()
+	if d.ipv6Off() != "" {
+		local.IPv6 = ula.Net{} // the bridge has no address for the routes to prefer
+	}
+	up := d.tunnels.Set(local, plan.instances, plan.idle, plan.peers)
+	d.probe(plan.targets)
+	d.tunnel.Store(d.snapshot(mtu))
+	return errors.Join(err, up, set)
 }
 
+// local is what this host's ends of all transports have in common.
 func (d *Daemon) local() encap.Local {
 	return encap.Local{
-		ID: d.identity.ID, Device: d.tunnelDevice(), Alias: d.alias(), Underlay: d.advertise,
-		Port: d.settings.tunnelPort(), VNI: d.token.VNI(), Key: d.tunnelKey, MTU: d.opts.MTU, Source: d.gateway(),
+		ID: d.identity.ID, Alias: d.alias(), Underlay: d.advertise, VNI: d.token.VNI(), MTU: d.opts.MTU, Source: d.gateway(), IPv6: d.ipv6(),
 	}
-}
-
-// tunnelPeers are the other peers with the prefixes that the address plan gives
-// them, whatever they claim. A peer whose daemon does not answer keeps its
-// routes: its kernel forwards without it.
-func (d *Daemon) tunnelPeers() []encap.Peer {
-	var out []encap.Peer
-	for _, p := range d.mesh.Peers() {
-		if p.Self || p.State == mesh.StateDeparted {
-			continue
-		}
-		peer := encap.Peer{ID: p.ID, Prefixes: d.plan.Prefixes(p.ID)}
-		if len(peer.Prefixes) == 0 {
-			continue // nothing lies behind it
-		}
-		if len(p.Record.WireGuardKey) == len(peer.Key) {
-			peer.Key = encap.PublicKey(p.Record.WireGuardKey)
-		}
-		if len(p.Record.Underlay) > 0 {
-			peer.Underlay = p.Record.Underlay[0]
-		}
-		// A next hop outside of the peer's own prefixes would let it take over
-		// another peer's.
-		if inAny(peer.Prefixes, p.Record.Gateway) {
-			peer.VTEP = p.Record.Gateway
-		}
-		out = append(out, peer)
-	}
-	return out
-}
-
-func inAny(prefixes []netip.Prefix, addr netip.Addr) bool {
-	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 func (d *Daemon) bridgeConfig() bridge.Config {
 	cfg := bridge.Config{
-		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.driver.MTU(),
+		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.mtu(),
 		Range: d.settings.Range, Gateway: d.gateway(), Exposed: d.exposed(),
-		Prefixes: d.plan.Prefixes(d.identity.ID), Tunnels: []string{d.tunnelDevice()},
-		Masquerade: *d.opts.Masquerade, IPv6: d.ipv6(),
+		Prefixes: d.plan.Prefixes(d.identity.ID), Masquerade: *d.opts.Masquerade, IPv6: d.ipv6(),
 	}
 	// Who may not use its address for now is cut off.
 	active := d.active()
@@ -169,6 +148,23 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 		if active[a.Address] {
 			cfg.Ports = append(cfg.Ports, d.port(a))
 		}
+	}
+	return cfg
+}
+
+// guarded completes what the bridge should be with what is decided of the links.
+func (d *Daemon) guarded(cfg bridge.Config, mtu int, plan linkPlan) bridge.Config {
+	cfg.MTU, cfg.Guard.Peers, cfg.ProbePort = mtu, plan.guarded, probe.Port
+	for _, i := range plan.instances {
+		cfg.Probed = append(cfg.Probed, i.Device)
+		switch i.Transport {
+		case encap.TransportDirect:
+			cfg.Guard.Underlay = i.Device
+			continue
+		case encap.TransportVXLAN:
+			cfg.Guard.VXLAN, cfg.Guard.Port, cfg.Guard.VNI = i.Device, i.Port, d.token.VNI()
+		}
+		cfg.Tunnels = append(cfg.Tunnels, i.Device)
 	}
 	return cfg
 }
@@ -188,9 +184,20 @@ func (d *Daemon) active() map[netip.Addr]bool {
 func (d *Daemon) publish() {
 	plan := d.plan.Status()
 	key := d.tunnelKey.Public()
+	ports := map[string]uint16{}
+	for _, transport := range d.can {
+		if port := d.settings.port(transport); port != 0 {
+			ports[transport] = port
+		}
+	}
+	mtu := 0
+	if dev, err := d.conn.LinkWithAddr(d.advertise); err == nil {
+		mtu = dev.MTU
+	}
 	d.note("publish", d.mesh.Publish(mesh.Body{
 		Name: d.opts.Name, Gossip: []netip.AddrPort{netip.AddrPortFrom(d.advertise, d.opts.Port)},
-		Underlay: []netip.Addr{d.advertise}, Transports: []string{d.driver.Name()}, WireGuardKey: key[:], Gateway: d.gateway(),
+		Underlay: []netip.Addr{d.advertise}, Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted,
+		WireGuardKey: key[:], Gateway: d.gateway(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: plan.FreeBlocks, Used: plan.Used,
 		Observer: *d.opts.Observer, Protocol: mesh.ProtocolVersion, Software: Version().Software,
 	}))

@@ -91,8 +91,8 @@ func (d *Daemon) erase(report api.ResetReport) erased {
 	d.kernel.Lock()
 	defer d.kernel.Unlock()
 	tunnels := func() ([]string, error) { return nil, nil }
-	if d.driver != nil { // else this launch did not get as far, and what there is is another's
-		tunnels = func() ([]string, error) { return d.driver.Remove(d.tunnelDevice()) }
+	if d.tunnels != nil { // else this launch did not get as far, and what there is is another's
+		tunnels = func() ([]string, error) { return removeTunnels(d.opts, d.keep, d.log) }
 	}
 	report, err := erase(report, d.keep, d.opts, tunnels, d.bridge)
 	return erased{report, err}
@@ -212,7 +212,7 @@ func Reset(ctx context.Context, o Options, log *slog.Logger, force bool) (api.Re
 		return api.ResetReport{}, errors.Join(err, k.Close())
 	}
 	defer b.Close()
-	return erase(report, k, o, func() ([]string, error) { return removeTunnels(o, log) }, b)
+	return erase(report, k, o, func() ([]string, error) { return removeTunnels(o, k, log) }, b)
 }
 
 // erase removes what weft has in the kernel and on the disk. The store goes

@@ -93,7 +93,7 @@ func unplumb(k keep, o Options, log *slog.Logger) (removed []string, err error) 
 		return nil, err
 	}
 	defer b.Close()
-	return removeFromKernel(k, o, func() ([]string, error) { return removeTunnels(o, log) }, b)
+	return removeFromKernel(k, o, func() ([]string, error) { return removeTunnels(o, k, log) }, b)
 }
 
 // leftBridge is the name of the bridge that weft left in the kernel, if there

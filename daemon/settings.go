@@ -10,6 +10,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/ipam"
 )
 
@@ -30,7 +31,7 @@ type settings struct {
 // foundingSettings are those of a mesh that is founded with these options.
 func foundingSettings(o Options) settings {
 	s := settings{
-		Range: cmp.Or(o.Range, DefaultRange), BlockBits: o.BlockBits, Encap: cmp.Or(o.chosenEncap(), DefaultEncap),
+		Range: cmp.Or(o.Range, DefaultRange), BlockBits: o.BlockBits, Encap: cmp.Or(o.Encap, DefaultEncap),
 		VXLANPort: cmp.Or(o.VXLANPort, DefaultVXLANPort), WireGuardPort: cmp.Or(o.WireGuardPort, DefaultWGPort),
 		NoIPv6: o.NoIPv6,
 	}
@@ -64,21 +65,13 @@ func foundersOf(list []string, self netip.AddrPort) ([]string, error) {
 	return out, nil
 }
 
-// chosenEncap is the transport that was asked for, "" for whichever.
-func (o Options) chosenEncap() string {
-	if o.Encap == EncapAuto {
-		return ""
-	}
-	return o.Encap
+// port is the UDP port of a transport, 0 for none.
+func (s settings) port(transport string) uint16 {
+	return map[string]uint16{encap.TransportWireGuard: s.WireGuardPort, encap.TransportVXLAN: s.VXLANPort}[transport]
 }
 
-// tunnelPort is the UDP port of the mesh's transport.
-func (s settings) tunnelPort() uint16 {
-	if s.Encap == EncapWireGuard {
-		return s.WireGuardPort
-	}
-	return s.VXLANPort
-}
+// mode says which transports the mesh's links may use.
+func (s settings) mode() encap.Mode { return encap.Mode(s.Encap) }
 
 // agrees tells whether options that were given explicitly fit the mesh's settings.
 func (s settings) agrees(o Options) error {
@@ -92,7 +85,7 @@ func (s settings) agrees(o Options) error {
 		return differ("range", o.Range, s.Range)
 	case o.BlockBits != 0 && o.BlockBits != s.BlockBits:
 		return differ("block size", fmt.Sprintf("/%d", o.BlockBits), fmt.Sprintf("/%d", s.BlockBits))
-	case o.chosenEncap() != "" && o.Encap != s.Encap:
+	case o.Encap != "" && o.Encap != s.Encap:
 		return differ("encapsulation", o.Encap, s.Encap)
 	case o.VXLANPort != 0 && o.VXLANPort != s.VXLANPort:
 		return differ("VXLAN port", o.VXLANPort, s.VXLANPort)
@@ -146,7 +139,7 @@ func decodeSettings(b []byte) (settings, error) {
 	if err := ipam.Validate(s.Range, s.BlockBits); err != nil {
 		return s, fmt.Errorf("read the mesh's settings: %w", err)
 	}
-	if s.Encap != EncapWireGuard && s.Encap != EncapVXLAN {
+	if !slices.Contains(encap.Modes, s.mode()) {
 		return s, &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("the mesh uses encapsulation %q, which this weft does not have", s.Encap),
 			Fix: "upgrade weft on this host to the mesh's version"}
 	}

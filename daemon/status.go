@@ -1,12 +1,16 @@
 package daemon
 
 import (
+	"bytes"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/mesh"
 )
 
@@ -14,7 +18,7 @@ import (
 func (d *Daemon) Status() api.Status {
 	s := api.Status{
 		Version: Version(), Started: d.started.Round(time.Second),
-		Mesh: api.Mesh{ID: d.token.MeshID, GossipEncrypted: true, TrafficEncrypted: d.driver.Encrypted(),
+		Mesh: api.Mesh{ID: d.token.MeshID, GossipEncrypted: true, TrafficEncrypted: d.trafficEncrypted(),
 			Encap: d.settings.Encap, Userspace: d.tunnel.Load().userspace, VNI: d.token.VNI()},
 		IPAM: d.ipamStatus(),
 		Bridge: api.Bridge{Name: d.opts.Bridge, Gateway: netip.PrefixFrom(d.gateway(), d.settings.Range.Bits()),
@@ -95,17 +99,58 @@ func (d *Daemon) names(ids []uuid.UUID) []string {
 	return out
 }
 
+// linkView is the way to one peer as it was last set and decided.
+type linkView struct {
+	encap.Link
+	link
+}
+
+// snapshot is what the others may know of the tunnels after a pass.
+func (d *Daemon) snapshot(mtu int) *tunnel {
+	t := &tunnel{mtu: mtu, userspace: d.tunnels.Userspace()}
+	links := d.tunnels.Links()
+	for id, l := range d.decided {
+		view := linkView{links[id], *l}
+		if l.reason != "" {
+			view.Link.Reason = l.reason
+		}
+		t.links = append(t.links, view)
+	}
+	slices.SortFunc(t.links, func(a, b linkView) int { return bytes.Compare(a.Peer[:], b.Peer[:]) })
+	return t
+}
+
 // links are the ways to the other peers that have not left.
 func (d *Daemon) links() []api.Link {
-	names := map[uuid.UUID]mesh.Peer{}
+	peers := map[uuid.UUID]mesh.Peer{}
 	for _, p := range d.mesh.Peers() {
-		names[p.ID] = p
+		peers[p.ID] = p
 	}
+	quality := d.qualities()
 	out := []api.Link{}
 	for _, l := range d.tunnel.Load().links {
-		link := api.Link{Peer: l.Peer, Name: names[l.Peer].Record.Name, Transport: d.driver.Name(), Encrypted: d.driver.Encrypted(),
-			Device: l.Device, MTU: l.MTU, Reason: l.Reason, Underlay: l.Underlay}
+		q := quality[probe.Path{Peer: l.Peer, Device: l.choice.Device}]
+		link := api.Link{Peer: l.Peer, Name: peers[l.Peer].Record.Name, Transport: l.choice.Transport, Encrypted: l.choice.Transport == encap.TransportWireGuard,
+			Device: l.choice.Device, MTU: l.MTU, Reason: l.Link.Reason, Underlay: l.Underlay, Why: l.choice.Why, Changed: l.choice.At,
+			Proven: q.RTT > 0, Answers: q.Works, RTT: q.RTT, Loss: q.Loss, Probes: q.Sent}
+		if l.Traffic != nil {
+			link.Received, link.Sent = &l.Traffic.Received, &l.Traffic.Sent
+		}
+		for _, v := range l.verdicts {
+			link.Transports = append(link.Transports, api.Verdict{Transport: v.Transport, Allowed: v.Allowed, Why: v.Why})
+		}
 		out = append(out, link)
 	}
 	return out
+}
+
+// trafficEncrypted tells whether all container traffic to other hosts is.
+func (d *Daemon) trafficEncrypted() bool {
+	links := d.tunnel.Load().links
+	return (len(links) > 0 || d.settings.mode().Encrypts()) && !slices.ContainsFunc(links, linkView.isClear)
+}
+
+// isClear tells whether a link carries plaintext.
+func (l linkView) isClear() bool {
+	return l.Link.Reason == "" && l.choice.Transport != encap.TransportWireGuard
 }

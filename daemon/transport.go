@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,44 +16,84 @@ import (
 )
 
 // drivers make the driver of each transport.
-func drivers(o Options, log *slog.Logger) map[string]func() (encap.Driver, error) {
-	return map[string]func() (encap.Driver, error){
-		EncapWireGuard: func() (encap.Driver, error) { return encap.NewWireGuard(log, wgproc.Own(o.StateDir)) },
-		EncapVXLAN:     func() (encap.Driver, error) { return encap.NewVXLAN(log) },
-	}
-}
-
-// removeTunnels removes what any transport has in the kernel: which one it was
-// cannot be asked of a store that is damaged.
-func removeTunnels(o Options, log *slog.Logger) (removed []string, err error) {
-	for name, device := range o.tunnelDevices() {
-		driver, e := drivers(o, log)[name]()
-		if e == nil {
-			var gone []string
-			gone, e = driver.Remove(device)
-			removed, e = append(removed, gone...), errors.Join(e, driver.Close())
+func drivers(o Options, k keep, log *slog.Logger) func(transport string) (encap.Driver, error) {
+	return func(transport string) (encap.Driver, error) {
+		switch transport {
+		case encap.TransportDirect:
+			return encap.NewDirect(log, k)
+		case encap.TransportVXLAN:
+			return encap.NewVXLAN(log)
 		}
-		err = errors.Join(err, e)
+		return encap.NewWireGuard(log, wgproc.Own(o.StateDir))
 	}
-	return removed, err
 }
 
-// tunnelDevice is the name of the device to other hosts.
-func (d *Daemon) tunnelDevice() string { return d.opts.tunnelDevices()[d.settings.Encap] }
+// removeTunnels removes what any transport has in the kernel: which there were
+// cannot be asked of a store that is damaged. The sysctls of devices that are
+// not weft's are written back with the others.
+func removeTunnels(o Options, k keep, log *slog.Logger) (removed []string, err error) {
+	tunnels, err := encap.NewTunnels(log, drivers(o, k, log))
+	if err != nil {
+		return nil, err
+	}
+	instances := []encap.Instance{{Transport: encap.TransportDirect}}
+	for transport, device := range o.tunnelDevices() {
+		instances = append(instances, encap.Instance{Transport: transport, Device: device})
+	}
+	removed, err = tunnels.Remove(instances)
+	return removed, errors.Join(err, tunnels.Close())
+}
 
-// checkTransport makes sure that this host can carry traffic as the mesh does,
-// and that the port for it is free.
+// candidates are the transports that links of this host may come to use, the
+// first of which is the one that most will.
+func candidates(mode encap.Mode, trusted []netip.Prefix) []string {
+	switch {
+	case mode == encap.ModeVXLAN:
+		return []string{encap.TransportVXLAN}
+	case mode == encap.ModeDirect:
+		return []string{encap.TransportDirect, encap.TransportVXLAN}
+	case mode == encap.ModeAuto && len(trusted) > 0:
+		return []string{encap.TransportWireGuard, encap.TransportVXLAN, encap.TransportDirect}
+	}
+	return []string{encap.TransportWireGuard}
+}
+
+// checkTransport finds out which transports of the mesh this host can do. One
+// is enough, if others can serve.
 func (d *Daemon) checkTransport(s settings) error {
-	port, device := s.tunnelPort(), d.opts.tunnelDevices()[s.Encap]
+	d.can = nil
+	var missing error
+	for _, transport := range candidates(s.mode(), d.opts.Trusted) {
+		err := d.canDo(transport, s)
+		if err == nil {
+			d.can = append(d.can, transport)
+			continue
+		}
+		missing = cmp.Or(missing, err)
+		d.log.Warn("this host cannot do a transport of the mesh", "transport", transport, "err", oneLine(err))
+	}
+	if len(d.can) == 0 {
+		return missing
+	}
+	return nil
+}
+
+// canDo makes sure that this host can do a transport, and that the port for it
+// is free.
+func (d *Daemon) canDo(transport string, s settings) error {
+	if transport == encap.TransportDirect {
+		return nil // it takes what every kernel has
+	}
+	port, device := s.port(transport), d.opts.tunnelDevices()[transport]
 	if port == d.opts.Port {
-		return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("gossip cannot have UDP port %d, which the mesh uses for %s", port, s.Encap),
+		return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("gossip cannot have UDP port %d, which the mesh uses for %s", port, transport),
 			Fix: "give another --port"}
 	}
 	if d.hasLink(device) {
 		return nil // the port is ours already
 	}
 	check := checkVXLAN
-	if s.Encap == EncapWireGuard {
+	if transport == encap.TransportWireGuard {
 		check = checkWireGuard
 	}
 	if err := inScratch(check); err != nil {
@@ -60,8 +101,8 @@ func (d *Daemon) checkTransport(s settings) error {
 	}
 	u, err := net.ListenUDP("udp4", &net.UDPAddr{Port: int(port)})
 	if err != nil {
-		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("UDP port %d, which the mesh uses for %s, is taken: %v", port, s.Encap, err),
-			Fix: fmt.Sprintf("`ss -lnup | grep :%d` shows by whom; end it, or found the mesh with another --%s-port", port, s.Encap)}
+		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("UDP port %d, which the mesh uses for %s, is taken: %v", port, transport, err),
+			Fix: fmt.Sprintf("`ss -lnup | grep :%d` shows by whom; end it, or found the mesh with another --%s-port", port, transport)}
 	}
 	return u.Close()
 }
@@ -83,7 +124,7 @@ func checkWireGuard(conn *nl.Conn) error {
 	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 	if err != nil {
 		return &api.Error{Code: api.CodeFailed, Message: fmt.Sprintf("this kernel has neither WireGuard nor TUN devices: %v", err),
-			Fix: "load one of them with `modprobe wireguard` or `modprobe tun`, or found the mesh with --encap vxlan, which does not encrypt"}
+			Fix: "load one of them with `modprobe wireguard` or `modprobe tun`, or trust the network with --trusted-subnets, or found the mesh with --encap vxlan, which do not encrypt"}
 	}
 	return f.Close()
 }

@@ -8,6 +8,9 @@ import (
 	"net/netip"
 
 	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/ula"
 )
 
 // Local is this host's end of a transport.
@@ -16,11 +19,12 @@ type Local struct {
 	Device   string     // name of the tunnel device
 	Alias    string     // marks the device; begins with nl.AliasPrefix
 	Underlay netip.Addr // this host's address that the tunnels end at
-	Port     uint16     // UDP, of every host's tunnels
+	Port     uint16     // UDP, of this host's end and of every other that says no other
 	VNI      uint32     // VXLAN network identifier
 	Key      PrivateKey // of WireGuard
-	MTU      int        // bytes inside of the tunnel; 0 for what the underlay allows
+	MTU      int        // bytes inside of the tunnel, at most; 0 for what the underlay allows
 	Source   netip.Addr // by which the host itself speaks to containers elsewhere
+	IPv6     ula.Net    // where prefixes have their IPv6 counterparts; the zero value for none
 }
 
 // Peer is the other end of a link.
@@ -30,6 +34,12 @@ type Peer struct {
 	VTEP     netip.Addr     // its own address on the network: the next hop to its prefixes
 	Prefixes []netip.Prefix // that lie behind it
 	Key      PublicKey      // of WireGuard
+	Port     uint16         // UDP, where its tunnel ends; 0 for the same as here
+	MTU      int            // bytes, the most that the way to it takes; 0 for what the device does
+	// Metric of the routes to it: 0 for those that carry its traffic, more for
+	// those by which only what is bound to the device finds its way, and less for
+	// no routes at all.
+	Metric int
 }
 
 // Link is the way to one peer, as it was last set.
@@ -39,7 +49,12 @@ type Link struct {
 	Underlay netip.Addr
 	MTU      int    // bytes
 	Reason   string // why there is no usable link; "" if there is
+	// Traffic is what went over the link, nil where the transport cannot tell.
+	Traffic *Traffic
 }
+
+// Traffic counts bytes since the link was made, headers of the transport included.
+type Traffic struct{ Received, Sent int64 }
 
 // Driver carries traffic by one transport. Its methods are not safe for
 // concurrent use.
@@ -49,9 +64,12 @@ type Driver interface {
 	// Up makes this host's end what local says; it adopts what is there and
 	// changes only what differs.
 	Up(local Local) error
-	// Set makes the links be those to exactly these peers, and repairs whatever
-	// somebody else changed, this host's end included. Up comes first.
+	// Set makes this host's end be ready for exactly these peers, and repairs
+	// whatever somebody else changed. Up comes first. Routes are the caller's.
 	Set(peers []Peer) error
+	// Routes lead to the peers as they were last set; none where the device is
+	// missing.
+	Routes() []nl.Route
 	// Links are the links as they were last set, in the order of the peers' ids.
 	Links() []Link
 	// MTU is what fits into the tunnel, in bytes; known after Up.

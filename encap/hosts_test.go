@@ -1,6 +1,7 @@
 package encap
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -56,7 +57,7 @@ func segment(t *testing.T, transport string, n int) []*host {
 		// The sockets of processes are in one directory, whatever namespace they are in.
 		h.local = Local{ID: id, Device: fmt.Sprintf("t%d-%d", os.Getpid(), i), Key: key, Alias: nl.AliasPrefix + "test", Port: 6784, VNI: 7,
 			Underlay: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), Source: gateway}
-		h.peer = Peer{id, h.local.Underlay, gateway, []netip.Prefix{netip.PrefixFrom(gateway, 24).Masked()}, key.Public()}
+		h.peer = Peer{ID: id, Underlay: h.local.Underlay, VTEP: gateway, Prefixes: []netip.Prefix{netip.PrefixFrom(gateway, 24).Masked()}, Key: key.Public()}
 		connect(t, h.ns, "u0", wire, fmt.Sprintf("p%d", i))
 		sh(t, wire, fmt.Sprintf("ip link set p%d master br0 up", i))
 		h.run(fmt.Sprintf("ip link set lo up; ip address add %s/24 dev u0; ip link set u0 up; "+
@@ -150,9 +151,20 @@ func mesh(hosts []*host) {
 			if err := h.drv.Up(h.local); err != nil {
 				return err
 			}
-			return h.drv.Set(peers)
+			return carry(h.drv, peers)
 		})
 	}
+}
+
+// carry has a driver be ready for these peers, and leads the routes over it.
+func carry(drv Driver, peers []Peer) error {
+	conn, err := nl.Open()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	err = drv.Set(peers)
+	return errors.Join(err, conn.SyncRoutes(drv.Routes(), func(r nl.Route) bool { return !r.Unreachable }))
 }
 
 func (h *host) reaches(to string) bool {

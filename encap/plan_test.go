@@ -31,7 +31,7 @@ var self = Local{ID: uuid.UUID{1}, Device: "weft-vx", Underlay: addr("192.0.2.1"
 
 func TestPlanOfOnePeerIsARouteANeighbourAndAForwardingEntry(t *testing.T) {
 	id := uuid.UUID{2}
-	p := planVXLAN(self, []Peer{{id, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("10.40.0.0/13", "10.36.0.0/16"), PublicKey{}}})
+	p := planVXLAN(self, []Peer{{ID: id, Underlay: addr("192.0.2.2"), VTEP: addr("10.40.0.0"), Prefixes: prefixes("10.40.0.0/13", "10.36.0.0/16")}})
 	want := plan{
 		neighbours: []nl.Neighbour{{Addr: addr("10.40.0.0"), MAC: VTEPMAC(id)}},
 		fdb:        []nl.FDB{{MAC: VTEPMAC(id), Dst: addr("192.0.2.2")}},
@@ -48,20 +48,20 @@ func TestPlanOfOnePeerIsARouteANeighbourAndAForwardingEntry(t *testing.T) {
 
 func TestPeerWithoutALinkHasAReasonAndNoEntries(t *testing.T) {
 	for name, peer := range map[string]Peer{
-		"no space":                   {uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), nil, PublicKey{}},
-		"no underlay":                {uuid.UUID{2}, addr(""), addr("10.40.0.0"), prefixes("10.40.0.0/13"), PublicKey{}},
-		"underlay of another family": {uuid.UUID{2}, addr("2001:db8::2"), addr("10.40.0.0"), prefixes("10.40.0.0/13"), PublicKey{}},
-		"our own underlay":           {uuid.UUID{2}, addr("192.0.2.1"), addr("10.40.0.0"), prefixes("10.40.0.0/13"), PublicKey{}},
-		"underlay of nobody":         {uuid.UUID{2}, addr("0.0.0.0"), addr("10.40.0.0"), prefixes("10.40.0.0/13"), PublicKey{}},
-		"underlay of a group":        {uuid.UUID{2}, addr("224.0.0.5"), addr("10.40.0.0"), prefixes("10.40.0.0/13"), PublicKey{}},
-		"underlay of every host":     {uuid.UUID{2}, addr("127.0.0.1"), addr("10.40.0.0"), prefixes("10.40.0.0/13"), PublicKey{}},
-		"underlay in the network":    {uuid.UUID{2}, addr("10.40.0.1"), addr("10.40.0.0"), prefixes("10.40.0.0/13"), PublicKey{}},
-		"no VTEP":                    {uuid.UUID{2}, addr("192.0.2.2"), addr(""), prefixes("10.40.0.0/13"), PublicKey{}},
-		"VTEP of another":            {uuid.UUID{2}, addr("192.0.2.2"), addr("10.36.0.0"), prefixes("10.40.0.0/13"), PublicKey{}},
-		"host bits in a prefix":      {uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("10.40.0.1/13"), PublicKey{}},
-		"prefix of another family":   {uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("10.40.0.0/13", "2001:db8::/64"), PublicKey{}},
-		"everything":                 {uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("0.0.0.0/0"), PublicKey{}},
-		"route over our underlay":    {uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.0"), prefixes("192.0.2.0/24"), PublicKey{}},
+		"no space":                   {ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), VTEP: addr("10.40.0.0"), Prefixes: nil},
+		"no underlay":                {ID: uuid.UUID{2}, Underlay: addr(""), VTEP: addr("10.40.0.0"), Prefixes: prefixes("10.40.0.0/13")},
+		"underlay of another family": {ID: uuid.UUID{2}, Underlay: addr("2001:db8::2"), VTEP: addr("10.40.0.0"), Prefixes: prefixes("10.40.0.0/13")},
+		"our own underlay":           {ID: uuid.UUID{2}, Underlay: addr("192.0.2.1"), VTEP: addr("10.40.0.0"), Prefixes: prefixes("10.40.0.0/13")},
+		"underlay of nobody":         {ID: uuid.UUID{2}, Underlay: addr("0.0.0.0"), VTEP: addr("10.40.0.0"), Prefixes: prefixes("10.40.0.0/13")},
+		"underlay of a group":        {ID: uuid.UUID{2}, Underlay: addr("224.0.0.5"), VTEP: addr("10.40.0.0"), Prefixes: prefixes("10.40.0.0/13")},
+		"underlay of every host":     {ID: uuid.UUID{2}, Underlay: addr("127.0.0.1"), VTEP: addr("10.40.0.0"), Prefixes: prefixes("10.40.0.0/13")},
+		"underlay in the network":    {ID: uuid.UUID{2}, Underlay: addr("10.40.0.1"), VTEP: addr("10.40.0.0"), Prefixes: prefixes("10.40.0.0/13")},
+		"no VTEP":                    {ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), VTEP: addr(""), Prefixes: prefixes("10.40.0.0/13")},
+		"VTEP of another":            {ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), VTEP: addr("10.36.0.0"), Prefixes: prefixes("10.40.0.0/13")},
+		"host bits in a prefix":      {ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), VTEP: addr("10.40.0.0"), Prefixes: prefixes("10.40.0.1/13")},
+		"prefix of another family":   {ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), VTEP: addr("10.40.0.0"), Prefixes: prefixes("10.40.0.0/13", "2001:db8::/64")},
+		"everything":                 {ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), VTEP: addr("10.40.0.0"), Prefixes: prefixes("0.0.0.0/0")},
+		"route over our underlay":    {ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), VTEP: addr("10.40.0.0"), Prefixes: prefixes("192.0.2.0/24")},
 	} {
 		p := planVXLAN(self, []Peer{peer})
 		if len(p.links) != 1 || p.links[0].Reason == "" || len(p.routes)+len(p.neighbours)+len(p.fdb) > 0 {
@@ -74,8 +74,8 @@ func TestPeerWithoutALinkHasAReasonAndNoEntries(t *testing.T) {
 }
 
 func TestSingleAddressMayBeLeasedOutOfAnothersPrefix(t *testing.T) {
-	lessor := Peer{uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.1"), prefixes("10.40.0.0/16"), PublicKey{}}
-	holder := Peer{uuid.UUID{3}, addr("192.0.2.3"), addr("10.50.0.1"), prefixes("10.40.0.9/32", "10.50.0.0/16"), PublicKey{}}
+	lessor := Peer{ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), VTEP: addr("10.40.0.1"), Prefixes: prefixes("10.40.0.0/16")}
+	holder := Peer{ID: uuid.UUID{3}, Underlay: addr("192.0.2.3"), VTEP: addr("10.50.0.1"), Prefixes: prefixes("10.40.0.9/32", "10.50.0.0/16")}
 	p := planVXLAN(self, []Peer{holder, lessor})
 	if len(p.routes) != 3 || p.links[0].Reason != "" || p.links[1].Reason != "" {
 		t.Errorf("%+v", p)
@@ -88,20 +88,20 @@ func TestSingleAddressMayBeLeasedOutOfAnothersPrefix(t *testing.T) {
 }
 
 func TestOfTwoPeersInConflictTheSmallerIDHasTheLink(t *testing.T) {
-	first := Peer{uuid.UUID{2}, addr("192.0.2.2"), addr("10.40.0.1"), prefixes("10.40.0.0/16"), PublicKey{}}
+	first := Peer{ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), VTEP: addr("10.40.0.1"), Prefixes: prefixes("10.40.0.0/16")}
 	for name, second := range map[string]Peer{
-		"the same prefix": {uuid.UUID{3}, addr("192.0.2.3"), addr("10.40.0.1"), prefixes("10.40.0.0/16"), PublicKey{}},
-		"a wider one":     {uuid.UUID{3}, addr("192.0.2.3"), addr("10.41.0.1"), prefixes("10.40.0.0/13"), PublicKey{}},
-		"a narrower one":  {uuid.UUID{3}, addr("192.0.2.3"), addr("10.40.9.1"), prefixes("10.40.9.0/24"), PublicKey{}},
-		"the second of several": {uuid.UUID{3}, addr("192.0.2.3"), addr("10.50.0.1"),
-			prefixes("10.50.0.0/24", "10.40.9.0/24"), PublicKey{}},
+		"the same prefix": {ID: uuid.UUID{3}, Underlay: addr("192.0.2.3"), VTEP: addr("10.40.0.1"), Prefixes: prefixes("10.40.0.0/16")},
+		"a wider one":     {ID: uuid.UUID{3}, Underlay: addr("192.0.2.3"), VTEP: addr("10.41.0.1"), Prefixes: prefixes("10.40.0.0/13")},
+		"a narrower one":  {ID: uuid.UUID{3}, Underlay: addr("192.0.2.3"), VTEP: addr("10.40.9.1"), Prefixes: prefixes("10.40.9.0/24")},
+		"the second of several": {ID: uuid.UUID{3}, Underlay: addr("192.0.2.3"), VTEP: addr("10.50.0.1"),
+			Prefixes: prefixes("10.50.0.0/24", "10.40.9.0/24")},
 	} {
 		p := planVXLAN(self, []Peer{second, first})
 		if len(p.links) != 2 || p.links[0].Reason != "" || !strings.Contains(p.links[1].Reason, "overlaps") || len(p.routes) != 1 {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
-	inside := Peer{uuid.UUID{1, 1}, addr("10.40.0.9"), addr("10.36.0.1"), prefixes("10.36.0.0/16"), PublicKey{}}
+	inside := Peer{ID: uuid.UUID{1, 1}, Underlay: addr("10.40.0.9"), VTEP: addr("10.36.0.1"), Prefixes: prefixes("10.36.0.0/16")}
 	p := planVXLAN(self, []Peer{inside, first})
 	if len(p.links) != 2 || p.links[0].Reason == "" || p.links[1].Reason != "" {
 		t.Errorf("a peer took another's link away by its underlay address: %+v", p.links)

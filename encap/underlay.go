@@ -4,13 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/ula"
 )
 
-// minMTU is the least that a tunnel is worth having with: IPv6 needs it, and
-// below it something is wrong with the underlay.
-const minMTU = 1280
+// minMTU is the least that a tunnel is worth having with: what an underlay of
+// 1280 bytes, the least that IPv6 takes, leaves to IPv4.
+const minMTU = 1200
+
+// ipv6MTU is the least MTU of a device that can have IPv6 (RFC 8200).
+const ipv6MTU = 1280
 
 // underlay is what a tunnel's packets travel over.
 type underlay struct {
@@ -23,26 +28,74 @@ type underlay struct {
 // fit is the MTU of a tunnel: that of the device that carries the underlay
 // address, less what the tunnel adds, unless another is asked for.
 func (u *underlay) fit(local Local, overhead int) (mtu int, err error) {
-	dev, err := u.conn.LinkWithAddr(local.Underlay)
-	if errors.Is(err, nl.ErrNotFound) {
-		return 0, fmt.Errorf("the underlay address %s is on no interface any more", local.Underlay)
-	}
+	dev, err := underlayDevice(u.conn, local.Underlay)
 	if err != nil {
 		return 0, err
 	}
 	fits := dev.MTU - overhead
 	if changed := fits != u.fits || local.MTU != u.asked; changed && local.MTU > fits {
-		u.log.Warn("the MTU asked for is larger than the underlay's: large packets travel in fragments",
-			"mtu", local.MTU, "fits", fits, "device", dev.Name)
+		u.log.Warn("the MTU asked for is more than the underlay leaves, which counts", "mtu", local.MTU, "fits", fits, "device", dev.Name)
 	}
 	u.fits, u.asked = fits, local.MTU
 	switch {
-	case local.MTU != 0:
-		return local.MTU, nil
 	case fits < minMTU:
-		return 0, fmt.Errorf("the underlay leaves an MTU of %d, and %d are needed: raise it on the device of %s, or say --mtu", fits, minMTU, local.Underlay)
+		return 0, fmt.Errorf("the underlay leaves an MTU of %d, and %d are needed: raise it on the device of %s", fits, minMTU, local.Underlay)
+	case local.MTU != 0:
+		return min(local.MTU, fits), nil
 	}
 	return fits, nil
+}
+
+// deviceMTU is the MTU of a tunnel's device into which so much fits: for IPv6 to
+// be there it may have to be more, and the largest packets travel in fragments.
+// Routes say what fits to IPv4.
+func (l Local) deviceMTU(fits int) int {
+	if l.IPv6.IsValid() && l.MTU == 0 {
+		return max(fits, ipv6MTU)
+	}
+	return fits
+}
+
+// on is local without IPv6 if its device has none.
+func (l Local) on() Local {
+	if nl.IPv6Off(l.Device) != "" {
+		l.IPv6 = ula.Net{}
+	}
+	return l
+}
+
+// underlayDevice is the one that carries this host's underlay address.
+func underlayDevice(conn *nl.Conn, addr netip.Addr) (nl.Link, error) {
+	dev, err := conn.LinkWithAddr(addr)
+	if errors.Is(err, nl.ErrNotFound) {
+		err = fmt.Errorf("the underlay address %s is on no interface any more", addr)
+	}
+	return dev, err
+}
+
+// overhead is what a transport adds to each packet, in bytes.
+func overhead(transport string, underlay netip.Addr) int {
+	switch transport {
+	case TransportVXLAN:
+		return vxlanOverhead(underlay)
+	case TransportWireGuard:
+		return wireguardOverhead(underlay)
+	}
+	return 0
+}
+
+// Fits is what of an underlay MTU a transport leaves, in bytes.
+func Fits(transport string, underlay netip.Addr, mtu int) int {
+	return mtu - overhead(transport, underlay)
+}
+
+// withoutLinkLocal keeps a tunnel's device, before it is up, from an address that
+// nobody on it could use.
+func withoutLinkLocal(device string) error {
+	if err := nl.SetSysctl("ipv6/conf/"+device+"/addr_gen_mode", "1"); !errors.Is(err, nl.ErrNotFound) {
+		return err
+	}
+	return nil
 }
 
 // forwards makes the host forward what comes out of a tunnel device.
@@ -51,6 +104,10 @@ func forwards(device string) error {
 		"forwarding": "1",
 		// The device is shared by all peers, which are no neighbours of each other.
 		"send_redirects": "0",
+		// The two ends of a link may choose differently for a while, so an answer
+		// need not come by the way that the question took. Strict on all devices
+		// would drop it; the larger value counts.
+		"rp_filter": "2",
 	} {
 		if err := nl.SetSysctl("ipv4/conf/"+device+"/"+key, value); err != nil {
 			return err

@@ -32,7 +32,7 @@ func NewVXLAN(log *slog.Logger) (*VXLAN, error) {
 }
 
 // Name is "vxlan".
-func (v *VXLAN) Name() string { return nl.KindVXLAN }
+func (v *VXLAN) Name() string { return TransportVXLAN }
 
 // MTU is what fits into the tunnel, in bytes.
 func (v *VXLAN) MTU() int { return v.mtu }
@@ -67,7 +67,10 @@ func (v *VXLAN) Up(local Local) error {
 	if err != nil {
 		return err
 	}
-	err = v.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MAC: VTEPMAC(local.ID).HardwareAddr(), MTU: mtu, Up: true})
+	if err := withoutLinkLocal(local.Device); err != nil {
+		return err
+	}
+	err = v.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MAC: VTEPMAC(local.ID).HardwareAddr(), MTU: local.deviceMTU(mtu), Up: true})
 	if errors.Is(err, unix.EADDRINUSE) {
 		return portTaken(local.Port, err)
 	}
@@ -93,7 +96,7 @@ func (v *VXLAN) device() (nl.Link, error) {
 	case !errors.Is(err, nl.ErrNotFound):
 		return dev, err
 	}
-	dev, err = v.conn.CreateVXLAN(v.local.Device, VTEPMAC(v.local.ID).HardwareAddr(), v.mtu, want)
+	dev, err = v.conn.CreateVXLAN(v.local.Device, VTEPMAC(v.local.ID).HardwareAddr(), v.local.deviceMTU(v.mtu), want)
 	if errors.Is(err, unix.EEXIST) {
 		err = fmt.Errorf("another VXLAN device uses port %d and network identifier %d: %w", want.Port, want.VNI, err)
 	}
@@ -102,29 +105,23 @@ func (v *VXLAN) device() (nl.Link, error) {
 
 // Set programs the entries for these peers and removes all others.
 func (v *VXLAN) Set(peers []Peer) error {
-	if err := v.Up(v.local); err != nil {
-		return err
-	}
+	up := v.Up(v.local)
+	v.plan = planVXLAN(v.local.on(), peers)
 	dev, err := v.conn.Link(v.local.Device)
 	if err != nil {
-		return err
+		v.plan.routes = nil
+		return errors.Join(up, err)
 	}
-	p := planVXLAN(v.local, peers)
-	for i := range p.routes {
-		p.routes[i].Device = dev.Index
+	v.local.onDevice(dev.Index, v.mtu, v.plan.routes, v.plan.links)
+	if up != nil {
+		return up
 	}
-	for i := range p.links {
-		p.links[i].MTU = v.mtu
-	}
-	v.plan = p
-	// The way is made before the traffic is led there, and the other way round
-	// when it is taken away; each Sync does both halves, so routes go last.
-	return errors.Join(
-		v.conn.SyncNeighbours(dev, p.neighbours, func(netip.Addr) bool { return true }),
-		v.conn.SyncFDB(dev, p.fdb),
-		v.conn.SyncRoutes(p.routes, func(r nl.Route) bool { return r.Device == dev.Index }),
-	)
+	all := func(netip.Addr) bool { return true }
+	return errors.Join(v.conn.SyncNeighbours(dev, v.plan.neighbours, all), v.conn.SyncFDB(dev, v.plan.fdb))
 }
+
+// Routes lead to the peers by their ends' addresses.
+func (v *VXLAN) Routes() []nl.Route { return v.plan.routes }
 
 // Remove deletes the device, and its entries and routes with it.
 func (v *VXLAN) Remove(device string) ([]string, error) {

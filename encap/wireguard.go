@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/wgctrl"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
@@ -54,7 +55,7 @@ func NewWireGuard(log *slog.Logger, process wgproc.Process) (*WireGuard, error) 
 }
 
 // Name is "wireguard".
-func (w *WireGuard) Name() string { return nl.KindWireGuard }
+func (w *WireGuard) Name() string { return TransportWireGuard }
 
 // MTU is what fits into the tunnel, in bytes.
 func (w *WireGuard) MTU() int { return w.mtu }
@@ -95,11 +96,10 @@ func (w *WireGuard) up(local Local) (nl.Link, error) {
 	if _, err := w.configure(func(have *wgtypes.Device) *wgtypes.Config { return ownChanges(local, have) }); err != nil {
 		return dev, err
 	}
-	// No link-local address: there is nobody on the link to hear of it.
-	if err := nl.SetSysctl("ipv6/conf/"+local.Device+"/addr_gen_mode", "1"); err != nil && !errors.Is(err, nl.ErrNotFound) {
+	if err := withoutLinkLocal(local.Device); err != nil {
 		return dev, err
 	}
-	err = w.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MTU: mtu, Up: true})
+	err = w.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MTU: local.deviceMTU(mtu), Up: true})
 	if errors.Is(err, unix.EADDRINUSE) {
 		return dev, portTaken(local.Port, err)
 	}
@@ -132,7 +132,7 @@ func (w *WireGuard) device() (nl.Link, error) {
 		return dev, fmt.Errorf("userspace WireGuard ended within %s of its start: wireguard.log in %s says why", since.Round(time.Millisecond), w.process.Dir)
 	}
 	w.started = time.Now()
-	if err := w.process.Start(name, w.local.Alias, w.mtu); err != nil {
+	if err := w.process.Start(name, w.local.Alias, w.local.deviceMTU(w.mtu)); err != nil {
 		return dev, err
 	}
 	w.log.Info("userspace WireGuard started", "device", name)
@@ -167,6 +167,7 @@ const headStart = 150 * time.Millisecond
 // twice: they may be due for what comes second.
 func (w *WireGuard) connect(ends []tunnelEnd) error {
 	changes := func(have *wgtypes.Device) *wgtypes.Config {
+		w.count(have)
 		return peerChanges(w.local.Key.Public(), ends, have, w.announced, time.Now())
 	}
 	changed, err := w.configure(changes)
@@ -190,25 +191,40 @@ func (w *WireGuard) connect(ends []tunnelEnd) error {
 	return err
 }
 
-// Set makes the device's peers be these, with their prefixes and routes, and
-// removes all others.
+// Set makes the device's peers be these, with their prefixes, and removes all
+// others.
 func (w *WireGuard) Set(peers []Peer) error {
-	dev, err := w.up(w.local)
+	_, up := w.up(w.local)
+	w.plan = planWireGuard(w.local.on(), peers)
+	dev, err := w.conn.Link(w.local.Device)
 	if err != nil {
-		return err
+		w.plan.routes = nil
+		return errors.Join(up, err)
 	}
-	p := planWireGuard(w.local, peers)
-	for i := range p.routes {
-		p.routes[i].Device = dev.Index
+	w.local.onDevice(dev.Index, w.mtu, w.plan.routes, w.plan.links)
+	if up != nil {
+		return up
 	}
-	for i := range p.links {
-		p.links[i].MTU = w.mtu
-	}
-	w.plan = p
-	// The way is made before the traffic is led there.
-	err = w.connect(p.ends)
-	return errors.Join(err, w.conn.SyncRoutes(p.routes, func(r nl.Route) bool { return r.Device == dev.Index }))
+	return w.connect(w.plan.ends)
 }
+
+// count notes what went over each link.
+func (w *WireGuard) count(have *wgtypes.Device) {
+	traffic := map[PublicKey]*Traffic{}
+	for _, p := range have.Peers {
+		traffic[PublicKey(p.PublicKey)] = &Traffic{Received: p.ReceiveBytes, Sent: p.TransmitBytes}
+	}
+	keys := map[uuid.UUID]PublicKey{}
+	for _, end := range w.plan.ends {
+		keys[end.peer] = end.key
+	}
+	for i, l := range w.plan.links {
+		w.plan.links[i].Traffic = traffic[keys[l.Peer]]
+	}
+}
+
+// Routes lead to the peers by the device: WireGuard finds the end by the address.
+func (w *WireGuard) Routes() []nl.Route { return w.plan.routes }
 
 // End ends the process, where there is one, and its device with it.
 func (w *WireGuard) End() error {

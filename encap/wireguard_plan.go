@@ -2,12 +2,14 @@ package encap
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
 	"github.com/weft-net/weft/internal/nl"
@@ -24,6 +26,7 @@ const (
 
 // tunnelEnd is a peer of a WireGuard device.
 type tunnelEnd struct {
+	peer     uuid.UUID
 	key      PublicKey
 	endpoint netip.AddrPort
 	allowed  []netip.Prefix // exactly these: what else it sends is dropped
@@ -42,10 +45,8 @@ func planWireGuard(local Local, peers []Peer) planWG {
 	var p planWG
 	for _, j := range judge(local, peers, local.Key.Public(), keyOf) {
 		if j.usable() {
-			p.ends = append(p.ends, tunnelEnd{j.end, netip.AddrPortFrom(j.peer.Underlay, local.Port), j.peer.Prefixes})
-			for _, prefix := range j.peer.Prefixes {
-				p.routes = append(p.routes, nl.Route{Dst: prefix, Src: local.Source})
-			}
+			p.ends = append(p.ends, tunnelEnd{j.peer.ID, j.end, netip.AddrPortFrom(j.peer.Underlay, cmp.Or(j.peer.Port, local.Port)), local.IPv6.Both(j.peer.Prefixes)})
+			p.routes = append(p.routes, routesTo(local, j.peer, hop{}, hop{})...)
 		}
 		p.links = append(p.links, j.link)
 	}

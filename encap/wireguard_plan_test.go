@@ -35,9 +35,9 @@ func keyed(t *rapid.T) []Peer {
 
 func TestWireGuardPlanOfOnePeerIsAnEndAndARouteForEachPrefix(t *testing.T) {
 	id, key := uuid.UUID{2}, PublicKey{2}
-	p := planWireGuard(selfWG, []Peer{{id, addr("192.0.2.2"), netip.Addr{}, prefixes("10.40.0.0/13", "10.36.0.0/16"), key}})
+	p := planWireGuard(selfWG, []Peer{{ID: id, Underlay: addr("192.0.2.2"), Prefixes: prefixes("10.40.0.0/13", "10.36.0.0/16"), Key: key}})
 	want := planWG{
-		ends: []tunnelEnd{{key, netip.MustParseAddrPort("192.0.2.2:6785"), prefixes("10.40.0.0/13", "10.36.0.0/16")}},
+		ends: []tunnelEnd{{id, key, netip.MustParseAddrPort("192.0.2.2:6785"), prefixes("10.40.0.0/13", "10.36.0.0/16")}},
 		routes: []nl.Route{
 			{Dst: prefixes("10.40.0.0/13")[0], Src: addr("10.32.0.1")},
 			{Dst: prefixes("10.36.0.0/16")[0], Src: addr("10.32.0.1")},
@@ -50,9 +50,9 @@ func TestWireGuardPlanOfOnePeerIsAnEndAndARouteForEachPrefix(t *testing.T) {
 }
 
 func TestPeerWithoutAKeyOfItsOwnHasNoEnd(t *testing.T) {
-	first := Peer{uuid.UUID{2}, addr("192.0.2.2"), netip.Addr{}, prefixes("10.40.0.0/16"), PublicKey{7}}
+	first := Peer{ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), Prefixes: prefixes("10.40.0.0/16"), Key: PublicKey{7}}
 	for name, key := range map[string]PublicKey{"no key": {}, "WireGuard key": selfWG.Key.Public(), "another peer's": {7}} {
-		p := planWireGuard(selfWG, []Peer{{uuid.UUID{3}, addr("192.0.2.3"), netip.Addr{}, prefixes("10.36.0.0/16"), key}, first})
+		p := planWireGuard(selfWG, []Peer{{ID: uuid.UUID{3}, Underlay: addr("192.0.2.3"), Prefixes: prefixes("10.36.0.0/16"), Key: key}, first})
 		if len(p.ends) != 1 || p.links[0].Reason != "" || !strings.Contains(p.links[1].Reason, "WireGuard key") && !strings.Contains(p.links[1].Reason, "another peer's") {
 			t.Errorf("%s: %+v", name, p.links)
 		}

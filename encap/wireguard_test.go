@@ -3,7 +3,6 @@ package encap
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -59,8 +58,8 @@ func (h *host) inUserspace() *WireGuard {
 func alone(t *testing.T) (*host, *WireGuard, []Peer) {
 	h := segment(t, "wireguard", 1)[0]
 	peers := []Peer{
-		{uuid.UUID{2}, addr("192.0.2.2"), netip.Addr{}, prefixes("10.40.0.0/13"), newKey(t).Public()},
-		{uuid.UUID{3}, addr("192.0.2.3"), netip.Addr{}, prefixes("10.36.0.0/16", "10.37.0.0/16"), newKey(t).Public()},
+		{ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), Prefixes: prefixes("10.40.0.0/13"), Key: newKey(t).Public()},
+		{ID: uuid.UUID{3}, Underlay: addr("192.0.2.3"), Prefixes: prefixes("10.36.0.0/16", "10.37.0.0/16"), Key: newKey(t).Public()},
 	}
 	return h, h.inUserspace(), peers
 }
@@ -71,7 +70,7 @@ func (h *host) set(peers []Peer) {
 		if err := h.drv.Up(h.local); err != nil {
 			return err
 		}
-		return h.drv.Set(peers)
+		return carry(h.drv, peers)
 	})
 }
 
@@ -141,7 +140,7 @@ func TestWireGuardIsSetRepairedAndRemoved(t *testing.T) {
 				time.Sleep(20 * time.Millisecond)
 			}
 		}
-		h.do(func() error { return w.Set(peers) })
+		h.do(func() error { return carry(w, peers) })
 		if got := h.look(w); got != want {
 			t.Errorf("after damage to %s:\n%s\nwant:\n%s", what, got, want)
 		}
@@ -272,7 +271,7 @@ func TestSilentProcessDoesNotHangItsDriver(t *testing.T) {
 	h.run("kill -STOP " + pid)
 	start := time.Now()
 	h.do(func() error {
-		if err := w.Set(peers); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		if err := carry(w, peers); err == nil || !strings.Contains(err.Error(), "does not answer") {
 			t.Errorf("Set = %v", err)
 		}
 		return nil

@@ -15,7 +15,7 @@ const (
 	maxRecord   = 8 << 10 // bytes
 	maxPrefixes = 1024
 	maxName     = 64
-	maxList     = 32 // endpoints, underlay addresses, transports
+	maxList     = 32 // endpoints, underlay addresses, transports, ports, trusted networks
 )
 
 // Body is what a peer tells the others of itself.
@@ -33,6 +33,13 @@ type Body struct {
 	Software     string           `cbor:"11,keyasint"`
 	Used         int              `cbor:"13,keyasint,omitempty"` // addresses in use
 	Observer     bool             `cbor:"12,keyasint,omitempty"` // must not decide on the address plan
+	// Ports are those of its tunnels' ends, UDP, by transport; what it leaves out
+	// is the mesh's.
+	Ports map[string]uint16 `cbor:"20,keyasint,omitempty"`
+	// UnderlayMTU is what its underlay's device takes, in bytes; 0 if it does not say.
+	UnderlayMTU int `cbor:"21,keyasint,omitempty"`
+	// Trusted are the networks in which it lets traffic be in the clear.
+	Trusted []netip.Prefix `cbor:"22,keyasint,omitempty"`
 }
 
 // Record is a peer's word about itself, verified.
@@ -71,10 +78,12 @@ var (
 // check holds a body to its limits, whoever wrote it.
 func (b Body) check() error {
 	if len(b.Name) > maxName || len(b.Software) > maxName || len(b.Prefixes) > maxPrefixes ||
-		len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList {
+		len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList ||
+		len(b.Ports) > maxList || len(b.Trusted) > maxList {
 		return errOversized
 	}
-	if slices.ContainsFunc(b.Prefixes, func(p netip.Prefix) bool { return !p.IsValid() }) ||
+	invalid := func(p netip.Prefix) bool { return !p.IsValid() }
+	if slices.ContainsFunc(b.Prefixes, invalid) || slices.ContainsFunc(b.Trusted, invalid) || b.UnderlayMTU < 0 ||
 		slices.ContainsFunc(b.Underlay, func(a netip.Addr) bool { return !a.IsValid() }) ||
 		slices.ContainsFunc(b.Gossip, func(a netip.AddrPort) bool { return !a.IsValid() }) {
 		return errMalformed

@@ -113,6 +113,9 @@ func (t Token) derive(purpose string) []byte {
 	return key
 }
 
+// ProbeSecret is the key that probes of paths are authenticated by.
+func (t Token) ProbeSecret() []byte { return t.derive("probe") }
+
 // VNI is the mesh's VXLAN network identifier: 24 bits of its id, never 0. It
 // is no secret: it travels in the clear.
 func (t Token) VNI() uint32 {

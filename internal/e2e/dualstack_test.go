@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -52,6 +53,47 @@ func TestContainersHaveIPv6BesideIPv4AndEitherAddressNamesThem(t *testing.T) {
 	if netlab.Pings(a, six) {
 		t.Error("a detached container answers")
 	}
+}
+
+func TestBothFamiliesReachAllContainersAndHostsByEveryTransport(t *testing.T) {
+	for _, encap := range []string{"wireguard", "vxlan", "direct"} {
+		t.Run(encap, func(t *testing.T) {
+			_, hosts := launched(t, 2, "--encap", encap)
+			var from []netlab.Pinger
+			var four, six []string
+			for _, h := range hosts {
+				s := status(t, h)
+				from, four, six = append(from, h), append(four, s.Bridge.Gateway.Addr().String()), append(six, s.Bridge.IPv6.String())
+				for _, name := range []string{"a", "b"} {
+					c, c4, c6 := attachedDual(t, h, name)
+					from, four, six = append(from, c), append(four, c4), append(six, c6)
+				}
+			}
+			for i, p := range from {
+				for j := range from {
+					mustPing(t, p, four[j], fmt.Sprintf("%d to %d by IPv4", i, j))
+					mustPing(t, p, six[j], fmt.Sprintf("%d to %d by IPv6", i, j))
+				}
+			}
+			if p := from[1].Try("ping", "-c", "1", "-W", "3", "-s", "4000", six[4]); p.Code != 0 {
+				t.Errorf("no large ping: %s%s", p.Stdout, p.Stderr)
+			}
+		})
+	}
+}
+
+func TestIPv6FollowsAnAddressToAnotherHostAtOnce(t *testing.T) {
+	_, hosts := launched(t, 2)
+	a, _, _ := attachedDual(t, hosts[0], "a")
+	b, _, _ := attachedDual(t, hosts[1], "b")
+	_, four, six := attachedDual(t, hosts[0], "moves")
+	mustPing(t, a, six, "before, beside it")
+	mustPing(t, b, six, "before, from the other host")
+	hosts[0].Run("weft", "detach", "moves")
+	hosts[1].Container("moved")
+	hosts[1].Run("weft", "attach", "moved", four)
+	mustPing(t, b, six, "after, beside it")
+	mustPing(t, a, six, "after, from the other host")
 }
 
 func TestMeshWithoutIPv6AndHostsThatHaveItOff(t *testing.T) {

@@ -191,7 +191,7 @@ func TestFailedLaunchLeavesNothingBehind(t *testing.T) {
 		"VXLAN port taken":                  {1, "UDP port 7002, which the mesh uses for vxlan, is taken", append([]string{"weft", "launch", "--encap", "vxlan", "--vxlan-port", "7002"}, free...)},
 		"WireGuard port taken":              {1, "UDP port 7002, which the mesh uses for wireguard, is taken", append([]string{"weft", "launch", "--wireguard-port", "7002"}, free...)},
 		"gossip on WireGuard's port":        {2, "cannot have UDP port 6785", append([]string{"weft", "launch", "--port", "6785"}, free...)},
-		"another transport than the mesh's": {1, "the mesh's encapsulation is wireguard, not vxlan", append(join, "--encap", "vxlan")},
+		"another transport than the mesh's": {1, "the mesh's encapsulation is auto, not vxlan", append(join, "--encap", "vxlan")},
 		"no nft":                            {1, "apt-get install nftables", append([]string{"env", "PATH=/run/nonft", weft, "launch"}, free...)},
 		"bridge's name is another device's": {1, "named mine already", append([]string{"weft", "launch", "--bridge", "mine"}, free...)},
 		"foreign mesh":                      {1, "belongs to mesh", []string{"weft", "launch", "--join", "192.0.2.1", "--token", otherToken}},

@@ -116,7 +116,9 @@ func (c *Conn) Routes(onlyWeft bool) ([]Route, error) {
 
 // SyncRoutes makes those of weft's routes that are ours be exactly those
 // wanted: it adds and replaces first and removes last, so that no destination
-// is without a route in between. Ours tells apart the callers' routes.
+// is without a route in between. A route that takes another's place, on whatever
+// device, does so in one step. Ours tells apart the callers' routes. It goes on
+// past errors.
 func (c *Conn) SyncRoutes(want []Route, ours func(Route) bool) error {
 	all, err := c.Routes(true)
 	if err != nil {
@@ -135,8 +137,9 @@ func (c *Conn) SyncRoutes(want []Route, ours func(Route) bool) error {
 	}
 	replaced := map[slot]bool{}
 	for _, r := range missing {
-		if err := c.h.RouteReplace(r.toKernel()); err != nil {
-			return fmt.Errorf("set route to %s: %w", r.Dst, err)
+		if e := c.h.RouteReplace(r.toKernel()); e != nil {
+			err = errors.Join(err, fmt.Errorf("set route to %s: %w", r.Dst, e))
+			continue
 		}
 		replaced[slot{r.Dst, r.Metric}] = true
 	}
@@ -144,11 +147,11 @@ func (c *Conn) SyncRoutes(want []Route, ours func(Route) bool) error {
 		if replaced[slot{r.Dst, r.Metric}] {
 			continue // RouteReplace took its place
 		}
-		if err := c.h.RouteDel(r.toKernel()); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("remove route to %s: %w", r.Dst, err)
+		if e := c.h.RouteDel(r.toKernel()); e != nil && !errors.Is(e, unix.ESRCH) {
+			err = errors.Join(err, fmt.Errorf("remove route to %s: %w", r.Dst, e))
 		}
 	}
-	return nil
+	return err
 }
 
 // RouteTo returns the device index and source address that the host uses
@@ -162,4 +165,21 @@ func (c *Conn) RouteTo(dst netip.Addr) (device int, src netip.Addr, err error) {
 		src = a.Unmap()
 	}
 	return list[0].LinkIndex, src, nil
+}
+
+// NextHop is how the host reaches an address: the device, and the router, if
+// there is one in between. The error wraps ErrNotFound if there is no way.
+func (c *Conn) NextHop(dst netip.Addr) (Route, error) {
+	list, err := c.h.RouteGet(dst.AsSlice())
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) || err == nil && len(list) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Route{}, fmt.Errorf("find the next hop to %s: %w", dst, err)
+	}
+	r := Route{Dst: netip.PrefixFrom(dst, dst.BitLen()), Device: list[0].LinkIndex}
+	if a, ok := netip.AddrFromSlice(list[0].Gw); ok {
+		r.Via = a.Unmap()
+	}
+	return r, nil
 }

@@ -1,0 +1,259 @@
+package daemon
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/bridge"
+	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/encap/probe"
+	"github.com/weft-net/weft/mesh"
+)
+
+// link is the way to one peer as it was last decided.
+type link struct {
+	choice   encap.Choice
+	verdicts []encap.Verdict
+	waits    bool   // another path works, and may be taken by and by
+	reason   string // why there is none; "" if there is
+	// slower is since when a faster transport is allowed than is used; the zero
+	// value if there is none.
+	slower time.Time
+}
+
+// linkPlan is what one pass decides of the links.
+type linkPlan struct {
+	instances []encap.Instance // that are needed
+	idle      []encap.Instance // that this host could have, and that nothing needs
+	peers     []encap.Remote
+	guarded   []bridge.GuardedPeer
+	targets   []probe.Target
+}
+
+// instance is this host's end for a transport; underlay is the device of its
+// underlay address, "" if there is none for now.
+func (d *Daemon) instance(transport, underlay string) encap.Instance {
+	i := encap.Instance{Transport: transport, Device: d.opts.tunnelDevices()[transport], Port: d.settings.port(transport)}
+	switch transport {
+	case encap.TransportDirect:
+		i.Device = underlay
+	case encap.TransportWireGuard:
+		i.Key = d.tunnelKey
+	}
+	return i
+}
+
+// planLinks decides which transports every link may use, and which one it does.
+// The holder of the kernel's lock calls it.
+func (d *Daemon) planLinks() (linkPlan, error) {
+	dev, noUnderlay := d.conn.LinkWithAddr(d.advertise)
+	carried := d.adopted()
+	needed := map[string]bool{d.baseTransport(): true}
+	quality := d.qualities()
+	links := map[uuid.UUID]*link{}
+	var plan linkPlan
+	for _, p := range d.tunnelPeers() {
+		onSegment := false
+		if noUnderlay == nil && p.end.Underlay.IsValid() && (d.settings.mode() == encap.ModeDirect || encap.Untrusted(d.ownEnd(), p.end) == "") {
+			var err error
+			if onSegment, err = encap.OnSegment(d.conn, dev.Name, p.end.Underlay); err != nil {
+				return plan, err
+			}
+		}
+		l := &link{verdicts: encap.Policy(d.settings.mode(), d.ownEnd(), p.end, onSegment)}
+		links[p.ID] = l
+		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}}
+		guarded := bridge.GuardedPeer{Underlay: p.Underlay, Prefixes: p.Prefixes}
+		var paths []encap.Path
+		for _, v := range l.verdicts {
+			i := d.instance(v.Transport, dev.Name)
+			if !v.Allowed || i.Device == "" {
+				continue
+			}
+			needed[v.Transport] = true
+			paths = append(paths, encap.Path{Device: i.Device, Transport: v.Transport})
+			remote.Ways[i.Device] = d.way(p, i, dev.MTU, quality)
+			guarded.Direct = guarded.Direct || v.Transport == encap.TransportDirect
+			guarded.VXLAN = guarded.VXLAN || v.Transport == encap.TransportVXLAN
+			if p.VTEP.IsValid() {
+				plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: p.VTEP, MTU: d.most(p, i, dev.MTU)})
+			}
+		}
+		d.decide(p, l, paths, carried, quality)
+		remote.Chosen = l.choice.Device
+		plan.peers = append(plan.peers, remote)
+		plan.guarded = append(plan.guarded, guarded)
+	}
+	d.decided = links
+	for _, transport := range []string{encap.TransportDirect, encap.TransportVXLAN, encap.TransportWireGuard} {
+		i := d.instance(transport, dev.Name)
+		switch {
+		case i.Device == "":
+		case needed[transport]:
+			plan.instances = append(plan.instances, i)
+		default:
+			plan.idle = append(plan.idle, i)
+		}
+	}
+	return plan, nil
+}
+
+// decide chooses one of the paths to a peer, and logs what is news.
+func (d *Daemon) decide(p tunnelPeer, l *link, paths []encap.Path, carried map[netip.Prefix]string, quality map[probe.Path]probe.Quality) {
+	before, now := encap.Choice{}, d.now()
+	old, known := d.decided[p.ID]
+	if known {
+		before = old.choice
+	} else if i := slices.IndexFunc(paths, func(q encap.Path) bool { return carried[p.Prefixes[0]] == q.Device }); i >= 0 {
+		// An earlier process had chosen; nothing says that it was wrong.
+		before = encap.Choice{Path: paths[i], At: now}
+	}
+	mine := map[string]probe.Quality{}
+	for _, path := range paths {
+		mine[path.Device] = quality[probe.Path{Peer: p.ID, Device: path.Device}]
+	}
+	l.choice = encap.Choose(paths, mine, before, now)
+	l.waits = slices.ContainsFunc(paths, func(q encap.Path) bool {
+		return mine[q.Device].Works && (!mine[l.choice.Device].Works || slices.Index(paths, q) < slices.Index(paths, l.choice.Path))
+	})
+	switch {
+	case len(paths) == 0:
+		l.reason = whyNone(p, l.verdicts)
+	case l.choice.Path != paths[0] && known && !old.slower.IsZero():
+		l.slower = old.slower
+	case l.choice.Path != paths[0]:
+		l.slower = now
+	}
+	if l.choice.Path != before.Path {
+		d.log.Info("link changed", "peer", p.end.Name, "from", before.Transport, "to", l.choice.Transport, "why", oneLine(fmt.Errorf("%s%s", l.choice.Why, l.reason)))
+	}
+}
+
+// whyNone says why nothing leads to a peer.
+func whyNone(p tunnelPeer, verdicts []encap.Verdict) string {
+	if !p.Underlay.IsValid() {
+		return "it has said no underlay address"
+	}
+	var reasons []string
+	for _, v := range verdicts {
+		reasons = append(reasons, v.Transport+": "+v.Why)
+	}
+	return strings.Join(reasons, "; ")
+}
+
+// adopted says by which device an earlier process led the traffic, before this
+// one has decided anything.
+func (d *Daemon) adopted() map[netip.Prefix]string {
+	if d.decided != nil {
+		return nil
+	}
+	carried, err := d.tunnels.Carries()
+	if err != nil {
+		d.log.Warn("what an earlier daemon chose is not known", "err", err)
+	}
+	return carried
+}
+
+// baseTransport is the one that this host has even without a peer that needs it.
+func (d *Daemon) baseTransport() string {
+	order := map[encap.Mode][]string{
+		encap.ModeDirect: {encap.TransportDirect},
+		encap.ModeVXLAN:  {encap.TransportVXLAN},
+	}[d.settings.mode()]
+	for _, transport := range append(order, encap.TransportWireGuard, encap.TransportVXLAN) {
+		if slices.Contains(d.can, transport) {
+			return transport
+		}
+	}
+	return encap.TransportDirect
+}
+
+// leastPath is less than any path that is of use, in bytes: what every host has
+// to be able to receive.
+const leastPath = 576
+
+// most is the largest packet that a path may be able to take, by what both ends
+// say of their underlay.
+func (d *Daemon) most(p tunnelPeer, i encap.Instance, underlay int) int {
+	most := encap.Fits(i.Transport, d.advertise, underlay)
+	if d.opts.MTU != 0 {
+		most = min(most, d.opts.MTU)
+	}
+	if p.mtu > 0 {
+		most = min(most, encap.Fits(i.Transport, p.Underlay, p.mtu))
+	}
+	return max(leastPath, most)
+}
+
+// way is a peer's end of a path. What the path takes is said only if it is less
+// than what the device does.
+func (d *Daemon) way(p tunnelPeer, i encap.Instance, underlay int, quality map[probe.Path]probe.Quality) encap.Way {
+	w := encap.Way{Port: p.ports[i.Transport], Key: p.Key}
+	own, mtu := d.most(tunnelPeer{}, i, underlay), d.most(p, i, underlay)
+	if found := quality[probe.Path{Peer: p.ID, Device: i.Device}].MTU; found >= leastPath {
+		mtu = min(mtu, found)
+	}
+	if mtu < own {
+		w.MTU = mtu
+	}
+	return w
+}
+
+// ownEnd is this host as policy knows it.
+func (d *Daemon) ownEnd() encap.End {
+	return encap.End{Name: d.opts.Name, Underlay: d.advertise, Trusts: d.opts.Trusted, Can: d.can}
+}
+
+// tunnelPeer is another peer, and what it says of its tunnels.
+type tunnelPeer struct {
+	encap.Peer
+	end   encap.End
+	ports map[string]uint16 // by transport
+	mtu   int               // of its underlay, in bytes; 0 if it does not say
+}
+
+// tunnelPeers are the other peers with the prefixes that the address plan gives
+// them, whatever they claim. A peer whose daemon does not answer keeps its
+// routes: its kernel forwards without it.
+func (d *Daemon) tunnelPeers() []tunnelPeer {
+	var out []tunnelPeer
+	for _, p := range d.mesh.Peers() {
+		if p.Self || p.State == mesh.StateDeparted {
+			continue
+		}
+		peer := tunnelPeer{Peer: encap.Peer{ID: p.ID, Prefixes: d.plan.Prefixes(p.ID)}, ports: p.Record.Ports, mtu: p.Record.UnderlayMTU}
+		if len(peer.Prefixes) == 0 {
+			continue // nothing lies behind it
+		}
+		if len(p.Record.WireGuardKey) == len(peer.Key) {
+			peer.Key = encap.PublicKey(p.Record.WireGuardKey)
+		}
+		if len(p.Record.Underlay) > 0 {
+			peer.Underlay = p.Record.Underlay[0]
+		}
+		// A next hop outside of the peer's own prefixes would let it take over
+		// another peer's.
+		if inAny(peer.Prefixes, p.Record.Gateway) {
+			peer.VTEP = p.Record.Gateway
+		}
+		peer.end = encap.End{Name: d.nameIn(p), Underlay: peer.Underlay, Trusts: p.Record.Trusted, Can: p.Record.Transports}
+		out = append(out, peer)
+	}
+	return out
+}
+
+func (d *Daemon) nameIn(p mesh.Peer) string {
+	if p.Record.Name != "" {
+		return p.Record.Name
+	}
+	return p.ID.String()
+}
+
+func inAny(prefixes []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
+}

@@ -1,0 +1,66 @@
+package probe
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// everyAtLeast is the time between two small probes of a path.
+	everyAtLeast = 500 * time.Millisecond
+	// perSecond is how many small probes a host sends in sum; with more paths
+	// each is probed less often.
+	perSecond = 500
+	// quickAtLeast is the time between two probes of a path in doubt.
+	quickAtLeast = 100 * time.Millisecond
+	// fullAtLeast is the time between two looks at whether the MTU still holds.
+	fullAtLeast = 2 * time.Second
+	// patience is for how long a path in doubt is probed before it is dead.
+	patience = 1800 * time.Millisecond
+	// leastLost is how many probes have to be lost besides: a process that stood
+	// still for a while has waited, but not asked.
+	leastLost = 8
+	// starters are the first probes of a path, which go out quickly.
+	starters = 10
+	// longestWait bounds the time after which a probe counts as lost.
+	longestWait = 500 * time.Millisecond
+	// climbEvery is how often more than the present MTU is tried.
+	climbEvery = 30 * time.Second
+	// hopelessEvery is how often a path is tried that carries only small packets.
+	hopelessEvery = 5 * time.Second
+)
+
+// pace is how often a path is probed.
+type pace struct {
+	every time.Duration // between small probes
+	quick time.Duration // between those of a path in doubt, and between tries of sizes
+}
+
+func paceOf(paths int) pace {
+	every := max(everyAtLeast, time.Duration(paths)*time.Second/perSecond)
+	return pace{every: every, quick: max(quickAtLeast, every/10)}
+}
+
+// dead is how long nothing may come back. The probe after the last answer is a
+// full interval later; from then on, there are many.
+func (p pace) dead() time.Duration { return p.every + patience }
+
+// full is the time between two looks at whether the MTU still holds.
+func (p pace) full() time.Duration { return max(fullAtLeast, 2*p.every) }
+
+// The chance to take a size wrongly for one that does not pass. That the MTU
+// fell is looked for all the time and believed for half a minute; a step of
+// the search that is missed costs some bytes until then.
+const (
+	doubtRisk  = 1e-5
+	searchRisk = 1e-3
+)
+
+// repeats is how many probes of one size must be lost, while small ones pass,
+// before chance is no explanation any more. The loss that was seen may be
+// less than there is.
+func repeats(loss, risk float64) int {
+	const unseen, most = 0.1, 30
+	p := min(loss+unseen, 0.99)
+	return min(int(math.Ceil(math.Log(risk)/math.Log(p))), most)
+}

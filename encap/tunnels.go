@@ -1,0 +1,342 @@
+package encap
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/internal/nl"
+)
+
+// Instance is one end of this host: a transport with a device of its own. There
+// may be several of one transport, each with its port and key.
+type Instance struct {
+	Transport string
+	Device    string
+	Port      uint16     // UDP
+	Key       PrivateKey // of WireGuard
+}
+
+// Remote is a peer with the ways to it. What of Peer belongs to a way is there.
+type Remote struct {
+	Peer
+	Ways   map[string]Way // those that are allowed, by this host's device
+	Chosen string         // the device that carries its traffic; "" for none
+}
+
+// Way is the other end of one path.
+type Way struct {
+	Port uint16    // UDP; 0 for the same as here
+	Key  PublicKey // of WireGuard
+	MTU  int       // bytes, the most that the path takes; 0 for what the device does
+}
+
+// Tunnels are all of this host's ends, and the routes over them. They are not
+// safe for concurrent use.
+type Tunnels struct {
+	log   *slog.Logger
+	conn  *nl.Conn
+	make  func(transport string) (Driver, error)
+	held  map[string]*end // by device
+	idle  map[string]bool // devices that were found unused, and removed
+	links map[uuid.UUID]Link
+}
+
+// end is a driver and the peers that it is ready for.
+type end struct {
+	Driver
+	peers []Peer
+}
+
+// NewTunnels returns the tunnels of the caller's network namespace. Make makes
+// the driver of a transport.
+func NewTunnels(log *slog.Logger, make func(transport string) (Driver, error)) (*Tunnels, error) {
+	conn, err := nl.Open()
+	if err != nil {
+		return nil, err
+	}
+	return &Tunnels{log: log, conn: conn, make: make, held: map[string]*end{}, idle: map[string]bool{}}, nil
+}
+
+// MTU is the most that any of the instances takes, in bytes; routes say where it
+// is less.
+func (t *Tunnels) MTU(local Local, instances []Instance) (int, error) {
+	dev, err := underlayDevice(t.conn, local.Underlay)
+	if err != nil {
+		return 0, err
+	}
+	most := 0
+	for _, i := range instances {
+		most = max(most, Fits(i.Transport, local.Underlay, dev.MTU))
+	}
+	if local.MTU != 0 {
+		most = min(most, local.MTU)
+	}
+	if most < minMTU && local.MTU == 0 {
+		return 0, fmt.Errorf("the underlay leaves an MTU of %d, and %d are needed: raise it on the device of %s", most, minMTU, local.Underlay)
+	}
+	return local.deviceMTU(most), nil
+}
+
+// Set makes this host have exactly these instances, of which each is ready for
+// the peers that have a way by it, and leads the traffic of each peer by its
+// chosen one. What moves from one device to another moves in one step: first all
+// ends are made ready for what was and what comes, then routes are set, and last
+// ends are let go. Those of idle that are there are removed. It goes on past
+// errors: what has no way loses its routes.
+func (t *Tunnels) Set(local Local, instances, idle []Instance, peers []Remote) error {
+	var errs []error
+	wanted := map[string]bool{}
+	exact := map[string][]Peer{}
+	for _, i := range instances {
+		wanted[i.Device] = true
+		exact[i.Device] = peersOf(i, instances, peers)
+		errs = append(errs, t.prepare(local, i, exact[i.Device], peers))
+	}
+	errs = append(errs, t.lead(wanted))
+	for _, device := range slices.Sorted(maps.Keys(t.held)) {
+		if h := t.held[device]; wanted[device] && !reflect.DeepEqual(h.peers, exact[device]) {
+			errs = append(errs, h.set(exact[device]))
+		} else if !wanted[device] {
+			errs = append(errs, t.drop(device))
+		}
+	}
+	for _, i := range idle {
+		if !wanted[i.Device] && !t.idle[i.Device] {
+			errs = append(errs, t.clear(i))
+		}
+	}
+	t.links = t.chosenLinks(peers)
+	return errors.Join(errs...)
+}
+
+// prepare makes one end ready for the peers that it is to have, and for those
+// that it has and that are about to leave it.
+func (t *Tunnels) prepare(local Local, i Instance, exact []Peer, peers []Remote) error {
+	h := t.held[i.Device]
+	if h != nil && h.Name() != i.Transport {
+		if err := t.drop(i.Device); err != nil {
+			return err
+		}
+		h = nil
+	}
+	if h == nil {
+		driver, err := t.make(i.Transport)
+		if err != nil {
+			return err
+		}
+		h = &end{Driver: driver}
+		t.held[i.Device] = h
+		delete(t.idle, i.Device)
+	}
+	local.Device, local.Port, local.Key = i.Device, i.Port, i.Key
+	up := h.Up(local)
+	return errors.Join(up, h.set(slices.Concat(exact, leaving(h.peers, exact, peers))))
+}
+
+func (h *end) set(peers []Peer) error {
+	h.peers = peers
+	return h.Set(peers)
+}
+
+// leaving are the peers that an end has and is not to have any more, but which
+// are still there: their routes are about to go elsewhere. What they hold may
+// have changed.
+func leaving(have, exact []Peer, peers []Remote) []Peer {
+	known := map[uuid.UUID]Remote{}
+	for _, p := range peers {
+		known[p.ID] = p
+	}
+	stay := map[uuid.UUID]bool{}
+	for _, p := range exact {
+		stay[p.ID] = true
+	}
+	var out []Peer
+	for _, p := range have {
+		now, ok := known[p.ID]
+		if !ok || stay[p.ID] || p.Metric < 0 {
+			continue
+		}
+		p.Prefixes, p.Metric = now.Prefixes, -1
+		out = append(out, p)
+	}
+	return out
+}
+
+// peersOf are the peers with a way by an instance.
+func peersOf(i Instance, instances []Instance, peers []Remote) []Peer {
+	var out []Peer
+	for _, r := range peers {
+		way, ok := r.Ways[i.Device]
+		if !ok {
+			continue
+		}
+		p := r.Peer
+		p.Port, p.Key, p.MTU, p.Metric = way.Port, way.Key, way.MTU, 0
+		if r.Chosen != i.Device {
+			p.Metric = standby(i, instances)
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// standby is the metric of an instance's routes while it does not carry the
+// traffic: another for each, and the faster first, so that what loses its
+// device goes on by the next.
+func standby(i Instance, instances []Instance) int {
+	metric := 100 * (1 + slices.Index(fastestFirst, i.Transport))
+	for _, other := range instances {
+		if other.Device == i.Device {
+			break
+		}
+		if other.Transport == i.Transport {
+			metric++
+		}
+	}
+	return metric
+}
+
+// lead sets the routes over all ends that are wanted.
+func (t *Tunnels) lead(wanted map[string]bool) error {
+	var routes []nl.Route
+	devices := map[int]bool{}
+	for _, device := range slices.Sorted(maps.Keys(t.held)) {
+		if wanted[device] {
+			routes = append(routes, t.held[device].Routes()...)
+		}
+		if dev, err := t.conn.Link(device); err == nil {
+			devices[dev.Index] = true
+		}
+	}
+	// By a next hop leads nothing but tunnels and direct routes: what the bridge
+	// has is on the link.
+	return t.conn.SyncRoutes(routes, func(r nl.Route) bool { return r.Via.IsValid() || !r.Unreachable && devices[r.Device] })
+}
+
+// drop removes an end that nothing needs any more.
+func (t *Tunnels) drop(device string) error {
+	h := t.held[device]
+	removed, err := h.Remove(device)
+	t.log.Info("transport is not needed any more", "transport", h.Name(), "removed", removed)
+	if err != nil {
+		return err
+	}
+	delete(t.held, device)
+	t.idle[device] = true
+	return h.Close()
+}
+
+// clear removes what an earlier process has left of an instance.
+func (t *Tunnels) clear(i Instance) error {
+	driver, err := t.make(i.Transport)
+	if err != nil {
+		return err
+	}
+	removed, err := driver.Remove(i.Device)
+	if len(removed) > 0 {
+		t.log.Info("transport is not needed any more", "transport", i.Transport, "removed", removed)
+	}
+	t.idle[i.Device] = err == nil
+	return errors.Join(err, driver.Close())
+}
+
+// chosenLinks are the links of each peer's chosen way.
+func (t *Tunnels) chosenLinks(peers []Remote) map[uuid.UUID]Link {
+	type key struct {
+		device string
+		peer   uuid.UUID
+	}
+	all := map[key]Link{}
+	for device, h := range t.held {
+		for _, l := range h.Links() {
+			all[key{device, l.Peer}] = l
+		}
+	}
+	out := map[uuid.UUID]Link{}
+	for _, p := range peers {
+		l, ok := all[key{p.Chosen, p.ID}]
+		if !ok {
+			l = Link{Peer: p.ID, Underlay: p.Underlay, Reason: "no transport is allowed and possible"}
+		}
+		if mtu := p.Ways[p.Chosen].MTU; mtu != 0 {
+			l.MTU = min(l.MTU, mtu)
+		}
+		out[p.ID] = l
+	}
+	return out
+}
+
+// Links are the chosen ways to the peers, as they were last set.
+func (t *Tunnels) Links() map[uuid.UUID]Link { return t.links }
+
+// Userspace tells whether packets of any transport pass through a process.
+func (t *Tunnels) Userspace() bool {
+	for _, h := range t.held {
+		if h.Userspace() {
+			return true
+		}
+	}
+	return false
+}
+
+// Carries says by which device each prefix is reached, as the kernel has it: what
+// an earlier process has chosen.
+func (t *Tunnels) Carries() (map[netip.Prefix]string, error) {
+	links, err := t.conn.Links()
+	if err != nil {
+		return nil, err
+	}
+	names := map[int]string{}
+	for _, l := range links {
+		names[l.Index] = l.Name
+	}
+	routes, err := t.conn.Routes(true)
+	out := map[netip.Prefix]string{}
+	for _, r := range routes {
+		if !r.Unreachable && r.Metric == 0 {
+			out[r.Dst] = names[r.Device]
+		}
+	}
+	return out, err
+}
+
+// Remove takes every trace of these instances out of the kernel and says what it
+// removed.
+func (t *Tunnels) Remove(instances []Instance) (removed []string, err error) {
+	for _, i := range instances {
+		driver, e := t.make(i.Transport)
+		if e == nil {
+			var gone []string
+			gone, e = driver.Remove(i.Device)
+			removed, e = append(removed, gone...), errors.Join(e, driver.Close())
+		}
+		err = errors.Join(err, e)
+	}
+	return removed, err
+}
+
+// End ends the processes of all transports.
+func (t *Tunnels) End() error {
+	var errs []error
+	for _, h := range t.held {
+		errs = append(errs, h.End())
+	}
+	return errors.Join(errs...)
+}
+
+// Close lets go of this process's resources; traffic goes on.
+func (t *Tunnels) Close() error {
+	var errs []error
+	for _, h := range t.held {
+		errs = append(errs, h.Close())
+	}
+	t.conn.Close()
+	return errors.Join(errs...)
+}
