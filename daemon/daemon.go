@@ -40,8 +40,9 @@ type Daemon struct {
 	token      mesh.Token
 	settings   settings
 	tunnelKey  encap.PrivateKey
-	advertise  netip.Addr // this host's address on the underlay
-	hostCookie uint64     // of the host's own network namespace
+	underlays  []netip.Addr // this host's addresses on the underlay, one of each family at most
+	advertise  netip.Addr   // the first of them
+	hostCookie uint64       // of the host's own network namespace
 	started    time.Time
 	conn       *nl.Conn
 	mesh       *mesh.Mesh

@@ -132,7 +132,7 @@ func (d *Daemon) followPlan() error {
 // local is what this host's ends of all transports have in common.
 func (d *Daemon) local() encap.Local {
 	return encap.Local{
-		ID: d.identity.ID, Alias: d.alias(), Underlay: d.advertise, VNI: d.token.VNI(), MTU: d.opts.MTU, Source: d.gateway(), IPv6: d.ipv6(),
+		ID: d.identity.ID, Alias: d.alias(), Underlay: d.advertise, VNI: d.token.VNI(), MTU: d.opts.MTU, Source: d.gateway(), IPv6: d.ipv6(), Also: d.underlays[len(d.underlays)-1],
 	}
 }
 
@@ -194,9 +194,12 @@ func (d *Daemon) publish() {
 	if dev, err := d.conn.LinkWithAddr(d.advertise); err == nil {
 		mtu = dev.MTU
 	}
+	var gossip []netip.AddrPort
+	for _, a := range d.underlays {
+		gossip = append(gossip, netip.AddrPortFrom(a, d.opts.Port))
+	}
 	d.note("publish", d.mesh.Publish(mesh.Body{
-		Name: d.opts.Name, Gossip: []netip.AddrPort{netip.AddrPortFrom(d.advertise, d.opts.Port)},
-		Underlay: []netip.Addr{d.advertise}, Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted,
+		Name: d.opts.Name, Gossip: gossip, Underlay: d.underlays, Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted,
 		WireGuardKey: key[:], Gateway: d.gateway(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: plan.FreeBlocks, Used: plan.Used,
 		Observer: *d.opts.Observer, Protocol: mesh.ProtocolVersion, Software: Version().Software,

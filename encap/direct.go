@@ -127,7 +127,7 @@ func (d *Direct) restore(device string) error {
 // Set computes the routes to these peers, as far as they are on the segment.
 func (d *Direct) Set(peers []Peer) error {
 	up := d.Up(d.local)
-	d.routes, d.links = planDirect(d.local.on(), peers)
+	d.routes, d.links = planDirect(d.local.on().single(), peers)
 	dev, err := d.conn.LinkWithAddr(d.local.Underlay)
 	if err != nil {
 		d.routes = nil

@@ -19,6 +19,7 @@ type Local struct {
 	Device   string     // name of the tunnel device
 	Alias    string     // marks the device; begins with nl.AliasPrefix
 	Underlay netip.Addr // this host's address that the tunnels end at
+	Also     netip.Addr // another, for transports that take both families; the zero value for none
 	Port     uint16     // UDP, of this host's end and of every other that says no other
 	VNI      uint32     // VXLAN network identifier
 	Key      PrivateKey // of WireGuard

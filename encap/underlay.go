@@ -64,6 +64,12 @@ func (l Local) on() Local {
 	return l
 }
 
+// single is local for a transport that takes one family of the underlay alone.
+func (l Local) single() Local {
+	l.Also = netip.Addr{}
+	return l
+}
+
 // underlayDevice is the one that carries this host's underlay address.
 func underlayDevice(conn *nl.Conn, addr netip.Addr) (nl.Link, error) {
 	dev, err := conn.LinkWithAddr(addr)

@@ -106,7 +106,7 @@ func (v *VXLAN) device() (nl.Link, error) {
 // Set programs the entries for these peers and removes all others.
 func (v *VXLAN) Set(peers []Peer) error {
 	up := v.Up(v.local)
-	v.plan = planVXLAN(v.local.on(), peers)
+	v.plan = planVXLAN(v.local.on().single(), peers)
 	dev, err := v.conn.Link(v.local.Device)
 	if err != nil {
 		v.plan.routes = nil

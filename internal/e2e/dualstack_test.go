@@ -96,6 +96,118 @@ func TestIPv6FollowsAnAddressToAnotherHostAtOnce(t *testing.T) {
 	mustPing(t, a, six, "after, from the other host")
 }
 
+// on6 gives a host of the lab an IPv6 address on the underlay, and takes the IPv4
+// one away if it is to have no other.
+func on6(h *netlab.Host, only bool) string {
+	six := fmt.Sprintf("2001:db8::%d", h.Addr.As4()[3])
+	h.Run("ip", "address", "add", six+"/64", "dev", "eth0", "nodad")
+	if only {
+		h.Run("ip", "address", "delete", h.Addr.String()+"/24", "dev", "eth0")
+	}
+	return six
+}
+
+func TestUnderlayOfIPv6AloneCarriesBothFamilies(t *testing.T) {
+	for encap, mtu := range map[string]int{"wireguard": 1500 - 80, "vxlan": 1500 - 70} {
+		t.Run(encap, func(t *testing.T) {
+			lab := netlab.New(t)
+			h1, h2 := lab.Host("h1"), lab.Host("h2")
+			six := on6(h1, true)
+			on6(h2, true)
+			join := h1.Run("weft", "launch", "--encap", encap, "--port", "7000")
+			if !strings.Contains(join, "--join ["+six+"]:7000 ") {
+				t.Errorf("the line to join is %s", join)
+			}
+			h2.Run(append(strings.Fields(join), "--port", "7000")...)
+			a, a4, a6 := attachedDual(t, h1, "a")
+			b, _, _ := attachedDual(t, h2, "b")
+			netlab.Eventually(t, "containers reach each other", func() bool { return netlab.Pings(b, a4) && netlab.Pings(b, a6) })
+			s := status(t, h1)
+			if s.Bridge.MTU != mtu || len(s.Links) != 1 || s.Links[0].Reason != "" || !s.Links[0].Underlay.Is6() {
+				t.Errorf("MTU %d, want %d; links %+v", s.Bridge.MTU, mtu, s.Links)
+			}
+			mustPing(t, a, status(t, h2).Bridge.IPv6.String(), "container to the other host")
+		})
+	}
+}
+
+func TestHostsWithDifferentFamiliesMeetWhereTheyHaveOneInCommon(t *testing.T) {
+	lab := netlab.New(t)
+	both, four, six := lab.Host("both"), lab.Host("four"), lab.Host("six")
+	bothSix := on6(both, false)
+	on6(six, true)
+	join := strings.Fields(both.Run("weft", "launch", "--advertise", both.Addr.String()+","+bothSix))
+	four.Run(join...)
+	for i, arg := range join {
+		if arg == both.Addr.String() {
+			join[i] = bothSix
+		}
+	}
+	six.Run(join...)
+	a, _, a6 := attachedDual(t, both, "a")
+	b, b4, b6 := attachedDual(t, four, "b")
+	c, c4, c6 := attachedDual(t, six, "c")
+	netlab.Eventually(t, "the host with both reaches the others", func() bool {
+		return netlab.Pings(a, b4) && netlab.Pings(a, b6) && netlab.Pings(a, c4) && netlab.Pings(a, c6)
+	})
+	mustPing(t, b, a6, "from IPv4 alone")
+	mustPing(t, c, a6, "from IPv6 alone")
+	for _, h := range []*netlab.Host{four, six} {
+		netlab.Eventually(t, h.Name+" says why it has no link to the third", func() bool {
+			for _, l := range status(t, h).Links {
+				if strings.Contains(l.Reason, "no common family") {
+					return true
+				}
+			}
+			return false
+		})
+	}
+}
+
+// routerAdvertisement is a perl program that sends one (RFC 4861, 4.2) by eth0.
+const routerAdvertisement = `use Socket qw(:all); socket(S, AF_INET6, SOCK_RAW, 58) or die $!; setsockopt(S, 41, 18, pack("i", 255)) or die $!;
+open(F, "/sys/class/net/eth0/ifindex"); my $index = <F>;
+send(S, pack("CCnCCnNN", 134, 0, 0, 64, 0, 1800, 0, 0), 0, pack_sockaddr_in6(0, inet_pton(AF_INET6, "ff02::1"), $index)) or die $!`
+
+func TestHostKeepsTheDefaultRouteThatItsRouterAdvertises(t *testing.T) {
+	lab := netlab.New(t)
+	h, router := lab.Host("h1"), lab.Host("router")
+	hasRoute := func() bool { return strings.Contains(h.Run("ip", "-6", "route", "show", "default"), "proto ra") }
+	netlab.Eventually(t, "the host has a default route", func() bool { router.Run("perl", "-e", routerAdvertisement); return hasRoute() })
+	was := h.Snapshot()
+	h.Run("weft", "launch")
+	if out := h.Run("sysctl", "-n", "net.ipv6.conf.all.forwarding", "net.ipv6.conf.eth0.accept_ra"); out != "1\n2" || !hasRoute() {
+		t.Errorf("forwarding and accept_ra: %s; default route: %v", out, hasRoute())
+	}
+	h.Run("weft", "reset", "--yes")
+	if d := netlab.Diff(was, h.Snapshot()); d != "" {
+		t.Errorf("after reset the host differs:\n%s", d)
+	}
+}
+
+func TestIPv6HasItsLeastMTUOnAnUnderlayThatHasNoMore(t *testing.T) {
+	lab := netlab.New(t)
+	h1, h2 := lab.Host("h1"), lab.Host("h2")
+	for _, h := range []*netlab.Host{h1, h2} {
+		h.Run("ip", "link", "set", "eth0", "mtu", "1280")
+	}
+	h2.Run(strings.Fields(h1.Run("weft", "launch"))...)
+	a, a4, a6 := attachedDual(t, h1, "a")
+	b, _, b6 := attachedDual(t, h2, "b")
+	netlab.Eventually(t, "containers reach each other", func() bool { return netlab.Pings(b, a4) && netlab.Pings(b, a6) })
+	if mtu := status(t, h1).Bridge.MTU; mtu != 1280 {
+		t.Errorf("the containers' MTU is %d", mtu)
+	}
+	for _, to := range []string{a4, a6} {
+		if p := b.Try("ping", "-c", "2", "-W", "3", "-s", "3000", to); p.Code != 0 {
+			t.Errorf("large pings to %s: %s%s", to, p.Stdout, p.Stderr)
+		}
+	}
+	if p := a.Try("ping", "-c", "1", "-W", "3", "-M", "do", "-s", "1232", b6); p.Code != 0 {
+		t.Errorf("no ping of 1280 bytes: %s%s", p.Stdout, p.Stderr)
+	}
+}
+
 func TestMeshWithoutIPv6AndHostsThatHaveItOff(t *testing.T) {
 	_, hosts := launched(t, 1, "--no-ipv6")
 	h := hosts[0]
