@@ -75,6 +75,12 @@ func (c *Client) Token(ctx context.Context) (Token, error) {
 	return call[Token](ctx, c, http.MethodGet, PathToken, nil)
 }
 
+// RotateToken makes a new token of the mesh, and returns when every host that
+// answers uses it and no other.
+func (c *Client) RotateToken(ctx context.Context, r RotateRequest) (RotateReport, error) {
+	return call[RotateReport](ctx, c, http.MethodPost, PathRotateToken, r)
+}
+
 // Version asks for the daemon's version.
 func (c *Client) Version(ctx context.Context) (Version, error) {
 	return call[Version](ctx, c, http.MethodGet, PathVersion, nil)

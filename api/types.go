@@ -33,6 +33,7 @@ const (
 	PathReset       = "/v1/reset"
 	PathRemove      = "/v1/peers/remove"
 	PathPrime       = "/v1/prime"
+	PathRotateToken = "/v1/token/rotate"
 	PathConnect     = "/v1/connect"
 	PathForget      = "/v1/forget"
 )
@@ -348,11 +349,31 @@ type RemoveRequest struct {
 	Peers []string `json:"peers"` // names or ids
 	// Force goes on without a majority of the voters, who are gone for good.
 	Force bool `json:"force,omitempty"`
+	// Revoke keeps them out: the mesh gets a new token that they are not told.
+	Revoke bool `json:"revoke,omitempty"`
+}
+
+// RotateRequest asks for a new token of the mesh.
+type RotateRequest struct {
+	// Without are peers, by name or id, that the new token is kept from, and who
+	// are out of the mesh by it.
+	Without []string `json:"without,omitempty"`
+}
+
+// RotateReport is the new token, and who has to be given it by hand.
+type RotateReport struct {
+	Token
+	// Away are the hosts that did not answer while it was changed.
+	Away []string `json:"away,omitempty"`
+	// Out are those that it was kept from.
+	Out []string `json:"out,omitempty"`
 }
 
 // RemoveReport says who was removed.
 type RemoveReport struct {
 	Removed []string `json:"removed"`
+	// Rotated is what became of the token; only with Revoke.
+	Rotated *RotateReport `json:"rotated,omitempty"`
 	// Kept are those who go on together; only with Force.
 	Kept []string `json:"kept,omitempty"`
 }

@@ -18,7 +18,8 @@ func (a *app) rmpeer() *cobra.Command {
 		Long: `Shut hosts out of the mesh for good: no other host takes anything from them any
 more, and their addresses are given to others as soon as every other host has
 confirmed that. A host that comes back joins as a new one, and its containers get
-their addresses back where nobody else has them by then. A host that is gone for
+their addresses back where nobody else has them by then; with --revoke, which gives
+the mesh a new token (weft token rotate), it is not let in. A host that is gone for
 longer than launch's --reclaim-after is removed without this.
 
 It takes a majority of the voters (weft status ipam). Where that is gone for good,
@@ -27,6 +28,7 @@ without their say. Never do it on both sides of a broken network: the two meshes
 would give out the same addresses, and one of them has to be reset.`,
 		Example: `  weft rmpeer node7
   weft rmpeer 3f2a91c4 --timeout 5m      # by the beginning of the id
+  weft rmpeer --revoke stolen7
   weft rmpeer --force --yes node1 node2  # the majority is gone for good`,
 		Args:              arguments(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: a.completing(otherPeers),
@@ -53,12 +55,16 @@ would give out the same addresses, and one of them has to be reset.`,
 			for _, name := range report.Removed {
 				fmt.Fprintln(a.Stdout, name)
 			}
+			if report.Rotated != nil {
+				a.sayRotated(*report.Rotated)
+			}
 			if len(report.Kept) > 0 {
 				a.say("the mesh goes on with %s", strings.Join(report.Kept, ", "))
 			}
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&req.Revoke, "revoke", false, "change the mesh's token, too, so that they cannot come back")
 	cmd.Flags().BoolVar(&req.Force, "force", false, "go on without a majority of the voters, which is gone for good")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return a.withOutput(cmd, formatsOne)

@@ -52,5 +52,54 @@ func (a *app) token() *cobra.Command {
 			return err
 		},
 	}, formatsOne))
+	cmd.AddCommand(a.rotateToken())
 	return cmd
+}
+
+func (a *app) rotateToken() *cobra.Command {
+	var req api.RotateRequest
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "rotate",
+		Short: "Change the mesh's token while everything runs",
+		Long: `Make a new token, have every host of the mesh use it, and let nobody in with the
+old one any more. Traffic of containers is not touched. Hosts that do not answer
+meanwhile are named: each of them needs the new token by hand, once, by weft launch
+--token.
+
+It goes on by itself if it does not get done in time.`,
+		Example: `  weft token rotate
+  weft token rotate --without stolen7    # see also weft rmpeer --revoke
+  weft launch --token weft1-…            # on a host that was away`,
+		Args: arguments(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			if !yes && terminal(a.Stdin) {
+				if err := a.confirm("Change the token? Hosts that do not answer now will need it by hand."); err != nil {
+					return err
+				}
+			}
+			ctx, cancel := a.request()
+			defer cancel()
+			report, err := a.client().RotateToken(ctx, req)
+			if err != nil {
+				return err
+			}
+			if a.output == "json" {
+				return a.json(report)
+			}
+			a.sayRotated(report)
+			_, err = fmt.Fprintln(a.Stdout, report.Join)
+			return err
+		},
+	}
+	cmd.Flags().StringSliceVar(&req.Without, "without", nil, "`peers` that are not told, and are out of the mesh by it")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return a.withOutput(cmd, formatsOne)
+}
+
+func (a *app) sayRotated(r api.RotateReport) {
+	a.say("every host that answers uses the new token")
+	for _, name := range r.Away {
+		a.say("%s did not answer: run `weft launch --token …` there, with the new one", name)
+	}
 }

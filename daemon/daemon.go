@@ -37,7 +37,7 @@ type Daemon struct {
 	keep       keep
 	setAside   string // where this launch put a store that could not be read; "" if it did not
 	identity   mesh.Identity
-	token      mesh.Token
+	token      mesh.Token // as it was at the start; the mesh knows which is used now
 	settings   settings
 	tunnelKey  encap.PrivateKey
 	underlays  []netip.Addr // this host's addresses on the underlay, one of each family at most
@@ -49,7 +49,6 @@ type Daemon struct {
 	plan       *ipam.Allocator
 	bridge     *bridge.Bridge
 	tunnels    *encap.Tunnels
-	prober     *probe.Prober
 	can        []string // transports that this host has and the mesh may use
 	replicate  *replicate
 
@@ -63,8 +62,11 @@ type Daemon struct {
 	remembered []byte              // last snapshot written; only reconcile uses it
 	decided    map[uuid.UUID]*link // of each peer; nil until the first pass; guarded by kernel
 
-	tunnel  atomic.Pointer[tunnel]
-	bridged atomic.Pointer[netip.Addr] // see gateway
+	tunnel atomic.Pointer[tunnel]
+	prober atomic.Pointer[probe.Prober]
+	// probeSecret is the prober's; guarded by kernel.
+	probeSecret []byte
+	bridged     atomic.Pointer[netip.Addr] // see gateway
 	// background runs the address plan until halt.
 	background sync.WaitGroup
 	halt       context.CancelFunc
@@ -148,8 +150,8 @@ func (d *Daemon) close() error {
 	if d.mesh != nil {
 		errs = append(errs, d.mesh.Close())
 	}
-	if d.prober != nil {
-		d.prober.Close()
+	if p := d.prober.Load(); p != nil {
+		p.Close()
 	}
 	if d.tunnels != nil {
 		errs = append(errs, d.tunnels.Close())

@@ -27,6 +27,7 @@ const (
 	keySnapshot       = "snapshot"
 	keyHost           = "host"
 	keyTunnelKey      = "tunnel-key"
+	keyTokens         = "tokens" // of a change of the token; none before the first
 	bucketAttachments = "attachments"
 	bucketSysctls     = "sysctls"
 	bucketIPAM        = "ipam"
@@ -39,6 +40,7 @@ type keep struct{ *store.Store }
 type peerState struct {
 	identity mesh.Identity
 	token    mesh.Token
+	tokens   *mesh.Tokens // of a change of the token; nil before the first
 	settings settings
 	targets  []string
 	snapshot []byte
@@ -99,6 +101,12 @@ func decodePeer(values map[string][]byte) (p peerState, err error) {
 		}
 		if err != nil {
 			return p, &unreadableError{fmt.Errorf("%s: %w", v.key, err)}
+		}
+	}
+	if b, ok := values[keyTokens]; ok {
+		p.tokens = &mesh.Tokens{}
+		if err := p.tokens.UnmarshalBinary(b); err != nil {
+			return p, &unreadableError{fmt.Errorf("%s: %w", keyTokens, err)}
 		}
 	}
 	if b, ok := values[keySnapshot]; ok {
@@ -175,6 +183,18 @@ func (k keep) saveGiven(p peerState) error {
 		{Bucket: bucketPeer, Key: []byte(keyHost), Value: encode(p.host)},
 		{Bucket: bucketPeer, Key: []byte(keyTargets), Value: encode(p.targets)},
 		{Bucket: bucketPeer, Key: []byte(keyTunnelKey), Value: p.tunnelKey[:]},
+	})
+}
+
+// saveTokens makes a step of a change of the token durable.
+func (k keep) saveTokens(t mesh.Tokens) error {
+	b, err := t.MarshalBinary()
+	if err != nil {
+		return fmt.Errorf("encode tokens: %w", err)
+	}
+	return k.Commit([]store.Write{
+		{Bucket: bucketPeer, Key: []byte(keyToken), Value: []byte(t.Use.String())},
+		{Bucket: bucketPeer, Key: []byte(keyTokens), Value: b},
 	})
 }
 

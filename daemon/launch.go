@@ -12,7 +12,6 @@ import (
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/encap"
-	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/internal/store"
 	"github.com/weft-net/weft/mesh"
 )
@@ -172,6 +171,11 @@ func (d *Daemon) openState() (*peerState, error) {
 
 // adopt makes this daemon the peer of the state, which is kept first if it is new.
 func (d *Daemon) adopt(p peerState, fresh bool) error {
+	if d.opts.Token != "" && !fresh && d.opts.Token != p.token.String() {
+		if err := d.renewToken(&p); err != nil {
+			return err
+		}
+	}
 	save := d.keep.saveGiven
 	if fresh {
 		save = func(p peerState) error { return d.keep.savePeer(p, machineID()) }
@@ -190,7 +194,7 @@ func (d *Daemon) adopt(p peerState, fresh bool) error {
 // for the others, and goes on alone if it reaches nobody; the mesh keeps trying.
 func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	m, err := mesh.New(mesh.Config{
-		Identity: d.identity, Name: d.opts.Name, Token: d.token, Settings: encode(d.settings),
+		Identity: d.identity, Name: d.opts.Name, Token: d.token, Tokens: p.tokens, KeepTokens: d.keep.saveTokens, Settings: encode(d.settings),
 		Bind:      netip.AddrPortFrom(netip.IPv4Unspecified(), d.opts.Port),
 		Advertise: netip.AddrPortFrom(d.advertise, d.opts.Port),
 		Snapshot:  p.snapshot, Targets: p.targets, Channels: []mesh.Channel{d.replicate}, Logger: d.log,
@@ -203,7 +207,7 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	if d.tunnels, err = encap.NewTunnels(d.log, drivers(d.opts, d.keep, d.log)); err != nil {
 		return err
 	}
-	if d.prober, err = probe.New(d.identity.ID, d.token.ProbeSecret()); err != nil {
+	if err = d.startProber(); err != nil {
 		return err
 	}
 	for _, a := range d.plan.Allocations() {
@@ -267,5 +271,5 @@ func (d *Daemon) joinLine() string {
 	if d.opts.Port != DefaultPort {
 		target = netip.AddrPortFrom(d.advertise, d.opts.Port).String()
 	}
-	return "weft launch --join " + target + " --token " + d.token.String()
+	return "weft launch --join " + target + " --token " + d.mesh.Tokens().Use.String()
 }

@@ -21,6 +21,7 @@ type link struct {
 	choice   encap.Choice
 	verdicts []encap.Verdict
 	waits    bool   // another path works, and may be taken by and by
+	works    bool   // the chosen one
 	reason   string // why there is none; "" if there is
 	// slower is since when a faster transport is allowed than is used; the zero
 	// value if there is none.
@@ -119,8 +120,9 @@ func (d *Daemon) decide(p tunnelPeer, l *link, paths []encap.Path, carried map[n
 		mine[path.Device] = quality[probe.Path{Peer: p.ID, Device: path.Device}]
 	}
 	l.choice = encap.Choose(paths, mine, before, now)
+	l.works = mine[l.choice.Device].Works
 	l.waits = slices.ContainsFunc(paths, func(q encap.Path) bool {
-		return mine[q.Device].Works && (!mine[l.choice.Device].Works || slices.Index(paths, q) < slices.Index(paths, l.choice.Path))
+		return mine[q.Device].Works && (!l.works || slices.Index(paths, q) < slices.Index(paths, l.choice.Path))
 	})
 	switch {
 	case len(paths) == 0:
@@ -185,8 +187,8 @@ func (d *Daemon) most(p tunnelPeer, i encap.Instance, underlay int) int {
 	if d.opts.MTU != 0 {
 		most = min(most, d.opts.MTU)
 	}
-	if p.mtu > 0 {
-		most = min(most, encap.Fits(i.Transport, p.Underlay, p.mtu))
+	if p.mtu > 0 && p.mtu < underlay {
+		most = min(most, encap.FitsThere(i.Transport, p.Underlay, p.mtu))
 	}
 	return max(leastPath, most)
 }

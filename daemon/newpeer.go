@@ -23,6 +23,10 @@ func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(d.opts.Join) == 0 && len(d.opts.Founders) == 0 && d.opts.Token != "" {
+		return nil, &api.Error{Code: api.CodeInvalid, Message: "a token was given without a peer to join",
+			Fix: "add --join ADDRESS of a host that runs weft, or leave the token out to found a new mesh"}
+	}
 	p := &peerState{identity: id, targets: d.opts.Join, host: d.given, tunnelKey: key}
 	if len(d.opts.Join) == 0 {
 		p.settings = foundingSettings(d.opts)

@@ -166,9 +166,6 @@ func (o Options) Validate() error {
 	case len(o.Founders) > 0 && o.Token == "":
 		return &api.Error{Code: api.CodeInvalid, Message: "hosts that found a mesh together need one token",
 			Fix: "`weft token new` makes one; give the same --token and --founders on each of them"}
-	case len(o.Join) == 0 && len(o.Founders) == 0 && o.Token != "":
-		return &api.Error{Code: api.CodeInvalid, Message: "a token was given without a peer to join",
-			Fix: "add --join ADDRESS of a host that runs weft, or leave the token out to found a new mesh"}
 	}
 	return nil
 }

@@ -31,7 +31,6 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		"peers can reach":  func(o *Options) { o.Advertise = netip.MustParseAddr("0.0.0.0") },
 		"an MTU of":        func(o *Options) { o.MTU = 100 },
 		"not positive":     func(o *Options) { o.Timeout = 0 },
-		"without a peer":   func(o *Options) { o.Token = "weft1-x" },
 	} {
 		o := DefaultOptions()
 		change(&o)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/mesh"
 )
 
 // preflight finds out whether this host can be a peer, and changes nothing.
@@ -185,7 +186,7 @@ func (d *Daemon) via(r nl.Route) string {
 
 // checkSameHost refuses what would make an existing peer another one.
 func (d *Daemon) checkSameHost(p peerState) error {
-	if d.opts.Token != "" && d.opts.Token != p.token.String() {
+	if given, err := mesh.ParseToken(d.opts.Token); d.opts.Token != "" && (err != nil || given.MeshID != p.token.MeshID) {
 		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("this host belongs to mesh %s already, and the token is for another", p.token.MeshID),
 			Fix: "leave the token out to start it again, or `weft reset` to leave that mesh first"}
 	}

@@ -1,28 +1,66 @@
 package daemon
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/weft-net/weft/encap/probe"
 )
 
 // qualities are what is known of the paths to the other hosts.
-func (d *Daemon) qualities() map[probe.Path]probe.Quality { return d.prober.Qualities() }
+func (d *Daemon) qualities() map[probe.Path]probe.Quality { return d.prober.Load().Qualities() }
 
 // probe has these paths measured, and no others.
-func (d *Daemon) probe(targets []probe.Target) { d.note("probe", d.prober.Set(d.gateway(), targets)) }
+func (d *Daemon) probe(targets []probe.Target) {
+	err := d.startProber()
+	if err == nil {
+		err = d.prober.Load().Set(d.gateway(), targets)
+	}
+	d.note("probe", err)
+}
 
-// unsettledPause is when links are looked at again while one of them may move
-// because nothing but time has passed.
-const unsettledPause = time.Second
+// startProber starts the prober, and anew when the mesh's token has changed.
+// Those who still have the other one then do not answer, which moves no traffic:
+// no path works better than another.
+func (d *Daemon) startProber() error {
+	secret := d.mesh.Tokens().Use.ProbeSecret()
+	old := d.prober.Load()
+	if old != nil && bytes.Equal(secret, d.probeSecret) {
+		return nil
+	}
+	prober, err := probe.New(d.identity.ID, secret)
+	if err != nil {
+		return err
+	}
+	d.prober.Store(prober)
+	d.probeSecret = secret
+	if old != nil {
+		old.Close()
+	}
+	return nil
+}
+
+// Pauses after which links are looked at again while one of them may move because
+// nothing but time has passed: one that does not work, or could be faster.
+const (
+	brokenPause = 200 * time.Millisecond
+	fasterPause = time.Second
+)
 
 // unsettled returns a channel that says when to look at the links again; nil if
 // the periodic pass is soon enough.
 func (d *Daemon) unsettled() <-chan time.Time {
+	var pause time.Duration
 	for _, l := range d.tunnel.Load().links {
-		if l.waits {
-			return time.After(unsettledPause)
+		switch {
+		case l.waits && !l.works:
+			return time.After(brokenPause)
+		case l.waits:
+			pause = fasterPause
 		}
 	}
-	return nil
+	if pause == 0 {
+		return nil
+	}
+	return time.After(pause)
 }

@@ -44,7 +44,7 @@ func (d *Daemon) loop(ctx context.Context) {
 			return
 		case <-d.mesh.Changed():
 		case <-d.plan.Changed():
-		case <-d.prober.Changed():
+		case <-d.prober.Load().Changed():
 		case <-d.unsettled():
 			pause = 0
 		case <-kernel:

@@ -34,6 +34,13 @@ func (d *Daemon) RemovePeer(ctx context.Context, req api.RemoveRequest) (api.Rem
 		gone = append(gone, p.ID)
 		report.Removed = append(report.Removed, d.nameOf(p.ID))
 	}
+	if req.Revoke {
+		rotated, err := d.rotateWithout(ctx, gone)
+		if err != nil {
+			return report, err
+		}
+		report.Rotated = &rotated
+	}
 	if req.Force {
 		return d.forceWithout(gone, report)
 	}

@@ -125,9 +125,8 @@ func (d *Daemon) routes() http.Handler {
 	mux.HandleFunc("GET "+api.PathStatus, answer(d, func(context.Context, struct{}) (api.Status, error) { return d.Status(), nil }))
 	mux.HandleFunc("GET "+api.PathAttachments, answer(d, func(context.Context, struct{}) ([]api.Attachment, error) { return d.Attachments(), nil }))
 	mux.HandleFunc("GET "+api.PathVersion, answer(d, func(context.Context, struct{}) (api.Version, error) { return Version(), nil }))
-	mux.HandleFunc("GET "+api.PathToken, answer(d, func(context.Context, struct{}) (api.Token, error) {
-		return api.Token{Token: d.token.String(), Join: d.joinLine()}, nil
-	}))
+	mux.HandleFunc("GET "+api.PathToken, answer(d, func(context.Context, struct{}) (api.Token, error) { return d.showToken(), nil }))
+	mux.HandleFunc("POST "+api.PathRotateToken, answer(d, d.RotateToken))
 	mux.HandleFunc("POST "+api.PathAttach, answer(d, d.Attach))
 	mux.HandleFunc("POST "+api.PathDetach, answer(d, d.Detach))
 	mux.HandleFunc("POST "+api.PathExpose, answer(d, d.Expose))

@@ -15,6 +15,9 @@ const (
 	// unansweredTime is how long a path that was just chosen may take to be
 	// answered for the first time.
 	unansweredTime = 2500 * time.Millisecond
+	// confirmTime is how long a path has to be dead while another works. Where the
+	// other daemon ends, all paths die, but not in the same moment.
+	confirmTime = 600 * time.Millisecond
 )
 
 // Path is one way to a peer that policy allows.
@@ -123,14 +126,16 @@ func first(paths []Path, p Path, otherwise string) string {
 	return otherwise
 }
 
-// isDead tells whether a path in use does not work. One that was never answered
-// gets a moment after it was chosen.
+// isDead tells whether a path in use does not work, and has not for a moment. One
+// that was never answered gets longer, from when it was chosen.
 func isDead(q probe.Quality, chosen, now time.Time) bool {
 	if q.Works || q.Sent == 0 {
 		return false
 	}
-	answered := q.RTT > 0
-	return answered || now.Sub(chosen) >= unansweredTime
+	if answered := q.RTT > 0; answered {
+		return now.Sub(q.Since) >= confirmTime
+	}
+	return now.Sub(chosen) >= unansweredTime
 }
 
 func firstWorking(paths []Path, quality map[string]probe.Quality) (Path, bool) {

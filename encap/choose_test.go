@@ -43,15 +43,16 @@ func TestChoice(t *testing.T) {
 		"nothing is known":                           {allPaths, nil, Choice{}, viaDirect, "fastest that is allowed"},
 		"only the slowest works at first":            {allPaths, map[string]probe.Quality{"weft-wg": working(short)}, Choice{}, viaWireGuard, "fastest that works"},
 		"the chosen one is not allowed any more":     {[]Path{viaWireGuard}, map[string]probe.Quality{"weft-vx": working(long)}, was(viaVXLAN), viaWireGuard, "fastest that is allowed"},
-		"the chosen one died":                        {allPaths, map[string]probe.Quality{"eth0": dead(now), "weft-wg": working(short)}, was(viaDirect), viaWireGuard, "direct does not work"},
-		"all died":                                   {allPaths, map[string]probe.Quality{"eth0": dead(now), "weft-vx": dead(now), "weft-wg": dead(now)}, was(viaVXLAN), viaVXLAN, "no probe is answered on any"},
+		"the chosen one died":                        {allPaths, map[string]probe.Quality{"eth0": dead(now.Add(-confirmTime)), "weft-wg": working(short)}, was(viaDirect), viaWireGuard, "direct does not work"},
+		"the chosen one died a moment ago":           {allPaths, map[string]probe.Quality{"eth0": dead(now.Add(-confirmTime / 2)), "weft-wg": working(long)}, was(viaDirect), viaDirect, ""},
+		"all died":                                   {allPaths, map[string]probe.Quality{"eth0": dead(now.Add(-confirmTime)), "weft-vx": dead(now.Add(-confirmTime)), "weft-wg": dead(now.Add(-confirmTime))}, was(viaVXLAN), viaVXLAN, "no probe is answered on any"},
 		"none was ever answered":                     {allPaths, map[string]probe.Quality{"eth0": unanswered(), "weft-vx": unanswered(), "weft-wg": unanswered()}, was(viaWireGuard), viaWireGuard, "no probe is answered on any"},
 		"the chosen one was never answered":          {allPaths, map[string]probe.Quality{"eth0": unanswered(), "weft-vx": working(now)}, was(viaDirect), viaVXLAN, "direct does not work"},
 		"it has had no time to be answered yet":      {allPaths, map[string]probe.Quality{"eth0": unanswered(), "weft-vx": working(now)}, Choice{Path: viaDirect, At: now.Add(-time.Second)}, viaDirect, ""},
 		"a faster one works for too short":           {allPaths, map[string]probe.Quality{"eth0": working(short), "weft-wg": working(long)}, was(viaWireGuard), viaWireGuard, "direct works since"},
 		"a faster one works for long enough":         {allPaths, map[string]probe.Quality{"eth0": working(long), "weft-wg": working(long)}, was(viaWireGuard), viaDirect, "fastest that is allowed"},
 		"a faster one, but not the fastest":          {allPaths, map[string]probe.Quality{"weft-vx": working(long), "weft-wg": working(long)}, was(viaWireGuard), viaVXLAN, "fastest that works"},
-		"a faster one works, and the chosen is dead": {allPaths, map[string]probe.Quality{"eth0": working(now), "weft-wg": dead(now)}, was(viaWireGuard), viaDirect, "wireguard does not work"},
+		"a faster one works, and the chosen is dead": {allPaths, map[string]probe.Quality{"eth0": working(now), "weft-wg": dead(now.Add(-confirmTime))}, was(viaWireGuard), viaDirect, "wireguard does not work"},
 	} {
 		got := Choose(tc.paths, tc.quality, tc.before, now)
 		if got.Path != tc.want || !strings.Contains(got.Why, tc.why) || (got.Path != tc.before.Path) != (got.At.Equal(now)) {
@@ -66,7 +67,7 @@ func TestHoldDownGrowsAndIsForgiven(t *testing.T) {
 	var holds []time.Duration
 	for range 8 {
 		now = now.Add(time.Second)
-		c = Choose(allPaths, map[string]probe.Quality{"eth0": dead(now), "weft-wg": wg}, c, now)
+		c = Choose(allPaths, map[string]probe.Quality{"eth0": dead(now.Add(-confirmTime)), "weft-wg": wg}, c, now)
 		if c.Path != viaWireGuard {
 			t.Fatalf("a dead path is kept: %+v", c)
 		}

@@ -104,18 +104,28 @@ func withoutLinkLocal(device string) error {
 	return nil
 }
 
-// forwards makes the host forward what comes out of a tunnel device.
-func forwards(device string) error {
+// FitsThere is Fits for the other end's underlay, if that is smaller than this
+// one's: WireGuard pads packets to 16 bytes as far as its device's MTU allows.
+func FitsThere(transport string, underlay netip.Addr, mtu int) int {
+	fits := Fits(transport, underlay, mtu)
+	if transport == TransportWireGuard {
+		fits -= fits % 16
+	}
+	return fits
+}
+
+// forwards makes the host forward what comes out of a tunnel device, whichever
+// way the answers take. The two ends of a link may choose differently for a
+// while; a filter that is strict on all devices would drop that, a loose one
+// passes it only on a device that has an address. So it gets the bridge's.
+func forwards(conn *nl.Conn, dev nl.Link, local Local) error {
 	for key, value := range map[string]string{
 		"forwarding": "1",
 		// The device is shared by all peers, which are no neighbours of each other.
 		"send_redirects": "0",
-		// The two ends of a link may choose differently for a while, so an answer
-		// need not come by the way that the question took. Strict on all devices
-		// would drop it; the larger value counts.
-		"rp_filter": "2",
+		"rp_filter":      "2", // of this and that of all devices the larger counts
 	} {
-		if err := nl.SetSysctl("ipv4/conf/"+device+"/"+key, value); err != nil {
+		if err := nl.SetSysctl("ipv4/conf/"+dev.Name+"/"+key, value); err != nil {
 			return err
 		}
 	}
@@ -125,11 +135,15 @@ func forwards(device string) error {
 		"accept_ra":        "0",
 		"accept_redirects": "0",
 	} {
-		if err := nl.SetSysctl("ipv6/conf/"+device+"/"+key, value); err != nil && !errors.Is(err, nl.ErrNotFound) {
+		if err := nl.SetSysctl("ipv6/conf/"+dev.Name+"/"+key, value); err != nil && !errors.Is(err, nl.ErrNotFound) {
 			return err
 		}
 	}
-	return nil
+	var own []netip.Prefix
+	if local.Source.IsValid() {
+		own = append(own, netip.PrefixFrom(local.Source, local.Source.BitLen()))
+	}
+	return conn.SyncAddrs(dev, own, func(netip.Prefix) bool { return true })
 }
 
 func portTaken(port uint16, err error) error {

@@ -77,7 +77,7 @@ func (v *VXLAN) Up(local Local) error {
 	if err != nil {
 		return err
 	}
-	return forwards(local.Device)
+	return forwards(v.conn, dev, local)
 }
 
 func (v *VXLAN) device() (nl.Link, error) {

@@ -106,7 +106,7 @@ func (w *WireGuard) up(local Local) (nl.Link, error) {
 	if err != nil {
 		return dev, err
 	}
-	return dev, forwards(local.Device)
+	return dev, forwards(w.conn, dev, local)
 }
 
 // device finds or makes the device.

@@ -129,7 +129,7 @@ func (m *Mesh) receiveDirect(msg message) error {
 	}
 	c := msg.Channels[0]
 	ch, ok := m.channels[c.Name]
-	if !ok {
+	if !ok && c.Name != tokenChannel {
 		return fmt.Errorf("direct message for unknown channel %q", clip(c.Name))
 	}
 	m.mu.Lock()
@@ -138,6 +138,9 @@ func (m *Mesh) receiveDirect(msg message) error {
 	}
 	m.heardFrom[from] = msg.From
 	m.mu.Unlock()
+	if c.Name == tokenChannel {
+		return m.receiveToken(from, c.Data)
+	}
 	ch.Receive(from, c.Data)
 	return nil
 }

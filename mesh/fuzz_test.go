@@ -87,7 +87,7 @@ func FuzzHelloOfAStranger(f *testing.F) {
 	f.Add([]byte("hello"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := newStream(b)
-		d := &doorman{token: tok, self: HelloSelf{Settings: secret}, departed: func(uuid.UUID) bool { return false }, refused: func(string, string, verdict) {}}
+		d := &doorman{tokens: func() []Token { return []Token{tok} }, self: HelloSelf{Settings: secret}, departed: func(uuid.UUID) bool { return false }, refused: func(string, string, verdict) {}}
 		_ = d.answer(s)
 		if bytes.Contains(s.out.Bytes(), secret) {
 			t.Error("a stranger got the settings")

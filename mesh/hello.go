@@ -69,6 +69,8 @@ type helloOpen struct {
 	Advertise netip.AddrPort `cbor:"5,keyasint"`
 	Nonce     []byte         `cbor:"6,keyasint"`
 	Settings  []byte         `cbor:"7,keyasint,omitempty"` // SHA-256
+	// Hint tells which of two tokens the client holds, while the token is changed.
+	Hint []byte `cbor:"8,keyasint,omitempty"`
 }
 
 type verdict struct {
@@ -130,6 +132,19 @@ func proof(t Token, label string, said ...[]byte) []byte {
 		mac.Write(sum[:])
 	}
 	return mac.Sum(nil)
+}
+
+// hint tells the tokens of one mesh apart, and says nothing of their secrets.
+func (t Token) hint() []byte { return t.derive("hint")[:8] }
+
+// pick is the token with a hint, else the first.
+func pick(tokens []Token, hint []byte) Token {
+	for _, t := range tokens {
+		if hmac.Equal(t.hint(), hint) {
+			return t
+		}
+	}
+	return tokens[0]
 }
 
 func nonce() []byte {

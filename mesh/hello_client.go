@@ -53,7 +53,7 @@ var errNotWeft = errors.New("what listens there is not weft")
 func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error) {
 	fail := func(err error) (Welcome, error) { return Welcome{}, &UnreachableError{addr, err} }
 	refuse := func(code, reason string) (Welcome, error) { return Welcome{}, &RefusedError{addr, code, reason} }
-	open := helloOpen{Protocol: ProtocolVersion, Mesh: t.MeshID, ID: self.ID, Name: self.Name, Advertise: self.Advertise, Nonce: nonce()}
+	open := helloOpen{Protocol: ProtocolVersion, Mesh: t.MeshID, ID: self.ID, Name: self.Name, Advertise: self.Advertise, Nonce: nonce(), Hint: t.hint()}
 	if self.Settings != nil {
 		sum := sha256.Sum256(self.Settings)
 		open.Settings = sum[:]

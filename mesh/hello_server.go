@@ -13,7 +13,7 @@ import (
 
 // doorman answers hellos.
 type doorman struct {
-	token    Token
+	tokens   func() []Token // that are understood, the one that is used first
 	self     HelloSelf
 	departed func(uuid.UUID) bool // whether that peer has left for good
 	refused  func(addr, name string, v verdict)
@@ -34,7 +34,8 @@ func (d *doorman) answer(conn net.Conn) error {
 	if len(open.Nonce) != nonceLen {
 		return fmt.Errorf("hello with a nonce of %d bytes", len(open.Nonce))
 	}
-	answer := helloAnswer{Verdict: d.judge(open), Protocol: ProtocolVersion, Mesh: d.token.MeshID}
+	token := pick(d.tokens(), open.Hint)
+	answer := helloAnswer{Verdict: judge(token, open), Protocol: ProtocolVersion, Mesh: token.MeshID}
 	if answer.Verdict.Code != "" {
 		d.refused(conn.RemoteAddr().String(), open.Name, answer.Verdict)
 		_, err := writeFrame(conn, answer)
@@ -42,7 +43,7 @@ func (d *doorman) answer(conn net.Conn) error {
 	}
 	answer.ID, answer.Name, answer.Nonce = d.self.ID, d.self.Name, nonce()
 	said2 := encode(answer)
-	answer.Proof = proof(d.token, "server", said1, said2)
+	answer.Proof = proof(token, "server", said1, said2)
 	if _, err := writeFrame(conn, answer); err != nil {
 		return err
 	}
@@ -52,7 +53,7 @@ func (d *doorman) answer(conn net.Conn) error {
 	}
 	end := helloEnd{Settings: d.self.Settings}
 	switch {
-	case !hmac.Equal(theirs.Proof, proof(d.token, "client", said1, said2)):
+	case !hmac.Equal(theirs.Proof, proof(token, "client", said1, said2)):
 		end.Verdict = verdict{CodeBadToken, wrongSecret}
 	case open.ID != d.self.ID && d.departed(open.ID):
 		end.Verdict = verdict{CodeDeparted, fmt.Sprintf("peer %s has left this mesh for good: run `weft reset` on that host and join anew", open.ID)}
@@ -63,7 +64,7 @@ func (d *doorman) answer(conn net.Conn) error {
 		end.Settings = nil
 		d.refused(conn.RemoteAddr().String(), open.Name, end.Verdict)
 	}
-	end.Proof = proof(d.token, "end", said1, said2, encode(end))
+	end.Proof = proof(token, "end", said1, said2, encode(end))
 	_, err = writeFrame(conn, end)
 	return err
 }
@@ -74,13 +75,13 @@ func settingsHash(b []byte) []byte {
 }
 
 // judge is what can be said before the client has proved anything.
-func (d *doorman) judge(open helloOpen) verdict {
+func judge(token Token, open helloOpen) verdict {
 	switch {
 	case open.Protocol != ProtocolVersion:
 		return verdict{CodeVersion, fmt.Sprintf("protocol version %d is not %d, this host's: upgrade the older weft of the two", open.Protocol, ProtocolVersion)}
-	case open.Mesh != d.token.MeshID:
+	case open.Mesh != token.MeshID:
 		return verdict{CodeForeignMesh, fmt.Sprintf("this host belongs to mesh %s, the token is for mesh %s: use the token that `weft token show` prints here",
-			d.token.MeshID, open.Mesh)}
+			token.MeshID, open.Mesh)}
 	}
 	return verdict{}
 }

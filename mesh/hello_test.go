@@ -176,7 +176,7 @@ func TestEndOfAHelloThatIsChangedOnTheWayIsNotBelieved(t *testing.T) {
 }
 
 func TestVersionRefusalNamesBothVersions(t *testing.T) {
-	v := (&doorman{}).judge(helloOpen{Protocol: 99})
+	v := judge(Token{}, helloOpen{Protocol: 99})
 	if v.Code != CodeVersion || !strings.Contains(v.Reason, "99") || !strings.Contains(v.Reason, fmt.Sprint(ProtocolVersion)) {
 		t.Errorf("%+v", v)
 	}

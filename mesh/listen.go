@@ -30,7 +30,7 @@ func (m *Mesh) listen() error {
 	} else {
 		m.dial = func(_ context.Context, addr string) (net.Conn, error) { return inner.DialTimeout(addr, helloTime) }
 	}
-	door := &doorman{token: m.cfg.Token, departed: m.hasDeparted, refused: m.refuse,
+	door := &doorman{tokens: func() []Token { t := m.Tokens(); return t.all() }, departed: m.hasDeparted, refused: m.refuse,
 		self: HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Settings: m.cfg.Settings}}
 	tr := newTransport(inner, func(c net.Conn) {
 		if err := door.answer(c); err != nil {
@@ -45,7 +45,15 @@ func (m *Mesh) listen() error {
 	if m.cfg.Advertise.IsValid() {
 		c.AdvertiseAddr, c.AdvertisePort = m.cfg.Advertise.Addr().String(), int(m.cfg.Advertise.Port())
 	}
-	c.SecretKey = m.cfg.Token.derive("gossip") // GossipVerifyIncoming and -Outgoing are on by default
+	var err error
+	if m.keyring, err = memberlist.NewKeyring(nil, m.turn.Use.derive("gossip")); err == nil {
+		err = m.rekey(m.turn.Tokens)
+	}
+	if err != nil {
+		_ = tr.Shutdown() // the first error is the one that counts
+		return fmt.Errorf("start membership: %w", err)
+	}
+	c.Keyring = m.keyring // GossipVerifyIncoming and -Outgoing are on by default
 	c.Label = m.cfg.Token.MeshID.String()
 	c.TCPTimeout = helloTime
 	c.DeadNodeReclaimTime = reclaimAfter

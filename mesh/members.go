@@ -93,6 +93,10 @@ func (m *Mesh) count() int {
 func (m *Mesh) node(id uuid.UUID) *memberlist.Node {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.nodeLocked(id)
+}
+
+func (m *Mesh) nodeLocked(id uuid.UUID) *memberlist.Node {
 	if o, ok := m.members[id]; ok {
 		return o.node
 	}

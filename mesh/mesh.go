@@ -30,16 +30,20 @@ type Channel interface {
 
 // Config is what a Mesh is made of.
 type Config struct {
-	Identity  Identity
-	Name      string // for people
-	Token     Token
-	Settings  []byte         // of the mesh, opaque here; peers with others are refused
-	Bind      netip.AddrPort // where to listen, TCP and UDP; port 0 for any that is free
-	Advertise netip.AddrPort // where the other peers reach this one; zero for where it listens
-	Snapshot  []byte         // what Snapshot returned in an earlier life; nil for none
-	Targets   []string       // hosts to join, see CheckTarget; the port is Bind's where there is none
-	Channels  []Channel
-	Logger    *slog.Logger
+	Identity Identity
+	Name     string // for people
+	Token    Token
+	// Tokens are those of a change that an earlier life has begun; nil for none.
+	Tokens *Tokens
+	// KeepTokens makes tokens durable; it is called before they are used.
+	KeepTokens func(Tokens) error
+	Settings   []byte         // of the mesh, opaque here; peers with others are refused
+	Bind       netip.AddrPort // where to listen, TCP and UDP; port 0 for any that is free
+	Advertise  netip.AddrPort // where the other peers reach this one; zero for where it listens
+	Snapshot   []byte         // what Snapshot returned in an earlier life; nil for none
+	Targets    []string       // hosts to join, see CheckTarget; the port is Bind's where there is none
+	Channels   []Channel
+	Logger     *slog.Logger
 	// Transport carries gossip instead of TCP and UDP at Bind; nil for those.
 	Transport memberlist.NodeAwareTransport
 }
@@ -52,6 +56,7 @@ type Mesh struct {
 	list     *memberlist.Memberlist
 	dial     dialer
 	queue    *memberlist.TransmitLimitedQueue
+	keyring  *memberlist.Keyring
 	channels map[string]Channel
 	refusals refusals
 	counts   counts
@@ -62,6 +67,7 @@ type Mesh struct {
 	waiting atomic.Int64 // bytes in inbox
 	outbox  chan letter
 	look    chan struct{} // there are new targets
+	retold  chan struct{} // the own record has to say how far a change of the token is
 	newMeta chan struct{} // own record has changed, memberlist's metadata has not
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -75,6 +81,7 @@ type Mesh struct {
 	members  map[uuid.UUID]*member
 	lostAt   map[uuid.UUID]time.Time // when a member was no more
 	recent   []utterance
+	turn     turn
 	targets  map[string]*target  // as the user gave them
 	attempts map[string]*attempt // by address and port
 	// heardFrom is where peers can be answered that have written to this one
@@ -87,9 +94,13 @@ func New(cfg Config) (*Mesh, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Mesh{
 		cfg: cfg, log: cfg.Logger, dial: dialTCP, channels: map[string]Channel{}, changed: make(chan struct{}, 1),
-		inbox: make(chan delivery, inboxMessages), outbox: make(chan letter, outboxMessages), sending: map[string]sending{}, newMeta: make(chan struct{}, 1),
+		inbox: make(chan delivery, inboxMessages), outbox: make(chan letter, outboxMessages), sending: map[string]sending{}, newMeta: make(chan struct{}, 1), retold: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel, members: map[uuid.UUID]*member{}, lostAt: map[uuid.UUID]time.Time{},
 		targets: map[string]*target{}, attempts: map[string]*attempt{}, look: make(chan struct{}, 1), heardFrom: map[uuid.UUID]netip.AddrPort{},
+	}
+	m.turn.Tokens = Tokens{Use: cfg.Token}
+	if cfg.Tokens != nil {
+		m.turn.Tokens = *cfg.Tokens
 	}
 	for _, c := range cfg.Channels {
 		m.channels[c.Name()] = c
@@ -110,6 +121,7 @@ func New(cfg Config) (*Mesh, error) {
 	m.wg.Go(m.follow)
 	m.wg.Go(m.tellMeta)
 	m.wg.Go(m.hearSegment)
+	m.wg.Go(m.rotate)
 	for range senders {
 		m.wg.Go(m.send)
 	}
@@ -147,6 +159,7 @@ func (m *Mesh) Refusals() []Refusal { return m.refusals.all() }
 // limits that other peers hold it to.
 func (m *Mesh) Publish(body Body) error {
 	m.mu.Lock()
+	body.Token, body.SealKey = m.turn.standing(), m.cfg.Identity.sealKey().PublicKey().Bytes()
 	own := m.records[m.cfg.Identity.ID]
 	if own.Body.Departed || own.Version > 0 && string(encode(own.Body)) == string(encode(body)) {
 		m.mu.Unlock()

@@ -40,6 +40,10 @@ type Body struct {
 	UnderlayMTU int `cbor:"21,keyasint,omitempty"`
 	// Trusted are the networks in which it lets traffic be in the clear.
 	Trusted []netip.Prefix `cbor:"22,keyasint,omitempty"`
+	// What mesh itself adds: how far a change of the token is, and the key with
+	// which secrets are sealed for this peer (X25519).
+	Token   Standing `cbor:"30,keyasint,omitzero"`
+	SealKey []byte   `cbor:"31,keyasint,omitempty"`
 }
 
 // Record is a peer's word about itself, verified.
@@ -78,6 +82,7 @@ var (
 // check holds a body to its limits, whoever wrote it.
 func (b Body) check() error {
 	if len(b.Name) > maxName || len(b.Software) > maxName || len(b.Prefixes) > maxPrefixes ||
+		len(b.Token.Hash) > maxName || len(b.SealKey) > maxName || len(b.Token.Without) > maxWithout ||
 		len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList ||
 		len(b.Ports) > maxList || len(b.Trusted) > maxList {
 		return errOversized

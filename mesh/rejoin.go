@@ -134,8 +134,7 @@ func (m *Mesh) try(ctx context.Context, addr string) error {
 
 // greetAndJoin returns who answered at an address, if anybody did.
 func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error) {
-	w, at, err := hello(ctx, m.dial, addr, m.cfg.Token,
-		HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Advertise: m.cfg.Advertise, Settings: m.cfg.Settings})
+	w, at, err := m.greet(ctx, addr)
 	var refused *RefusedError
 	switch {
 	case errors.As(err, &refused) && refused.Code == CodeSelf:
@@ -150,6 +149,32 @@ func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error)
 		return w.ID, fmt.Errorf("join through %s: %w", addr, err)
 	}
 	return w.ID, nil
+}
+
+// greet says hello with the token that is used. Where that is not the other's any
+// more, and a next one was held when the others went on without this peer, it
+// goes on to that one.
+func (m *Mesh) greet(ctx context.Context, addr string) (w Welcome, at string, err error) {
+	self := HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Advertise: m.cfg.Advertise, Settings: m.cfg.Settings}
+	t := m.Tokens()
+	w, at, err = hello(ctx, m.dial, addr, t.Use, self)
+	var refused *RefusedError
+	if t.Next == nil || !errors.As(err, &refused) || refused.Code != CodeBadToken {
+		return w, at, err
+	}
+	w, at, e := hello(ctx, m.dial, addr, *t.Next, self)
+	if e != nil {
+		return w, at, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return w, at, m.turned(func(now *turn) bool {
+		if now.Next == nil || *now.Next != *t.Next {
+			return false
+		}
+		now.use()
+		return true
+	})
 }
 
 // cause is the kind of an error; its text may differ each time.

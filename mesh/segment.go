@@ -119,6 +119,16 @@ func listenSegment(ctx context.Context, local netip.Addr) (net.PacketConn, error
 	return conn, nil
 }
 
+func (m *Mesh) answerSegment(packet []byte) []byte {
+	t := m.Tokens()
+	for _, tok := range t.all() {
+		if answer := tok.answerSegment(packet, m.cfg.Advertise); answer != nil {
+			return answer
+		}
+	}
+	return nil
+}
+
 // hearSegment answers questions until the mesh ends. That it cannot is no reason
 // not to start: --join knows other ways.
 func (m *Mesh) hearSegment() {
@@ -142,7 +152,7 @@ func (m *Mesh) hearSegment() {
 			time.Sleep(time.Second) // whatever it is, it must not keep the host busy
 			continue
 		}
-		if answer := m.cfg.Token.answerSegment(b[:n], m.cfg.Advertise); answer != nil {
+		if answer := m.answerSegment(b[:n]); answer != nil {
 			_, _ = conn.WriteTo(answer, from) // a lost one is asked for again
 		}
 	}

@@ -1,0 +1,72 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/mesh"
+)
+
+// RotateToken makes a new token of the mesh. When it returns, the old one lets
+// nobody in any more.
+func (d *Daemon) RotateToken(ctx context.Context, req api.RotateRequest) (api.RotateReport, error) {
+	var without []uuid.UUID
+	for _, ref := range req.Without {
+		p, err := d.findPeer(ref)
+		if err != nil {
+			return api.RotateReport{}, err
+		}
+		if p.Self {
+			return api.RotateReport{}, &api.Error{Code: api.CodeInvalid, Message: "this host cannot keep the token from itself", Fix: "`weft leave` takes it out of the mesh"}
+		}
+		without = append(without, p.ID)
+	}
+	return d.rotateWithout(ctx, without)
+}
+
+func (d *Daemon) rotateWithout(ctx context.Context, without []uuid.UUID) (api.RotateReport, error) {
+	away, err := d.mesh.Rotate(ctx, without...)
+	var waits *mesh.RotateError
+	switch {
+	case errors.Is(err, mesh.ErrRotating):
+		return api.RotateReport{}, &api.Error{Code: api.CodeConflict, Message: "the token is being changed already", Fix: "`weft token show` shows it; try again when every host uses it"}
+	case errors.As(err, &waits):
+		return api.RotateReport{}, &api.Error{Code: api.CodeTimeout,
+			Message: fmt.Sprintf("the new token is made, and the old one holds until these hosts use the new one, too: %s", strings.Join(d.names(waits.Waiting), ", ")),
+			Fix:     "it goes on by itself when they answer, are upgraded, or are removed (weft rmpeer)"}
+	case err != nil:
+		return api.RotateReport{}, err
+	}
+	d.log.Info("the token is another", "away", d.names(away), "without", d.names(without))
+	return api.RotateReport{Token: d.showToken(), Away: d.names(away), Out: d.names(without)}, nil
+}
+
+func (d *Daemon) showToken() api.Token {
+	return api.Token{Token: d.mesh.Tokens().Use.String(), Join: d.joinLine()}
+}
+
+// renewToken gives this host the token of its mesh that it missed, since it was
+// away when the token was changed. An old one, as a unit file may hold it for
+// ever, is passed over.
+func (d *Daemon) renewToken(p *peerState) error {
+	token, err := parseToken(d.opts.Token)
+	if err != nil {
+		return err
+	}
+	had := mesh.Tokens{Use: p.token}
+	if p.tokens != nil {
+		had = *p.tokens
+	}
+	if had.WasUsed(token) {
+		d.log.Warn("the token that was given is an old one of this mesh: this host goes on with the one that it has")
+		return nil
+	}
+	renewed := had.Renewed(token)
+	p.token, p.tokens = token, &renewed
+	return d.keep.saveTokens(*p.tokens)
+}

@@ -1,0 +1,214 @@
+package encap
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weft-net/weft/internal/nl"
+)
+
+// keptSysctls keeps what sysctls were for as long as a test.
+type keptSysctls map[string]string
+
+func (k keptSysctls) SaveSysctl(key, value string) error {
+	if _, ok := k[key]; !ok {
+		k[key] = value
+	}
+	return nil
+}
+
+func (k keptSysctls) RestoreSysctls(keys []string) error {
+	for _, key := range keys {
+		if value, ok := k[key]; ok {
+			if err := nl.SetSysctl(key, value); err != nil {
+				return err
+			}
+			delete(k, key)
+		}
+	}
+	return nil
+}
+
+// node is a host with all transports.
+type node struct {
+	*host
+	tunnels   *Tunnels
+	instances []Instance
+}
+
+// nodes are two hosts on a segment, each with every transport, and two ends of
+// WireGuard.
+func nodes(t *testing.T) []*node {
+	t.Helper()
+	var out []*node
+	for i, h := range segment(t, "vxlan", 2) {
+		n := &node{host: h}
+		process := ownProcess(t)
+		log := slog.New(slog.DiscardHandler)
+		h.do(func() (err error) {
+			n.tunnels, err = NewTunnels(log, func(transport string) (Driver, error) {
+				switch transport {
+				case TransportDirect:
+					return NewDirect(log, keptSysctls{})
+				case TransportVXLAN:
+					return NewVXLAN(log)
+				}
+				return NewWireGuard(log, process)
+			})
+			return err
+		})
+		t.Cleanup(func() { n.tunnels.Close() })
+		n.instances = []Instance{
+			{Transport: TransportDirect, Device: "u0"},
+			{Transport: TransportVXLAN, Device: "vx0", Port: 6784},
+			{Transport: TransportWireGuard, Device: fmt.Sprintf("%s-%d", h.local.Device, i), Port: 6785, Key: h.local.Key},
+		}
+		out = append(out, n)
+	}
+	return out
+}
+
+// carries has a node lead the traffic to the other by one of its instances.
+func (n *node) carries(other *node, chosen int, allowed ...int) {
+	n.t.Helper()
+	remote := Remote{Peer: other.peer, Ways: map[string]Way{}, Chosen: n.instances[chosen].Device}
+	remote.Key = PublicKey{}
+	for _, i := range allowed {
+		remote.Ways[n.instances[i].Device] = Way{Key: other.local.Key.Public()}
+	}
+	var idle []Instance
+	n.do(func() error { return n.tunnels.Set(n.local, n.instances, idle, []Remote{remote}) })
+}
+
+func TestMoveBetweenTransportsLosesNoPacket(t *testing.T) {
+	n := nodes(t)
+	a, b := n[0], n[1]
+	both := func(chosen int) {
+		a.carries(b, chosen, 0, 1, 2)
+		b.carries(a, chosen, 0, 1, 2)
+	}
+	both(2)
+	wantFull(t, []*host{a.host, b.host}, "at first")
+	summary := make(chan string, 1)
+	go func() {
+		out, _ := try(a.ns, "ping -q -c 3000 -i 0.001 -W 1 10.32.2.1") // what it lost is in what it prints
+		summary <- out
+	}()
+	moves := 0
+	for {
+		for _, chosen := range []int{0, 2, 1, 0, 1, 2} {
+			// The ends choose differently for a moment.
+			a.carries(b, chosen, 0, 1, 2)
+			time.Sleep(5 * time.Millisecond)
+			b.carries(a, chosen, 0, 1, 2)
+			moves++
+		}
+		select {
+		case out := <-summary:
+			if !strings.Contains(out, "3000 packets transmitted, 3000 received") {
+				t.Errorf("packets were lost in %d moves: %s", moves, out)
+			}
+			t.Logf("%d moves: %s", moves, strings.TrimSpace(out))
+			return
+		default:
+		}
+	}
+}
+
+func TestTransportThatIsForbiddenIsLeftWithoutLossAndLetGo(t *testing.T) {
+	n := nodes(t)
+	a, b := n[0], n[1]
+	a.carries(b, 1, 1, 2)
+	b.carries(a, 1, 1, 2)
+	wantFull(t, []*host{a.host, b.host}, "by VXLAN")
+	summary := make(chan string, 1)
+	go func() {
+		out, _ := try(a.ns, "ping -q -c 500 -i 0.002 -W 1 10.32.2.1")
+		summary <- out
+	}()
+	time.Sleep(200 * time.Millisecond)
+	a.carries(b, 2, 2)
+	b.carries(a, 2, 2)
+	if out := <-summary; !strings.Contains(out, "500 packets transmitted, 500 received") {
+		t.Errorf("packets were lost: %s", out)
+	}
+	if got := a.run("bridge fdb show dev vx0; ip route show dev vx0; ip neigh show dev vx0"); strings.TrimSpace(got) != "" {
+		t.Errorf("VXLAN still has\n%s", got)
+	}
+}
+
+func TestDirectRoutesAreTakenAwayAloneAndSysctlsRestored(t *testing.T) {
+	n := nodes(t)
+	a, b := n[0], n[1]
+	a.run("sysctl -q -w net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.u0.rp_filter=1; ip route add 203.0.113.0/24 via 192.0.2.9; ip route add 203.0.114.0/24 via 192.0.2.9 proto 86")
+	was := a.run("ip route; sysctl net.ipv4.conf.u0.rp_filter net.ipv4.conf.u0.send_redirects")
+	a.carries(b, 0, 0, 1)
+	b.carries(a, 1, 0, 1) // answers come by another way
+	wantFull(t, []*host{a.host, b.host}, "with strict filters")
+	if got := a.run("ip route show proto 87"); !strings.Contains(got, "10.32.2.0/24 via 192.0.2.2 dev u0 src 10.32.1.1 onlink") {
+		t.Errorf("routes:\n%s", got)
+	}
+	a.instances = a.instances[1:]
+	a.carries(b, 0, 0)
+	if !a.reaches("10.32.2.1") {
+		t.Error("VXLAN does not carry what was direct")
+	}
+	direct := Instance{Transport: TransportDirect, Device: "u0"}
+	vxlan := a.instances[0]
+	a.do(func() error { return a.tunnels.Set(a.local, nil, []Instance{direct, vxlan}, nil) })
+	if got := a.run("ip route; sysctl net.ipv4.conf.u0.rp_filter net.ipv4.conf.u0.send_redirects"); got != was {
+		t.Errorf("is left:\n%s\nwas:\n%s", got, was)
+	}
+	if _, err := try(a.ns, "ip link show vx0"); err == nil {
+		t.Error("the VXLAN device is there still")
+	}
+}
+
+func TestSecondEndOfATransportTakesOver(t *testing.T) {
+	n := nodes(t)
+	a, b := n[0], n[1]
+	second := func(n *node) PrivateKey {
+		key := newKey(t)
+		process := ownProcess(t) // each end has its own
+		first := n.tunnels.make
+		n.tunnels.make = func(transport string) (Driver, error) {
+			if len(n.tunnels.held) < 3 {
+				return first(transport)
+			}
+			return NewWireGuard(slog.New(slog.DiscardHandler), process)
+		}
+		n.instances = append(n.instances, Instance{Transport: TransportWireGuard, Device: n.instances[2].Device + "b", Port: 6799, Key: key})
+		return key
+	}
+	keys := []PrivateKey{second(a), second(b)}
+	set := func(n, other *node, key PrivateKey, chosen int) {
+		t.Helper()
+		remote := Remote{Peer: other.peer, Chosen: n.instances[chosen].Device, Ways: map[string]Way{
+			n.instances[2].Device: {Key: other.local.Key.Public()}, n.instances[3].Device: {Key: key.Public(), Port: 6799}}}
+		n.do(func() error { return n.tunnels.Set(n.local, n.instances, nil, []Remote{remote}) })
+	}
+	for _, chosen := range []int{2, 3} {
+		set(a, b, keys[1], chosen)
+		set(b, a, keys[0], chosen)
+		wantFull(t, []*host{a.host, b.host}, fmt.Sprintf("by end %d", chosen))
+	}
+	for _, n := range n {
+		if got := n.run("ip route show proto 87 metric 0; ip route show proto 87"); !strings.Contains(got, "metric 300") {
+			t.Errorf("the other end has no route of its own:\n%s", got)
+		}
+	}
+}
+
+func TestWhatAnEarlierProcessChoseIsSeen(t *testing.T) {
+	n := nodes(t)
+	n[0].carries(n[1], 1, 0, 1)
+	var got map[netip.Prefix]string
+	n[0].do(func() (err error) { got, err = n[0].tunnels.Carries(); return err })
+	if got[n[1].peer.Prefixes[0]] != "vx0" {
+		t.Errorf("%v", got)
+	}
+}

@@ -1,0 +1,285 @@
+package mesh
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdh"
+	"crypto/hkdf"
+	crand "crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/crypto/nacl/box"
+)
+
+// The token is changed while everything runs. Who makes a new one says in its
+// record that it holds it; the others ask one of those that do, and are given it
+// sealed for them alone, since whoever had the old token can read along. What
+// follows is turn's.
+
+// tokenChannel is the name under which peers ask for a token and are given it.
+const tokenChannel = "weft token"
+
+const (
+	turnEvery = 250 * time.Millisecond
+	askEvery  = 2 * time.Second // again, for a token that did not come
+)
+
+type tokenMessage struct {
+	Ask     bool        `cbor:"1,keyasint,omitempty"`
+	Epoch   uint64      `cbor:"2,keyasint,omitempty"`
+	Sealed  []byte      `cbor:"3,keyasint,omitempty"` // the token, for its receiver alone
+	Without []uuid.UUID `cbor:"4,keyasint,omitempty"` // the peers that it is kept from
+}
+
+// sealKey is the key with which secrets are sealed for this peer (X25519); it
+// follows from the identity.
+func (i Identity) sealKey() *ecdh.PrivateKey {
+	seed, err := hkdf.Key(sha256.New, i.Key.Seed(), nil, "weft seal", 32)
+	if err == nil {
+		var key *ecdh.PrivateKey
+		if key, err = ecdh.X25519().NewPrivateKey(seed); err == nil {
+			return key
+		}
+	}
+	panic(err) // only for lengths that there are not
+}
+
+// Tokens are those that this peer holds now.
+func (m *Mesh) Tokens() Tokens {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.turn.Tokens
+}
+
+// RotateError says who holds up a change of the token, which goes on by itself
+// once they answer.
+type RotateError struct{ Waiting []uuid.UUID }
+
+func (e *RotateError) Error() string {
+	return fmt.Sprintf("the new token waits for %d peers", len(e.Waiting))
+}
+
+// ErrRotating refuses a change of the token while another is under way.
+var ErrRotating = errors.New("the token is being changed already")
+
+// Rotate makes a new token and returns when every peer that answers uses it and
+// no other: from then on the old one lets nobody in. Those that did not answer
+// meanwhile are returned: they need the new one by hand. It is kept from the peers
+// without, who are out of the mesh by it. The error is
+// ErrRotating, a *RotateError, or of the store.
+func (m *Mesh) Rotate(ctx context.Context, without ...uuid.UUID) (away []uuid.UUID, err error) {
+	if len(without) > maxWithout {
+		return nil, fmt.Errorf("keep a new token from %d peers: %d are the most at a time", len(without), maxWithout)
+	}
+	tok, err := NewToken()
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	if m.turn.Next != nil || m.turn.Old != nil {
+		m.mu.Unlock()
+		return nil, ErrRotating
+	}
+	tok.MeshID = m.turn.Use.MeshID
+	epoch := m.turn.Epoch + 1
+	err = m.turned(func(t *turn) bool { t.Next, t.Without = &tok, without; return true })
+	m.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	m.log.Info("the token is being changed", "epoch", epoch)
+	tick := time.NewTicker(turnEvery)
+	defer tick.Stop()
+	for {
+		m.mu.Lock()
+		t := m.turn
+		missing, away := m.behind(t.standing())
+		m.mu.Unlock()
+		if t.Epoch >= epoch && t.Old == nil && t.Next == nil {
+			return away, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, &RotateError{missing}
+		case <-m.ctx.Done():
+			return nil, m.ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// behind are the live peers that do not use the newest token, and those that do
+// not answer at all. mu is held.
+func (m *Mesh) behind(mine Standing) (missing, away []uuid.UUID) {
+	for id, r := range m.records {
+		switch {
+		case id == m.cfg.Identity.ID, r.Body.Departed, !m.mayHold(id):
+		case m.members[id] == nil:
+			away = append(away, id)
+		case r.Body.Token.Used != mine.Held || !bytes.Equal(r.Body.Token.Hash, mine.Hash):
+			missing = append(missing, id)
+		}
+	}
+	return missing, away
+}
+
+// mayHold tells whether a peer may be given the new token, and is waited for. mu
+// is held.
+func (m *Mesh) mayHold(id uuid.UUID) bool { return !slices.Contains(m.turn.Without, id) }
+
+// turned changes the tokens: durably first, then for the gossip, then for all to
+// see. mu is held.
+func (m *Mesh) turned(change func(*turn) bool) error {
+	next := m.turn
+	if !change(&next) {
+		m.turn.settledSince = next.settledSince
+		return nil
+	}
+	if !bytes.Equal(next.bytes(), m.turn.bytes()) {
+		if m.cfg.KeepTokens != nil {
+			if err := m.cfg.KeepTokens(next.Tokens); err != nil {
+				return fmt.Errorf("keep the new token: %w", err)
+			}
+		}
+		if err := m.rekey(next.Tokens); err != nil {
+			return err
+		}
+	}
+	m.turn = next
+	select {
+	case m.retold <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// rekey makes the gossip's keys follow the tokens.
+func (m *Mesh) rekey(t Tokens) error {
+	var want [][]byte
+	for _, tok := range t.all() {
+		want = append(want, tok.derive("gossip"))
+	}
+	for _, key := range want {
+		if err := m.keyring.AddKey(key); err != nil {
+			return fmt.Errorf("use a new gossip key: %w", err)
+		}
+	}
+	if err := m.keyring.UseKey(want[0]); err != nil {
+		return fmt.Errorf("use a new gossip key: %w", err)
+	}
+	for _, key := range m.keyring.GetKeys() {
+		if !slices.ContainsFunc(want, func(k []byte) bool { return bytes.Equal(k, key) }) {
+			if err := m.keyring.RemoveKey(key); err != nil {
+				return fmt.Errorf("forget an old gossip key: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// rotate goes on with changes of the token until the mesh ends.
+func (m *Mesh) rotate() {
+	tick := time.NewTicker(turnEvery)
+	defer tick.Stop()
+	var asked time.Time
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-m.retold:
+			m.retell()
+		case now := <-tick.C:
+			if to := m.turnOn(now, now.Sub(asked) >= askEvery); to != uuid.Nil {
+				asked = now
+				m.Send(to, tokenChannel, encode(tokenMessage{Ask: true}))
+			}
+		}
+	}
+}
+
+// turnOn goes on as far as the others have, and returns whom to ask for a token,
+// if one is to be asked for.
+func (m *Mesh) turnOn(now time.Time, mayAsk bool) (ask uuid.UUID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var others []Standing
+	var holders []uuid.UUID
+	for id := range m.members {
+		if !m.mayHold(id) {
+			continue
+		}
+		s := m.records[id].Body.Token
+		others = append(others, s)
+		if m.turn.wants(s) {
+			holders = append(holders, id)
+		}
+	}
+	if len(holders) > 0 && mayAsk {
+		return holders[rand.IntN(len(holders))]
+	}
+	if err := m.turned(func(t *turn) bool { return t.step(now, others) }); err != nil {
+		m.log.Error("the change of the token does not go on", "err", err)
+	}
+	return uuid.Nil
+}
+
+// retell puts into this peer's record how far it is.
+func (m *Mesh) retell() {
+	m.mu.Lock()
+	body := m.records[m.cfg.Identity.ID].Body
+	told := m.records[m.cfg.Identity.ID].Version > 0
+	m.mu.Unlock()
+	if !told {
+		return
+	}
+	if err := m.Publish(body); err != nil {
+		m.log.Error("cannot tell of the new token", "err", err)
+	}
+}
+
+// receiveToken answers a peer that asks for the token, or takes the answer.
+func (m *Mesh) receiveToken(from uuid.UUID, data []byte) error {
+	var msg tokenMessage
+	if err := decoder.Unmarshal(data, &msg); err != nil {
+		return fmt.Errorf("message about the token: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !msg.Ask {
+		b, ok := openSealed(m.cfg.Identity.sealKey(), msg.Sealed)
+		if !ok {
+			return errors.New("a token that is not sealed for this peer")
+		}
+		tok, err := ParseToken(string(b))
+		if err != nil {
+			return err
+		}
+		if len(msg.Without) > maxWithout {
+			return fmt.Errorf("a token that is kept from %d peers: %w", len(msg.Without), errOversized)
+		}
+		return m.turned(func(t *turn) bool { return t.take(tok, msg.Epoch, msg.Without) })
+	}
+	body := m.records[from].Body
+	if !m.mayHold(from) || body.Departed || len(body.SealKey) != 32 {
+		return fmt.Errorf("peer %s asks for the token and may not have it", from)
+	}
+	tok, epoch := m.turn.newest()
+	sealed, err := box.SealAnonymous(nil, []byte(tok.String()), (*[32]byte)(body.SealKey), crand.Reader)
+	if err != nil {
+		return fmt.Errorf("seal the token: %w", err)
+	}
+	if n := m.nodeLocked(from); n != nil {
+		m.post(n, directMessage(m.cfg.Token.MeshID, m.cfg.Identity, from, m.cfg.Advertise, tokenChannel, encode(tokenMessage{Epoch: epoch, Sealed: sealed, Without: m.turn.Without})))
+	}
+	return nil
+}
+
+func openSealed(key *ecdh.PrivateKey, sealed []byte) ([]byte, bool) {
+	return box.OpenAnonymous(nil, sealed, (*[32]byte)(key.PublicKey().Bytes()), (*[32]byte)(key.Bytes()))
+}

@@ -1,0 +1,201 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+)
+
+func TestRotatedTokenReachesAllAndTheOldOneLetsNobodyIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, peers := meshOf(t, 5, 2)
+		old := peers[0].Tokens().Use
+		if away, err := peers[2].Rotate(t.Context()); err != nil || len(away) != 0 {
+			t.Fatalf("Rotate = %v, %v", away, err)
+		}
+		fresh := peers[2].Tokens().Use
+		if fresh == old || fresh.MeshID != old.MeshID {
+			t.Error("the token is the old one, or of another mesh")
+		}
+		all(t, 10*time.Second, "uses the new token and no other", peers, func(p *testPeer) bool {
+			have := p.Tokens()
+			return have.Use == fresh && have.Old == nil && have.Next == nil && len(p.keyring.GetKeys()) == 1
+		})
+		for _, p := range peers {
+			for _, o := range peers {
+				if s := p.see(o.id()); s.State != StateAlive {
+					t.Errorf("%s sees %s %s", p.cfg.Name, o.cfg.Name, s.State)
+				}
+			}
+		}
+		target := []string{peers[0].at.addr.String()}
+		stranger := start(t, w.hosts[5], Config{Token: old, Name: "p-old", Targets: target})
+		var refused *RefusedError
+		if _, err := stranger.Join(t.Context()); !errors.As(err, &refused) || refused.Code != CodeBadToken {
+			t.Errorf("with the old token: %v", err)
+		}
+		guest := start(t, w.hosts[6], Config{Token: fresh, Name: "p-new", Targets: target})
+		if n, err := guest.Join(t.Context()); n != 1 || err != nil {
+			t.Errorf("with the new token: %d, %v", n, err)
+		}
+		eventually(t, 10*time.Second, "the guest learns how often it was changed", func() bool { return guest.Tokens().Epoch == 1 })
+		if _, err := guest.Rotate(t.Context()); err != nil {
+			t.Errorf("Rotate by the guest = %v", err)
+		}
+		all(t, 10*time.Second, "uses the guest's token", peers, func(p *testPeer) bool { return p.Tokens().Use == guest.Tokens().Use })
+	})
+}
+
+func TestRotationWaitsForNobodyWhoIsAwayAndTellsWho(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, peers := meshOf(t, 3, 0)
+		gone := peers[2]
+		gone.Close()
+		eventually(t, time.Minute, "it is missed", func() bool {
+			return peers[0].see(gone.id()).State == StateFailed && peers[1].see(gone.id()).State == StateFailed
+		})
+		away, err := peers[0].Rotate(t.Context())
+		if err != nil || !slices.Equal(away, []uuid.UUID{gone.id()}) {
+			t.Fatalf("Rotate = %v, %v", away, err)
+		}
+	})
+}
+
+func TestRemovedPeerIsNotGivenTheNewToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 3)
+		tok := newToken(t)
+		var peers []*testPeer
+		for i, h := range w.hosts {
+			p := start(t, h, Config{Token: tok, Name: "p", Targets: []string{w.hosts[0].addr.String()}})
+			if _, err := p.Join(t.Context()); err != nil && i > 0 {
+				t.Fatal(err)
+			}
+			peers = append(peers, p)
+		}
+		all(t, time.Minute, "knows every other", peers, knowsAlive(peers))
+		if _, err := peers[0].Rotate(t.Context(), peers[2].id()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if peers[2].Tokens().Use != tok || peers[1].Tokens().Use == tok {
+			t.Error("the removed one has the new token, or another has not")
+		}
+		eventually(t, time.Minute, "it is out", func() bool { return peers[0].see(peers[2].id()).State == StateFailed })
+	})
+}
+
+func TestTokensOfAChangeOutliveARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 3)
+		tok := newToken(t)
+		kept := make([]Tokens, 3)
+		var peers []*testPeer
+		launch := func(i int, tokens *Tokens, snapshot []byte, id Identity) *testPeer {
+			cfg := Config{Token: tok, Tokens: tokens, Name: "p", Snapshot: snapshot, Identity: id, Targets: []string{w.hosts[0].addr.String()}}
+			cfg.KeepTokens = func(now Tokens) error {
+				b, err := now.MarshalBinary()
+				if err != nil {
+					return err
+				}
+				return kept[i].UnmarshalBinary(b)
+			}
+			p := start(t, w.hosts[i], cfg)
+			_, _ = p.Join(t.Context()) // the first one is alone
+			return p
+		}
+		for i := range w.hosts {
+			peers = append(peers, launch(i, nil, nil, newIdentity(t)))
+		}
+		all(t, time.Minute, "knows every other", peers, knowsAlive(peers))
+		// One holds the new token and ends before it is used; the others go on.
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { _, err := peers[0].Rotate(ctx); done <- err }()
+		eventually(t, 10*time.Second, "it holds the new token", func() bool { return peers[2].Tokens().Next != nil })
+		snapshot := peers[2].Snapshot()
+		peers[2].Close()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if kept[2].Next == nil {
+			t.Fatal("the token that it holds was not kept")
+		}
+		again := launch(2, &kept[2], snapshot, peers[2].cfg.Identity)
+		eventually(t, 2*time.Minute, "it is back with the new token", func() bool {
+			return again.Tokens().Use == peers[0].Tokens().Use && peers[0].see(again.id()).State == StateAlive
+		})
+	})
+}
+
+// Whatever the order in which peers look at each other: nobody uses a token that
+// somebody does not hold, nobody forgets one that somebody uses, and at the end
+// all use the same one and no other.
+func TestAChangeNeverSeparatesPeers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 6).Draw(t, "peers")
+		mesh := uuid.New()
+		token := func(secret byte) Token { return Token{MeshID: mesh, Secret: [32]byte{secret}} }
+		peers, seen := make([]turn, n), make([][]Standing, n) // what each has heard of the others
+		for i := range peers {
+			peers[i].Tokens = Tokens{Use: token(0)}
+			seen[i] = make([]Standing, n)
+			for j := range seen[i] {
+				seen[i][j] = peers[i].standing()
+			}
+		}
+		makers := rapid.IntRange(1, 2).Draw(t, "makers")
+		for i := range min(makers, n) {
+			next := token(byte(i + 1))
+			peers[i].Next = &next
+		}
+		now := time.Unix(0, 0)
+		act := func(i, j int) {
+			switch now = now.Add(time.Second); {
+			case i == j:
+				var others []Standing
+				for k, s := range seen[i] {
+					if k != i {
+						others = append(others, s)
+					}
+				}
+				peers[i].step(now, others)
+			default:
+				seen[i][j] = peers[j].standing()
+				if peers[i].wants(seen[i][j]) {
+					tok, epoch := peers[j].newest()
+					peers[i].take(tok, epoch, nil)
+				}
+			}
+			for a := range peers {
+				for b := range peers {
+					if !slices.Contains(peers[b].all(), peers[a].Use) {
+						t.Fatalf("peer %d uses a token that peer %d does not understand", a, b)
+					}
+				}
+			}
+		}
+		for range rapid.IntRange(0, 200).Draw(t, "steps") {
+			act(rapid.IntRange(0, n-1).Draw(t, "i"), rapid.IntRange(0, n-1).Draw(t, "j"))
+		}
+		for range 20 {
+			for i := range n {
+				for j := range n {
+					act(i, j)
+				}
+			}
+		}
+		for i := range peers {
+			if p := peers[i]; p.Next != nil || p.Old != nil || p.Use != peers[0].Use || p.Use == token(0) {
+				t.Fatalf("peer %d ends with %d tokens", i, len(p.all()))
+			}
+		}
+	})
+}

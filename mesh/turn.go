@@ -1,0 +1,208 @@
+package mesh
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Tokens are those that a peer holds: one that it uses, and while the token of
+// the mesh is changed another. They are what has to be durable of a change.
+type Tokens struct {
+	Use   Token
+	Epoch uint64 // of Use: how often the token has been changed, as far as this peer knows
+	// Next is held and not used yet, Old is understood and not used any more.
+	Next, Old *Token
+	// Without are the peers that the newest token is kept from.
+	Without []uuid.UUID
+	// Past are hints of tokens that are not used any more.
+	Past [][]byte
+}
+
+// WasUsed tells whether a token is one of those that are not used any more.
+func (t Tokens) WasUsed(tok Token) bool {
+	return slices.ContainsFunc(t.Past, func(h []byte) bool { return hmac.Equal(h, tok.hint()) })
+}
+
+// Renewed is these tokens with another one in use, which this peer has missed.
+func (t Tokens) Renewed(tok Token) Tokens {
+	return Tokens{Use: tok, Epoch: t.Epoch, Past: t.past()}
+}
+
+// past is Past with what is used now.
+func (t Tokens) past() [][]byte {
+	out := append(slices.Clone(t.Past), t.Use.hint())
+	return out[max(0, len(out)-maxPast):]
+}
+
+// maxPast bounds the memory of old tokens.
+const maxPast = 64
+
+// maxWithout bounds Without: each is in everybody's record.
+const maxWithout = 64
+
+// Standing is what a peer tells the others of its tokens.
+type Standing struct {
+	Held uint64 `cbor:"1,keyasint,omitempty"` // epoch of the newest that it holds
+	Used uint64 `cbor:"2,keyasint,omitempty"` // epoch of the one that it uses
+	Hash []byte `cbor:"3,keyasint,omitempty"` // tells tokens of one epoch apart; says nothing of the secret
+	// Without are the peers that it is kept from.
+	Without []uuid.UUID `cbor:"4,keyasint,omitempty"`
+}
+
+// oldTime is how long an old token is understood after everybody has said that
+// it uses the new one: what is on its way still arrives.
+const oldTime = 5 * time.Second
+
+// settledSince is since when everybody has used the new token. The methods of
+// turn are the rules of a change, without clock or network: everybody that can be
+// reached holds the new token before anybody uses it, and everybody uses it
+// before anybody forgets the old one.
+type turn struct {
+	Tokens
+	settledSince time.Time
+}
+
+func (t Token) standHash(epoch uint64) []byte {
+	sum := sha256.Sum256(append(t.derive("standing"), byte(epoch)))
+	return sum[:8]
+}
+
+// newest is the latest token that is held, and its epoch.
+func (t *Tokens) newest() (Token, uint64) {
+	if t.Next != nil {
+		return *t.Next, t.Epoch + 1
+	}
+	return t.Use, t.Epoch
+}
+
+func (t *Tokens) standing() Standing {
+	tok, epoch := t.newest()
+	return Standing{Held: epoch, Used: t.Epoch, Hash: tok.standHash(epoch), Without: t.Without}
+}
+
+// all are the tokens that are understood, the one that is used first.
+func (t *Tokens) all() []Token {
+	out := []Token{t.Use}
+	for _, o := range []*Token{t.Next, t.Old} {
+		if o != nil {
+			out = append(out, *o)
+		}
+	}
+	return out
+}
+
+// wants tells whether another peer holds a token that this one has to have. Of
+// two that were made at the same time the one with the smaller hash stays.
+func (t *Tokens) wants(theirs Standing) bool {
+	mine := t.standing()
+	switch {
+	case theirs.Held != mine.Held:
+		return theirs.Held > mine.Held
+	case t.Next == nil:
+		return false
+	}
+	return len(theirs.Hash) > 0 && bytes.Compare(theirs.Hash, mine.Hash) < 0
+}
+
+// take is given a token by another peer, and tells whether it changes anything.
+func (t *turn) take(tok Token, epoch uint64, without []uuid.UUID) bool {
+	theirs := Standing{Held: epoch, Hash: tok.standHash(epoch)}
+	if tok.MeshID != t.Use.MeshID || !t.wants(theirs) {
+		return false
+	}
+	t.Without = without
+	if tok == t.Use {
+		t.Epoch, t.Next = epoch, nil // it joined with this one, and did not know the number
+		return true
+	}
+	t.Next, t.Epoch = &tok, epoch-1
+	return true
+}
+
+// use makes the next token the used one.
+func (t *turn) use() {
+	old := t.Use
+	t.Past = t.past()
+	t.Use, t.Old, t.Next, t.Epoch = *t.Next, &old, nil, t.Epoch+1
+	t.settledSince = time.Time{}
+}
+
+// step goes on with a change as far as the others have, and tells whether it did.
+func (t *turn) step(now time.Time, others []Standing) bool {
+	mine := t.standing()
+	switch {
+	case t.Next != nil:
+		for _, o := range others {
+			if o.Held != mine.Held || !bytes.Equal(o.Hash, mine.Hash) {
+				return false
+			}
+		}
+		t.use()
+		return true
+	case t.Old != nil:
+		for _, o := range others {
+			if o.Used != mine.Used || !bytes.Equal(o.Hash, mine.Hash) {
+				t.settledSince = time.Time{}
+				return false
+			}
+		}
+		if t.settledSince.IsZero() {
+			t.settledSince = now
+		}
+		if now.Sub(t.settledSince) < oldTime {
+			return false
+		}
+		t.Old = nil
+		return true
+	}
+	return false
+}
+
+type tokensStored struct {
+	Use, Next, Old string
+	Epoch          uint64
+	Without        []uuid.UUID
+	Past           [][]byte
+}
+
+// MarshalBinary is the tokens for the store. It holds the secrets.
+func (t Tokens) MarshalBinary() ([]byte, error) { return t.bytes(), nil }
+
+func (t Tokens) bytes() []byte {
+	s := tokensStored{Use: t.Use.String(), Epoch: t.Epoch, Without: t.Without, Past: t.Past}
+	if t.Next != nil {
+		s.Next = t.Next.String()
+	}
+	if t.Old != nil {
+		s.Old = t.Old.String()
+	}
+	return encode(s)
+}
+
+// UnmarshalBinary reads what MarshalBinary wrote.
+func (t *Tokens) UnmarshalBinary(b []byte) (err error) {
+	var s tokensStored
+	if err := decoder.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	*t = Tokens{Epoch: s.Epoch, Without: s.Without, Past: s.Past}
+	if t.Use, err = ParseToken(s.Use); err != nil {
+		return err
+	}
+	for text, into := range map[string]**Token{s.Next: &t.Next, s.Old: &t.Old} {
+		if text == "" {
+			continue
+		}
+		tok, err := ParseToken(text)
+		if err != nil {
+			return err
+		}
+		*into = &tok
+	}
+	return nil
+}
