@@ -53,7 +53,8 @@ type AttachRequest struct {
 	Engine string `json:"engine,omitempty"`
 	ID     string `json:"id,omitempty"`
 	Name   string `json:"name,omitempty"`
-	// Address asks for a certain address; the zero value for any.
+	// Address asks for a certain address; the zero value for any. An IPv6 one
+	// stands for the IPv4 one that it goes with.
 	Address netip.Addr `json:"address,omitzero"`
 	// More asks for further addresses on the same interface.
 	More []netip.Addr `json:"more,omitempty"`
@@ -83,7 +84,8 @@ type AttachRequest struct {
 type DetachRequest struct {
 	// Container as in AttachRequest.
 	Container string `json:"container"`
-	// Address limits the request to one address; the zero value for all.
+	// Address limits the request to one address, in both families; the zero value
+	// for all.
 	Address netip.Addr `json:"address,omitzero"`
 	// Endpoint is what is to be detached, in place of a container. That there
 	// is nothing of it is no error.
@@ -105,10 +107,13 @@ type Attachment struct {
 	// stopped container whose address is free for others.
 	Address netip.Prefix `json:"address"`
 	// More are further addresses of the interface.
-	More      []netip.Prefix `json:"more,omitempty"`
-	Gateway   netip.Addr     `json:"gateway"`
-	MAC       string         `json:"mac"`
-	Interface string         `json:"interface"`
+	More []netip.Prefix `json:"more,omitempty"`
+	// IPv6 are the addresses that go with Address and More, in this order; none
+	// where the mesh, the host or the container has IPv6 off.
+	IPv6      []netip.Addr `json:"ipv6,omitempty"`
+	Gateway   netip.Addr   `json:"gateway"`
+	MAC       string       `json:"mac"`
+	Interface string       `json:"interface"`
 	// HostInterface is the end of the veth pair on the bridge.
 	HostInterface string `json:"hostInterface"`
 	// NetNS is the absolute path of the network namespace.
@@ -155,6 +160,8 @@ type ExposeRequest struct {
 // Exposure lists the addresses by which the host is on the network.
 type Exposure struct {
 	Addresses []netip.Prefix `json:"addresses"`
+	// IPv6 are those that go with Addresses, in this order.
+	IPv6 []netip.Addr `json:"ipv6,omitempty"`
 }
 
 // Status is what `weft status` shows.
@@ -227,7 +234,9 @@ type Peer struct {
 
 // IPAM is the address plan as this host sees it.
 type IPAM struct {
-	Range     netip.Prefix `json:"range"`
+	Range netip.Prefix `json:"range"`
+	// IPv6 is the prefix that goes with Range; absent in a mesh without IPv6.
+	IPv6      netip.Prefix `json:"ipv6,omitzero"`
 	BlockBits int          `json:"blockBits"`
 	Blocks    int          `json:"blocks"`
 	Unowned   int          `json:"unownedBlocks"`
@@ -292,6 +301,10 @@ type Bridge struct {
 	// Spoofed counts the packets that containers of this host sent by addresses
 	// that are not theirs; they were dropped.
 	Spoofed uint64 `json:"spoofed"`
+	// IPv6 is the address that goes with Gateway; absent where IPv6 is off.
+	IPv6 netip.Addr `json:"ipv6,omitzero"`
+	// IPv6Off says why this host has no IPv6 on the network; "" if it has.
+	IPv6Off string `json:"ipv6Off,omitempty"`
 }
 
 // Link is the way to one other peer.

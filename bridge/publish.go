@@ -30,7 +30,7 @@ func publishedMaps(cfg Config) []set {
 	}
 	local := set{name: "local", spec: "type ipv4_addr;"}
 	for _, p := range cfg.Ports {
-		for _, a := range p.addresses() {
+		for _, a := range p.Addresses() {
 			local.add(a.Addr().String())
 		}
 	}
@@ -45,7 +45,7 @@ func publishedMaps(cfg Config) []set {
 // hairpins tells whether a port's container may reach itself by the host.
 func (c Config) hairpins(p Port) bool {
 	return slices.ContainsFunc(c.Published, func(o Published) bool {
-		return slices.ContainsFunc(p.addresses(), func(a netip.Prefix) bool { return a.Addr() == o.Address })
+		return slices.ContainsFunc(p.Addresses(), func(a netip.Prefix) bool { return a.Addr() == o.Address })
 	})
 }
 
@@ -62,10 +62,10 @@ func reflecting(cfg Config) set {
 }
 
 // openPorts are the published ports as the containers have them.
-func openPorts(cfg Config) set {
-	out := set{name: "open", spec: "type ipv4_addr . inet_proto . inet_service;"}
+func openPorts(cfg Config, f family) set {
+	out := set{name: "open" + f.set, spec: fmt.Sprintf("type %s . inet_proto . inet_service;", f.addrs)}
 	for _, p := range cfg.Published {
-		out.add(fmt.Sprintf("%s . %s . %d", p.Address, p.Protocol, p.Port))
+		out.add(fmt.Sprintf("%s . %s . %d", f.addr(p.Address), p.Protocol, p.Port))
 	}
 	return out
 }

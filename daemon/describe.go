@@ -31,7 +31,7 @@ func (d *Daemon) describe(a attachment) api.Attachment {
 	}
 	out := api.Attachment{
 		Container: a.label(), Reference: a.Reference, Engine: a.Engine, ID: a.ID,
-		Address: p.Address, More: p.More, Gateway: d.gateway(), MAC: mac.String(),
+		Address: p.Address, More: p.More, IPv6: d.ipv6Of(a), Gateway: d.gateway(), MAC: mac.String(),
 		Interface: a.Interface, HostInterface: p.HostInterface, NetNS: a.NetNS, MTU: mtu, State: api.StateAttached,
 		Since: a.Since.Round(time.Second), Subnets: a.Subnets, Published: a.mappings(), Endpoint: a.endpoint(), Bridge: d.opts.Bridge,
 	}
@@ -39,7 +39,7 @@ func (d *Daemon) describe(a attachment) api.Attachment {
 	active, _ := d.plan.Held(a.key(), a.Address)
 	switch {
 	case a.Released:
-		out.State, out.Address, out.More, out.MAC = api.StateStopped, netip.Prefix{}, nil, ""
+		out.State, out.Address, out.More, out.IPv6, out.MAC = api.StateStopped, netip.Prefix{}, nil, nil, ""
 	case gone && a.Engine != "":
 		out.State = api.StateStopped
 	case gone:
