@@ -110,10 +110,13 @@ type Attachment struct {
 	More []netip.Prefix `json:"more,omitempty"`
 	// IPv6 are the addresses that go with Address and More, in this order; none
 	// where the mesh, the host or the container has IPv6 off.
-	IPv6      []netip.Addr `json:"ipv6,omitempty"`
-	Gateway   netip.Addr   `json:"gateway"`
-	MAC       string       `json:"mac"`
-	Interface string       `json:"interface"`
+	IPv6    []netip.Addr `json:"ipv6,omitempty"`
+	Gateway netip.Addr   `json:"gateway"`
+	// IPv6Gateway is the next hop of the container's IPv6 routes; absent where it
+	// has no IPv6.
+	IPv6Gateway netip.Addr `json:"ipv6Gateway,omitzero"`
+	MAC         string     `json:"mac"`
+	Interface   string     `json:"interface"`
 	// HostInterface is the end of the veth pair on the bridge.
 	HostInterface string `json:"hostInterface"`
 	// NetNS is the absolute path of the network namespace.
@@ -128,9 +131,9 @@ type Attachment struct {
 	Published []PortMapping `json:"published,omitempty"`
 	// Endpoint is set for what a container runtime attached.
 	Endpoint *Endpoint `json:"endpoint,omitempty"`
-	// DefaultRoute tells that the container's default route is by this
-	// interface; only of an endpoint that was just attached.
-	DefaultRoute bool `json:"defaultRoute,omitempty"`
+	// Routes that the container has by the gateways; only of an endpoint that was
+	// just attached.
+	Routes []Route `json:"routes,omitempty"`
 	// Bridge is the device that the container is on.
 	Bridge string `json:"bridge,omitempty"`
 }

@@ -106,7 +106,7 @@ func (b *Bridge) setAddrs(cfg Config, dev nl.Link) error {
 		want = append(want, netip.PrefixFrom(a, 32))
 	}
 	ours := func(p netip.Prefix) bool {
-		return cfg.ours(p) || p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() // see nextHop
+		return cfg.ours(p) || p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() // see NextHop
 	}
 	return b.conn.SyncAddrs(dev, cfg.both(want), ours)
 }

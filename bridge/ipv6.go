@@ -15,10 +15,10 @@ import (
 // known. So there is no cache to become wrong when an address moves, nothing to
 // be forged, and nothing that a firewall of the host's could be in the way of.
 
-// nextHop is a name for the bridge in the containers' routes, the same on every
+// NextHop is a name for the bridge in the containers' routes, the same on every
 // host. Nobody has this address: without a link-local one the kernel cannot
 // send redirects, by which containers would remember where others are.
-var nextHop = netip.MustParseAddr("fe80::1")
+var NextHop = netip.MustParseAddr("fe80::1")
 
 // withoutIPv6 is the config for a host or a container that has IPv6 off.
 func (c Config) withoutIPv6(off string) Config {
@@ -75,7 +75,7 @@ func settle(device string, values map[string]string) error {
 
 var (
 	bridgeIPv6 = map[string]string{
-		"addr_gen_mode": "1", // no link-local address, see nextHop
+		"addr_gen_mode": "1", // no link-local address, see NextHop
 		"accept_ra":     "0", // no container tells the host its routes
 	}
 	containerIPv6 = map[string]string{
@@ -92,9 +92,9 @@ func (c Config) routes6(p Port) []nl.Route {
 	if !c.IPv6.IsValid() {
 		return nil
 	}
-	out := []nl.Route{{Dst: c.IPv6.Prefix(c.Range), Via: nextHop}}
+	out := []nl.Route{{Dst: c.IPv6.Prefix(c.Range), Via: NextHop}}
 	for _, r := range sources(c, p) {
-		out = append(out, nl.Route{Dst: c.IPv6.Prefix(r.Dst), Via: nextHop, Src: c.IPv6.Addr(r.Src)})
+		out = append(out, nl.Route{Dst: c.IPv6.Prefix(r.Dst), Via: NextHop, Src: c.IPv6.Addr(r.Src)})
 	}
 	return out
 }
@@ -104,6 +104,6 @@ func tellNextHop(cfg Config, inside *nl.Conn, l nl.Link) error {
 	if !cfg.IPv6.IsValid() {
 		return nil
 	}
-	want := []nl.Neighbour{{Addr: nextHop, MAC: nl.MAC(cfg.MAC)}}
-	return inside.SyncNeighbours(l, want, func(a netip.Addr) bool { return a == nextHop })
+	want := []nl.Neighbour{{Addr: NextHop, MAC: nl.MAC(cfg.MAC)}}
+	return inside.SyncNeighbours(l, want, func(a netip.Addr) bool { return a == NextHop })
 }

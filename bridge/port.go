@@ -182,7 +182,7 @@ func routes(cfg Config, p Port, inside *nl.Conn, l nl.Link) error {
 		want = append(want, nl.Route{Dst: dst, Device: l.Index, Via: cfg.Gateway})
 	}
 	if dst := nl.DefaultDst(true); p.DefaultRoute && !other[dst] && cfg.IPv6.IsValid() {
-		want = append(want, nl.Route{Dst: dst, Device: l.Index, Via: nextHop})
+		want = append(want, nl.Route{Dst: dst, Device: l.Index, Via: NextHop})
 	}
 	return inside.SyncRoutes(want, func(r nl.Route) bool { return r.Device == l.Index })
 }

@@ -57,7 +57,9 @@ func source(cfg Config) []string {
 	if len(cfg.Published) > 0 {
 		// From a container of the same bridge: the answer would go directly, and
 		// nobody would turn it back.
-		out = append(out, fmt.Sprintf("ip saddr @local oifname %q ct status dnat masquerade", cfg.Name))
+		for _, f := range cfg.families() {
+			out = append(out, fmt.Sprintf("%s saddr @local%s oifname %q ct status dnat masquerade", f.name, f.set, cfg.Name))
+		}
 	}
 	if cfg.loopbackPublished() {
 		out = append(out, fmt.Sprintf("ip saddr 127.0.0.0/8 oifname %q ct status dnat masquerade", cfg.Name))

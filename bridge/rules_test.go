@@ -4,6 +4,7 @@ import (
 	"flag"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,6 +31,10 @@ func TestRulesAreThoseOfTheGoldenFiles(t *testing.T) {
 		{Protocol: "udp", HostIP: netip.MustParseAddr("192.0.2.1"), HostPort: 53, Address: netip.MustParseAddr("10.32.0.2"), Port: 5353},
 	}
 	dual := busy
+	dual.Published = slices.Clone(busy.Published)
+	for i := range dual.Published {
+		dual.Published[i].IPv6 = true
+	}
 	dual.IPv6 = ula.Of(uuid.MustParse("7d1c6f9e-0c1b-4d6e-9a53-2f5f5b0f8a11"))
 	open := busy
 	open.Masquerade = false

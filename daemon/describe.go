@@ -35,11 +35,14 @@ func (d *Daemon) describe(a attachment) api.Attachment {
 		Interface: a.Interface, HostInterface: p.HostInterface, NetNS: a.NetNS, MTU: mtu, State: api.StateAttached,
 		Since: a.Since.Round(time.Second), Subnets: a.Subnets, Published: a.mappings(), Endpoint: a.endpoint(), Bridge: d.opts.Bridge,
 	}
+	if len(out.IPv6) > 0 {
+		out.IPv6Gateway = bridge.NextHop
+	}
 	_, gone := d.gone(a.key())
 	active, _ := d.plan.Held(a.key(), a.Address)
 	switch {
 	case a.Released:
-		out.State, out.Address, out.More, out.IPv6, out.MAC = api.StateStopped, netip.Prefix{}, nil, nil, ""
+		out.State, out.Address, out.More, out.MAC = api.StateStopped, netip.Prefix{}, nil, ""
 	case gone && a.Engine != "":
 		out.State = api.StateStopped
 	case gone:

@@ -172,7 +172,7 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 	for _, a := range d.listAttached() {
 		if active[a.Address] && !a.Released && d.isOfThisBoot(a) {
 			cfg.Ports = append(cfg.Ports, d.port(a))
-			cfg.Published = append(cfg.Published, a.published()...)
+			cfg.Published = append(cfg.Published, d.published(a)...)
 		}
 	}
 	return cfg
