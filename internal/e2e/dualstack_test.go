@@ -233,6 +233,7 @@ func TestMeshWithoutIPv6AndHostsThatHaveItOff(t *testing.T) {
 	lab := netlab.New(t)
 	h = lab.Host("h1")
 	h.Run("sysctl", "-q", "-w", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+	netlab.Eventually(t, "its device is up", func() bool { return strings.Contains(h.Run("ip", "link", "show", "eth0"), "state UP") })
 	was := h.Snapshot()
 	h.Run("weft", "launch")
 	a, _ := attached(t, h, "a")
@@ -246,5 +247,76 @@ func TestMeshWithoutIPv6AndHostsThatHaveItOff(t *testing.T) {
 	h.Run("ip", "netns", "delete", "b")
 	if d := netlab.Diff(was, h.Snapshot()); d != "" {
 		t.Errorf("the host differs:\n%s", d)
+	}
+}
+
+func TestPublishedPortsAndSubnetsAreOfBothFamilies(t *testing.T) {
+	lab, hosts := launched(t, 2)
+	outside := lab.Host("outside")
+	h := hosts[0]
+	on6(outside, false)
+	hostSix := on6(h, false)
+	web, _, webSix := attachedDual(t, h, "web")
+	near, _, _ := attachedDual(t, h, "near")
+	attachedWithoutIPv6(t, h, "four")
+	serve := func(c *netlab.Container) {
+		c.Start("python3", "-c", `import socket
+s = socket.socket(socket.AF_INET6); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("::", 80)); s.listen(16)
+while True:
+    c, a = s.accept(); c.sendall(a[0].encode()); c.close()`)
+		netlab.Eventually(t, c.Name+" listens", func() bool { return askTCP(c, "127.0.0.1", 80) != "" })
+	}
+	serve(web)
+	h.Run("weft", "publish", "web", "8080:80")
+	h.Run("weft", "publish", "four", "8081:80")
+	gateway := status(t, h).Bridge.IPv6.String()
+	for what, tc := range map[string]struct {
+		from   netlab.Pinger
+		source string
+	}{
+		"outside": {outside, "2001:db8::"}, "the host": {h, hostSix}, "another container": {near, gateway}, "the container itself": {web, gateway},
+	} {
+		if got := askTCP(tc.from, hostSix, 8080); !strings.HasPrefix(got, tc.source) || got == "" {
+			t.Errorf("from %s: %q", what, got)
+		}
+	}
+	if got := askTCP(near, webSix, 80); !strings.HasPrefix(got, "fd") || got == gateway {
+		t.Errorf("between containers the source is hidden: %q", got)
+	}
+	// What has no IPv6 itself is not in the way of whoever asks by it.
+	if r := outside.Try("python3", "-c", `import socket; socket.create_connection(("`+hostSix+`", 8081), 5)`); !strings.Contains(r.Stderr, "refused") {
+		t.Errorf("the port of a container without IPv6: %s", r.Stderr)
+	}
+
+	sixOf := func(h *netlab.Host, name string) string {
+		for _, at := range listed(t, h) {
+			if at.Container == name {
+				return at.IPv6[0].String()
+			}
+		}
+		t.Fatal(name + " is not listed")
+		return ""
+	}
+	red, _ := inSubnet(h, "red", "10.40.1.0/24")
+	inSubnet(hosts[1], "red", "10.40.1.0/24")
+	blue, _ := inSubnet(h, "blue", "10.40.2.0/24")
+	inSubnet(hosts[1], "blue", "10.40.2.0/24")
+	for _, o := range hosts {
+		to := sixOf(o, "red")
+		netlab.Eventually(t, "red reaches red of "+o.Name, func() bool { return netlab.Pings(red, to) })
+		unreachable(t, blue, to, "blue to red of "+o.Name)
+		unreachable(t, near, to, "one in no subnet to red of "+o.Name)
+		mustPing(t, red, status(t, o).Bridge.IPv6.String(), "red to "+o.Name)
+	}
+}
+
+// attachedWithoutIPv6 attaches a container that has IPv6 off.
+func attachedWithoutIPv6(t *testing.T, h *netlab.Host, name string) {
+	t.Helper()
+	c := h.Container(name)
+	c.Run("sysctl", "-q", "-w", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+	h.Run("weft", "attach", name)
+	if out := h.Run("weft", "ps", name, "-o", "json"); strings.Contains(out, "ipv6") {
+		t.Errorf("%s has IPv6 off, and ps shows %s", name, out)
 	}
 }
