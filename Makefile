@@ -4,14 +4,18 @@
 GO      ?= go
 VERSION ?= 0.1.0-dev
 LDFLAGS := -s -w -X github.com/weft-net/weft/daemon.software=$(VERSION)
+BENCH    = -rounds $(or $(ROUNDS),5) -seconds $(or $(SECONDS_EACH),2)
 TOOLS   := $(GO) tool -modfile=scripts/tools/go.mod
 
-.PHONY: all build demo test unit sim sim-mutants e2e test-kernel-wg bench-kernel-wg lint bench bench-cni sandboxes fuzz deps clean
+.PHONY: all build image demo test unit sim sim-mutants simnet e2e test-kernel-wg bench-kernel-wg lint bench bench-cni sandboxes fuzz deps clean
 
 all: build
 
 build: ## build bin/weft, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/weft .
+
+image: build ## bin/weft-image.tar, for `docker load` and `ctr images import`
+	scripts/image.sh bin/weft weft:$(VERSION) bin/weft-image.tar
 
 deps: ## install the Debian packages that demo and tests need
 	scripts/deps.sh
@@ -33,6 +37,9 @@ sim: ## random schedules of the address plan for SECONDS
 sim-mutants: ## every mistake that the simulator must catch, and what caught it
 	$(GO) test ./ipam -count=1 -v -timeout 0 -run TestEveryMutantIsCaught -sim.mutants
 
+simnet: ## a mesh of PEERS (1000) real peers in virtual time: how long news takes, and how many bytes
+	$(GO) test ./internal/simnet -count=1 -v -timeout 0 -run TestScale -simnet.peers $(or $(PEERS),1000)
+
 e2e: build bin/cnitool ## the real daemon on hosts made of namespaces
 	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -v -timeout 15m ./internal/e2e/...
 
@@ -42,13 +49,14 @@ test-kernel-wg: ## tests of WireGuard in a virtual machine whose kernel has it
 
 bench-kernel-wg: ## the bench in that machine: ratios, with a grain of salt
 	scripts/deps.sh kernel-wg
-	scripts/kernel-wg.sh ROUNDS=$(or $(ROUNDS),5) SECONDS_EACH=$(or $(SECONDS_EACH),3) scripts/bench.sh
+	scripts/kernel-wg.sh bench.test -test.run '^$$' -test.bench . -test.benchtime 1x $(BENCH) -ways "'^(veth|masquerade|direct|vxlan|wireguard$$)'"
 
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	scripts/lint.sh $(TOOLS)
 
-bench: deps build ## speed against the raw underlay, in one run
-	scripts/bench.sh
+bench: build ## each transport beside the bare network and others' tunnels, in ROUNDS of SECONDS_EACH
+	scripts/deps.sh bench
+	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -timeout 0 ./internal/bench -run '^$$' -bench . -benchtime 1x $(BENCH)
 
 bench-cni: deps build bin/cnitool ## the CNI plugin beside Debian's bridge and host-local
 	scripts/bench-cni.sh

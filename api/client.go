@@ -81,6 +81,12 @@ func (c *Client) RotateToken(ctx context.Context, r RotateRequest) (RotateReport
 	return call[RotateReport](ctx, c, http.MethodPost, PathRotateToken, r)
 }
 
+// RotateKeys has every host of the mesh make a new key of WireGuard, and returns
+// when those that answer use it and no other.
+func (c *Client) RotateKeys(ctx context.Context) (KeysReport, error) {
+	return call[KeysReport](ctx, c, http.MethodPost, PathRotateKeys, struct{}{})
+}
+
 // Version asks for the daemon's version.
 func (c *Client) Version(ctx context.Context) (Version, error) {
 	return call[Version](ctx, c, http.MethodGet, PathVersion, nil)

@@ -142,7 +142,7 @@ func syncIptables(ipt *iptables.IPTables, mark string, want []accept) (cleared [
 		}
 		missing, extra := chainChanges(listing[chain], mark, here)
 		for _, rule := range missing {
-			if err := ipt.Insert(filterTable, chain, 1, rule...); err != nil {
+			if err := ipt.Insert(filterTable, chain, firstPlace(listing[chain]), rule...); err != nil {
 				return cleared, fmt.Errorf("insert rule into %s: %w", chain, err)
 			}
 		}

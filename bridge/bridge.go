@@ -31,6 +31,9 @@ type Bridge struct {
 	sysctls map[string]string
 	// hairpins are the indices of the ports that were put in hairpin mode.
 	hairpins map[int]bool
+	// filters is what SetBridgeFilter told the bridge with the index filtered last.
+	filters  *bool
+	filtered int
 	closing  sync.WaitGroup // what the kernel takes its time for: see announce and deletePort
 }
 
@@ -67,7 +70,8 @@ func (b *Bridge) Set(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(
+	cfg.filtersBridged, err = b.filterBridged(cfg, dev)
+	return errors.Join(err,
 		b.setSysctls(cfg),
 		b.setAddrs(cfg, dev),
 		b.setRoutes(cfg, dev),

@@ -27,6 +27,26 @@ func couldDrop(chain string, rules []string, mark string) bool {
 	})
 }
 
+// kubeProxy begins the names of the chains by which kube-proxy refuses what is
+// not for a service's clients, or leads to a service without an end.
+const kubeProxy = "KUBE-"
+
+// firstPlace is where a rule that accepts goes into a chain that was listed: to
+// the front, but behind what kube-proxy refuses.
+func firstPlace(lines []string) int {
+	place, n := 1, 0
+	for _, line := range lines {
+		if !strings.HasPrefix(line, "-A ") {
+			continue
+		}
+		n++
+		if strings.Contains(line, " -j "+kubeProxy) {
+			place = n + 1
+		}
+	}
+	return place
+}
+
 func isMarked(line, mark string) bool { return strings.Contains(line, ` --comment "`+mark+`" `) }
 
 // chainChanges compares a chain with the rules wanted in it. Rules are told

@@ -30,6 +30,17 @@ func TestAcceptingChainIsWhereSomethingDrops(t *testing.T) {
 	}
 }
 
+func TestRulesThatAcceptComeBehindThoseOfKubeProxy(t *testing.T) {
+	for want, lines := range map[int][]string{
+		1: {"-P FORWARD DROP", "-A FORWARD -j ufw-before-forward"},
+		3: {"-P FORWARD DROP", `-A FORWARD -m conntrack --ctstate NEW -m comment --comment "kubernetes load balancer firewall" -j KUBE-PROXY-FIREWALL`, "-A FORWARD -j KUBE-FORWARD", "-A FORWARD -j DROP"},
+	} {
+		if got := firstPlace(lines); got != want {
+			t.Errorf("%q: place %d, want %d", lines, got, want)
+		}
+	}
+}
+
 // printed is how iptables -S shows a rule.
 func printed(a accept, mark string) string {
 	return "-A FORWARD " + strings.Replace(strings.Join(a.iptables(mark), " "), mark, `"`+mark+`"`, 1)

@@ -39,6 +39,11 @@ type Config struct {
 	// IPv6 is where each IPv4 address and prefix above has its counterpart; the
 	// zero value for none. Where the host has IPv6 off there is none, either.
 	IPv6 ula.Net
+	// Services tells that somebody else on this host (Kubernetes' kube-proxy)
+	// changes where containers' packets go, and changes the answers back.
+	Services bool
+
+	filtersBridged bool // what passes the bridge passes the rules for what is routed, too; Set finds out
 }
 
 // Port is one container interface.

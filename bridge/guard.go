@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/weft-net/weft/internal/nl"
 )
 
 // Guard says what may travel between hosts in the clear. All else that is of the
@@ -18,6 +20,7 @@ type Guard struct {
 	Port     uint16 // UDP, of VXLAN
 	VNI      uint32 // of VXLAN
 	Peers    []GuardedPeer
+	Refused  []nl.MAC // of hosts on the underlay by which nothing may come
 }
 
 // GuardedPeer is another host, and how its traffic may travel in the clear.
@@ -72,6 +75,13 @@ func (out *guardRules) add(cfg Config, f family) {
 	if g.Underlay != "" {
 		allowed := plain(g.Peers, f.prefix, func(p GuardedPeer) bool { return p.Direct })
 		within := " " + rng.String()
+		if len(g.Refused) > 0 {
+			var macs []string
+			for _, m := range g.Refused {
+				macs = append(macs, m.String())
+			}
+			out.arriving = append(out.arriving, fmt.Sprintf("iifname %q ether saddr { %s } %s%s counter drop", g.Underlay, strings.Join(macs, ", "), from, within))
+		}
 		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.Underlay), from, within)...)
 		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.Underlay), to, within)...)
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/weft-net/weft/internal/nl"
 )
 
 func guarded(peers ...GuardedPeer) Config {
@@ -89,10 +91,11 @@ func TestGuardedPrefixesNeverOverlapAndStandForTheSame(t *testing.T) {
 func TestGuardIsTakenByTheKernelAndComesBack(t *testing.T) {
 	onHost(t, func(h *host) {
 		cfg := guarded(peer("192.0.2.2", true, true, "10.40.0.0/13", "10.36.0.0/16"), peer("192.0.2.3", false, true, "10.40.0.9/32"))
+		cfg.Guard.Refused = []nl.MAC{{2, 0, 0, 0, 0, 4}, {2, 0, 0, 0, 0, 5}}
 		h.set(cfg)
 		const look = "nft -s list table inet weft"
 		want := h.run(look)
-		for _, part := range []string{"chain guard-arriving", "chain guard-leaving", "chain guard-tunnel-in", "chain guard-tunnel-out", "chain clamp", "size set rt mtu", "10.40.0.9"} {
+		for _, part := range []string{"chain guard-arriving", "chain guard-leaving", "chain guard-tunnel-in", "chain guard-tunnel-out", "chain clamp", "size set rt mtu", "10.40.0.9", `iifname "eth0" ether saddr { 02:00:00:00:00:04, 02:00:00:00:00:05 } ip saddr 10.32.0.0/12 counter`} {
 			if !strings.Contains(want, part) {
 				t.Errorf("%q is not in\n%s", part, want)
 			}

@@ -27,6 +27,9 @@ func (b *Bridge) Plumb(cfg Config, p Port) error {
 	if err != nil {
 		return err
 	}
+	if cfg.filtersBridged, err = b.filterBridged(cfg, dev); err != nil {
+		return err
+	}
 	// Before the port: what the container may send has to be known by then.
 	cfg.Ports = append(others(cfg.Ports, p), p)
 	if err := b.firewall.admit(cfg); err != nil {
@@ -68,7 +71,7 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 			}
 		}()
 	}
-	if err := b.conn.AdjustLink(host, p.state(cfg, dev)); err != nil {
+	if err := errors.Join(b.conn.AdjustLink(host, p.state(cfg, dev)), b.setHairpin(host, cfg.hairpins(p))); err != nil {
 		return err
 	}
 	// Neighbours that are told and not asked for show the bridge no frame from
@@ -103,12 +106,23 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 	}
 	b.furnished[p.HostInterface] = furnished
 	return ns.Do(func() error {
-		var errs []error
+		errs := []error{forgetSoon()}
 		for _, a := range p.Addresses() {
 			errs = append(errs, b.announce(index, a.Addr(), p.mac()))
 		}
 		return errors.Join(errs...)
 	})
+}
+
+// forgetSoon has the container forget within half a minute that a path was too
+// small for its packets: the kernel's ten minutes are long for a path that grew
+// again. Kernels before 6.0 have no such setting for a namespace.
+func forgetSoon() error {
+	err := nl.SetSysctl("ipv4/route/mtu_expires", "30")
+	if errors.Is(err, nl.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // furniture is all that the container's end follows from, and that can change.
@@ -264,14 +278,17 @@ func (b *Bridge) Unplumb(cfg Config, p Port) error {
 	cfg.Published = slices.DeleteFunc(slices.Clone(cfg.Published), func(o Published) bool {
 		return slices.ContainsFunc(p.Addresses(), func(a netip.Prefix) bool { return a.Addr() == o.Address })
 	})
-	if err := b.firewall.admit(cfg); err != nil {
-		return err
-	}
 	dev, err := b.conn.Link(cfg.Name)
 	if errors.Is(err, nl.ErrNotFound) {
-		return nil
+		return b.firewall.admit(cfg)
+	}
+	if err == nil {
+		cfg.filtersBridged, err = b.filterBridged(cfg, dev)
 	}
 	if err != nil {
+		return err
+	}
+	if err := b.firewall.admit(cfg); err != nil {
 		return err
 	}
 	// The address may turn up on another host next, to which the bridge is the

@@ -21,6 +21,9 @@ func (p Published) leads(f family) bool { return f.name == "ip" || p.IPv6 && !p.
 
 // publishedMaps lead from the ports of the host to the containers'.
 func publishedMaps(cfg Config) []set {
+	if len(cfg.Published) == 0 && !cfg.Services {
+		return nil
+	}
 	one := set{name: "published_on", isMap: true, spec: "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;"}
 	out := []set{}
 	for _, f := range cfg.families() {
@@ -52,9 +55,10 @@ func publishedMaps(cfg Config) []set {
 // bridged. To the container itself it then goes out where it came in, which a
 // port does only in hairpin mode; and what isolates sees it pass.
 
-// hairpins tells whether a port's container may reach itself by the host.
+// hairpins tells whether a port's container may reach itself by the host: by a
+// port that is published, or by a service of which it is an end.
 func (c Config) hairpins(p Port) bool {
-	return slices.ContainsFunc(c.Published, func(o Published) bool {
+	return c.Services || slices.ContainsFunc(c.Published, func(o Published) bool {
 		return slices.ContainsFunc(p.Addresses(), func(a netip.Prefix) bool { return a.Addr() == o.Address })
 	})
 }

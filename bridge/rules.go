@@ -23,9 +23,7 @@ func tableName(bridge string) string {
 func tablesOf(cfg Config) tables {
 	name := tableName(cfg.Name)
 	routed := table{family: "inet", name: name}
-	if len(cfg.Published) > 0 {
-		routed.sets = publishedMaps(cfg)
-	}
+	routed.sets = publishedMaps(cfg)
 	routed.chains = append(publishedChains(cfg), chain{name: "postrouting", hook: "type nat hook postrouting priority srcnat - 1;", rules: source(cfg)})
 	bridged := table{family: "bridge", name: name, counters: []string{spoofedCounter}}
 	bridged.sets, bridged.chains = senderSets(cfg), senderChains()
@@ -37,7 +35,7 @@ func tablesOf(cfg Config) tables {
 	routed.chains = append(routed.chains, isolationRouted(cfg)...)
 	bridged.chains = append(bridged.chains, isolationBridged(cfg)...)
 	passing := chain{name: "forward", hook: "type filter hook forward priority filter;"}
-	if len(cfg.Published) > 0 {
+	if len(cfg.Published) > 0 || cfg.Services {
 		bridged.sets = append(bridged.sets, reflecting(cfg))
 		passing.rules = append(passing.rules, "iifname . oifname @reflecting meta pkttype { broadcast, multicast } drop")
 	}
@@ -54,7 +52,7 @@ func tablesOf(cfg Config) tables {
 // its addresses, whatever way it takes; so does multicast, which has no way back.
 func source(cfg Config) []string {
 	var out []string
-	if len(cfg.Published) > 0 {
+	if len(cfg.Published) > 0 || cfg.Services && !cfg.filtersBridged {
 		// From a container of the same bridge: the answer would go directly, and
 		// nobody would turn it back.
 		for _, f := range cfg.families() {

@@ -38,7 +38,11 @@ func TestRulesAreThoseOfTheGoldenFiles(t *testing.T) {
 	dual.IPv6 = ula.Of(uuid.MustParse("7d1c6f9e-0c1b-4d6e-9a53-2f5f5b0f8a11"))
 	open := busy
 	open.Masquerade = false
-	for name, cfg := range map[string]Config{"plain": plain, "busy": busy, "dual-stack": dual, "no-masquerade": open} {
+	services := config()
+	services.Ports, services.Services = busy.Ports[:1], true
+	filtered := services
+	filtered.filtersBridged = true
+	for name, cfg := range map[string]Config{"plain": plain, "busy": busy, "dual-stack": dual, "no-masquerade": open, "services": services, "services-filtered": filtered} {
 		path := "testdata/" + name + ".nft"
 		got := tablesOf(cfg).whole(nil)
 		if *update {

@@ -49,7 +49,8 @@ func (a *app) reporter() (func(event), error) {
 			case e.Step != nil:
 				a.printStep(*e.Step)
 			case e.Ready != nil:
-				_ = a.printReady(*e.Ready)
+				a.printReadiness(*e.Ready)
+				a.say("`weft token show` prints the line to run on the next host.")
 			}
 		}, nil
 	}

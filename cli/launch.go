@@ -30,6 +30,7 @@ type launchFlags struct {
 	reclaim    time.Duration
 	release    time.Duration
 	subnet     string
+	rotate     time.Duration
 	trusted    string
 	useCNI     bool
 	cni        api.CNISettings
@@ -63,7 +64,8 @@ What is given replaces what was given before; see weft connect.
 
 Several hosts found a mesh together with --founders and one token (weft token
 new): each waits for the others, and all get an equal part of the range, as far as whole
-prefixes allow. An
+prefixes allow. A host that is not on the list joins those that are, and so does one
+that finds the mesh there already: every host may be given the same options. An
 --observer takes no part of it until a container needs an address there.
 
 A launch refuses a store that is damaged, and leaves it as it is. What was in it
@@ -75,7 +77,7 @@ and starts with a new one. A store that can be read is never set aside.`,
   weft launch --trusted-subnets 192.168.1.0/24   # in the clear to hosts that say so too
   weft launch --join 192.168.1.1 --token weft1-…
   WEFT_TOKEN=weft1-… weft launch 192.168.1.1 192.168.1.2
-  weft launch --founders 192.168.1.1,192.168.1.2,192.168.1.3 --token-file token
+  weft launch --founders 192.168.1.1,192.168.1.2,192.168.1.3 --token-file token  # the same on all hosts
   weft launch --foreground      # for systemd, or a container
   weft launch --set-aside-store --join 192.168.1.1 --token weft1-…  # after damage`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -91,7 +93,7 @@ and starts with a new one. A store that can be read is never set aside.`,
 	o, f := &l.opts, cmd.Flags()
 	f.StringSliceVar(&o.Join, "join", nil, "`peer` to join: an address, a name, multicast:, file:PATH or exec:PROGRAM; the same as the arguments")
 	f.StringVar(&o.Token, "token", "", "the mesh's `token`; better in WEFT_TOKEN or a file, since others can see arguments")
-	f.StringSliceVar(&o.Founders, "founders", nil, "`addresses` of all hosts that found a mesh together, this one included")
+	f.StringSliceVar(&o.Founders, "founders", nil, "`addresses` of the hosts that found a mesh together; any other host joins them")
 	f.StringVar(&l.tokenFile, "token-file", "", "`file` that holds the token, - for standard input")
 	f.StringVar(&o.Name, "name", "", "this host's `name` for people (default the host's)")
 	f.StringVar(&l.rng, "range", "", "`prefix` of all containers' addresses (default "+daemon.DefaultRange.String()+", or the mesh's)")
@@ -110,6 +112,7 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.BoolVar(&l.masquerade, "masquerade", true, "hide the containers behind the host towards the outside")
 	f.BoolVar(&l.observer, "observer", false, "take no address space until a container needs it, and never decide on it")
 	f.DurationVar(&l.reclaim, "reclaim-after", daemon.DefaultReclaimAfter, "how long another host may be gone before its addresses are given away; negative for never")
+	f.DurationVar(&l.rotate, "rotate-keys", -time.Second, "how old WireGuard's keys may become before this host has the mesh change them (see weft keys); negative for never")
 	f.DurationVar(&l.release, "release-after", daemon.DefaultReleaseAfter, "how long a container that has ended keeps its address; negative for as long as its engine knows it")
 	f.StringVar(&o.DockerSocket, "docker-socket", "", "`socket` of Docker (default "+daemon.DefaultDockerSocket+")")
 	f.StringVar(&l.subnet, "default-subnet", "", "`prefix` in the range from which containers get addresses (default all of it)")
@@ -137,6 +140,11 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 	if cmd.Flags().Changed("reclaim-after") {
 		if o.ReclaimAfter = l.reclaim; o.ReclaimAfter == 0 {
 			return usage("--reclaim-after 0 would give addresses away at once; say -1s for never")
+		}
+	}
+	if cmd.Flags().Changed("rotate-keys") {
+		if o.RotateKeys = l.rotate; o.RotateKeys == 0 {
+			return usage("--rotate-keys 0 would change keys all the time; say -1s for never")
 		}
 	}
 	if cmd.Flags().Changed("release-after") {
@@ -309,6 +317,15 @@ func (a *app) printReady(r daemon.Ready) error {
 	if a.output == "json" {
 		return a.json(r)
 	}
+	a.printReadiness(r)
+	a.say("Attach a container with `weft attach NAME`. On the next host, run:")
+	_, err := fmt.Fprintln(a.Stdout, r.Join)
+	return err
+}
+
+// printReadiness leaves out the line for the next host: what a daemon in the
+// foreground prints is logged, and the line has the token in it.
+func (a *app) printReadiness(r daemon.Ready) {
 	verb := "joined the mesh"
 	if r.Founded {
 		verb = "founded a mesh"
@@ -321,9 +338,6 @@ func (a *app) printReady(r daemon.Ready) error {
 	if r.SetAside != "" {
 		a.say("The store could not be read and is now %s. This host is a new peer: attach its containers again.", r.SetAside)
 	}
-	a.say("Attach a container with `weft attach NAME`. On the next host, run:")
-	_, err := fmt.Fprintln(a.Stdout, r.Join)
-	return err
 }
 
 // childArgs are the flags for the daemon in the background: all that were

@@ -14,13 +14,14 @@ import (
 
 // views are the parts of a status that can be asked for alone.
 var views = map[string]struct {
-	data func(api.Status) any
-	rows func(api.Status, bool) [][]string
+	data  func(api.Status) any
+	rows  func(api.Status, bool) [][]string
+	notes func(api.Status) []string // below the rows; nil for none
 }{
-	"peers":   {func(s api.Status) any { return s.Peers }, peerRows},
-	"ipam":    {func(s api.Status) any { return s.IPAM }, ipamRows},
-	"links":   {func(s api.Status) any { return s.Links }, linkRows},
-	"targets": {func(s api.Status) any { return s.Targets }, targetRows},
+	"peers":   {func(s api.Status) any { return s.Peers }, peerRows, nil},
+	"ipam":    {func(s api.Status) any { return s.IPAM }, ipamRows, func(s api.Status) []string { return ipamNotes(s.IPAM) }},
+	"links":   {func(s api.Status) any { return s.Links }, linkRows, linkNotes},
+	"targets": {func(s api.Status) any { return s.Targets }, targetRows, nil},
 }
 
 // screenPeers is how many peers fit the screen together with the rest.
@@ -28,29 +29,43 @@ const screenPeers = 10
 
 func (a *app) status() *cobra.Command {
 	names := []string{"peers", "ipam", "links", "targets"}
-	return a.withOutput(&cobra.Command{
+	var ready, live bool
+	cmd := a.withOutput(&cobra.Command{
 		Use:   "status [peers|ipam|links|targets]",
 		Short: "Show how this host and its mesh are, and what to do about what is wrong",
 		Long: `Show how this host and its mesh are: on one screen, or one part of it.
 
 What is wrong is shown with its code and a fix. The exit code is 4 if something
-does not work.`,
+does not work.
+
+--ready asks only whether containers can be attached on this host, and --live
+whether the daemon works: for probes and scripts. What is wrong with other hosts
+or on the way to them does not count.`,
 		Example: `  weft status
   weft status peers -o wide
   weft status ipam
-  weft status -o json | jq .health`,
+  weft status -o json | jq .health
+  weft status --ready   # exit code 0 if so, 4 if not, 3 without a daemon`,
 		Args:      arguments(cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs)),
 		ValidArgs: names,
 		RunE: func(_ *cobra.Command, args []string) error {
+			if ready && live || (ready || live) && len(args) > 0 {
+				return usage("--ready and --live are each a question of their own")
+			}
 			ctx, cancel := a.request()
 			defer cancel()
 			s, err := a.client().Status(ctx)
 			if err != nil {
 				return err
 			}
-			if len(args) == 1 {
+			switch {
+			case ready:
+				return a.probe("ready", s.Unready())
+			case live:
+				return a.probe("alive", s.Dead())
+			case len(args) == 1:
 				err = a.printView(s, args[0])
-			} else {
+			default:
 				err = a.printStatus(s)
 			}
 			if err == nil && s.Degraded() {
@@ -59,6 +74,27 @@ does not work.`,
 			return err
 		},
 	}, []string{"table", "wide", "json"})
+	cmd.Flags().BoolVar(&ready, "ready", false, "only: can containers be attached here?")
+	cmd.Flags().BoolVar(&live, "live", false, "only: does the daemon work?")
+	return cmd
+}
+
+// probe answers one question: yes, or what is against it.
+func (a *app) probe(yes string, against []api.Warning) error {
+	if a.output == "json" {
+		if err := a.json(against); err != nil {
+			return err
+		}
+	} else if len(against) == 0 {
+		fmt.Fprintln(a.Stdout, yes)
+	}
+	if len(against) == 0 {
+		return nil
+	}
+	for _, w := range against {
+		a.say("not %s: %s: %s; fix: %s", yes, w.Code, w.Text, w.Fix)
+	}
+	return errDegraded
 }
 
 func (a *app) printView(s api.Status, name string) error {
@@ -66,10 +102,10 @@ func (a *app) printView(s api.Status, name string) error {
 	if a.output == "json" {
 		return a.json(v.data(s))
 	}
-	if err := a.table(v.rows(s, a.output == "wide")); err != nil || name != "ipam" {
+	if err := a.table(v.rows(s, a.output == "wide")); err != nil || v.notes == nil {
 		return err
 	}
-	for _, line := range ipamNotes(s.IPAM) {
+	for _, line := range v.notes(s) {
 		fmt.Fprintln(a.Stdout, line)
 	}
 	return nil
@@ -98,6 +134,9 @@ func (a *app) printStatus(s api.Status) error {
 		{"bridge", fmt.Sprintf("%s, gateway %s, MTU %d%s", s.Bridge.Name, s.Bridge.Gateway, s.Bridge.MTU, exposed)},
 		{"containers", fmt.Sprintf("%d attached, %d gone", s.Attach.Attached, s.Attach.Gone)},
 	}
+	if k := s.Mesh.Keys; k != nil && (k.Changing || a.output == "wide") {
+		rows = append(rows, []string{"keys", keysLine(*k)})
+	}
 	if a.output == "wide" {
 		for _, p := range s.Mesh.Processes {
 			rows = append(rows, []string{"process", fmt.Sprintf("%d carries the packets of %s, weft %s", p.PID, p.Device, cmp.Or(p.Software, "of an older version"))})
@@ -124,6 +163,15 @@ func (a *app) printStatus(s api.Status) error {
 		fmt.Fprintf(a.Stdout, "  %s %s: %s\n    fix: %s\n", w.Severity, w.Code, w.Text, w.Fix)
 	}
 	return nil
+}
+
+// keysLine says how far this host is with the keys of WireGuard.
+func keysLine(k api.Keys) string {
+	line := fmt.Sprintf("epoch %d since %s", k.Epoch, k.Since.Local().Format(time.DateTime))
+	if !k.Changing {
+		return line
+	}
+	return line + ", the ones before go when no host needs them: " + cmp.Or(strings.Join(k.WaitingFor, ", "), "in a moment")
 }
 
 func peerRows(s api.Status, wide bool) [][]string {
@@ -211,64 +259,6 @@ func ipamNotes(s api.IPAM) []string {
 		out = append(out, fmt.Sprintf("cut off: %s of %s: %s", c.Address, c.Owner, cmp.Or(c.Reason, "its owner has not answered")))
 	}
 	return out
-}
-
-func linkRows(s api.Status, wide bool) [][]string {
-	rows := [][]string{{"PEER", "TRANSPORT", "ENCRYPTED", "RTT", "LOSS", "MTU", "UNDERLAY", "STATE"}}
-	if wide {
-		rows[0] = append(rows[0], "DEVICE", "RECEIVED", "SENT", "CHANGED", "TRANSPORTS")
-	}
-	for _, l := range s.Links {
-		underlay, rtt, loss := "-", "-", "-"
-		if l.Underlay.IsValid() {
-			underlay = l.Underlay.String()
-		}
-		if l.Proven {
-			rtt, loss = l.RTT.Round(time.Microsecond).String(), fmt.Sprintf("%.0f %%", 100*l.Loss)
-		}
-		row := []string{l.Name, cmp.Or(l.Transport, "-"), yesNo(l.Encrypted), rtt, loss, strconv.Itoa(l.MTU), underlay, linkState(l)}
-		if wide {
-			changed := "-"
-			if !l.Changed.IsZero() {
-				changed = l.Changed.Local().Format(time.DateTime)
-			}
-			row = append(row, cmp.Or(l.Device, "-"), count(l.Received), count(l.Sent), changed, verdicts(l.Transports))
-		}
-		rows = append(rows, row)
-	}
-	return rows
-}
-
-// linkState says whether a link is usable, and why it is this one.
-func linkState(l api.Link) string {
-	switch {
-	case l.Reason != "":
-		return "no link: " + l.Reason
-	case l.Why == "":
-		return "set"
-	case l.Probes > 0 && !l.Answers:
-		return "set, not answered: " + l.Why
-	}
-	return "set: " + l.Why
-}
-
-func count(n *int64) string {
-	if n == nil {
-		return "-"
-	}
-	return strconv.FormatInt(*n, 10)
-}
-
-func verdicts(list []api.Verdict) string {
-	var out []string
-	for _, v := range list {
-		may := "no"
-		if v.Allowed {
-			may = "yes"
-		}
-		out = append(out, fmt.Sprintf("%s: %s, %s", v.Transport, may, v.Why))
-	}
-	return strings.Join(out, "; ")
 }
 
 func targetRows(s api.Status, _ bool) [][]string {

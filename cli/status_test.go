@@ -32,8 +32,11 @@ func twoHosts() api.Status {
 				{ID: id, Name: "h1", Blocks: 8, Addresses: 524288, Used: &used, Voter: true, Prefixes: []netip.Prefix{mine}},
 				{Name: "h2", Blocks: 7, Prefixes: []netip.Prefix{theirs}, Removed: true}}},
 		Bridge: api.Bridge{Name: "weft", Gateway: netip.MustParsePrefix("10.32.0.1/12"), MTU: 1450, IPv6: netip.MustParseAddr("fd12:3456:789a::a20:1")},
-		Links: []api.Link{{Name: "h2", Transport: "vxlan", Underlay: netip.MustParseAddr("192.0.2.2"), Device: "weft-vx", MTU: 1450},
-			{Name: "h3", Transport: "vxlan", Device: "weft-vx", MTU: 1450, Reason: "no address"}},
+		Links: []api.Link{
+			{Name: "h2", Transport: "vxlan", Underlay: netip.MustParseAddr("192.0.2.2"), Device: "weft-vx", MTU: 1450, Proven: true, Answers: true, RTT: 1234 * time.Microsecond,
+				Loss: 0.25, Received: new(int64(999)), Sent: new(int64(12345)), Changed: time.Now().Add(-3 * time.Hour), Why: "direct does not work"},
+			{Name: "h3", Transport: "vxlan", Device: "weft-vx", MTU: 1450, Reason: "no address"},
+			{Name: "h4", Transport: "vxlan", Device: "weft-vx", MTU: 1450, Proven: true, RTT: 1234 * time.Microsecond, Loss: 1, Probes: 20, Changed: time.Now().Add(-3 * time.Hour), Why: "direct does not work"}},
 		Targets: []api.Target{{Target: "192.0.2.2:6783", Connected: true}},
 		Health:  []api.Warning{{Code: "peer-failed", Severity: api.SeverityWarning, Text: "no answer from h2", Fix: "look at that host"}},
 		Exposed: []netip.Addr{netip.MustParseAddr("10.32.0.9")}, Attach: api.AttachSummary{Attached: 1},
@@ -77,9 +80,12 @@ removed, and not inherited yet: h4 (waiting: for h2)
 single addresses: 0 of other hosts in use here, 1 of this host's in use elsewhere
 cut off: 10.32.0.7 of c: its owner has not answered
 `,
-		"links": `PEER   TRANSPORT   ENCRYPTED   RTT   LOSS   MTU    UNDERLAY    STATE
-h2     vxlan       no          -     -      1450   192.0.2.2   set
-h3     vxlan       no          -     -      1450   -           no link: no address
+		"links": `PEER   TRANSPORT   ENCRYPTED   RTT       LOSS    MTU    RECEIVED   SENT      CHANGED   STATE
+h2     vxlan       no          1.234ms   25 %    1450   999 B      12.3 kB   3h ago    works
+h3     vxlan       no          -         -       1450   -          -         -         no link
+h4     vxlan       no          1.234ms   100 %   1450   -          -         3h ago    no answer
+h2, h4 by vxlan: direct does not work
+h3: no address
 `,
 		"targets": `TARGET           STATE       NEXT TRY
 192.0.2.2:6783   connected   -

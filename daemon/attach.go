@@ -30,6 +30,9 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 }
 
 func (d *Daemon) attach(ctx context.Context, req api.AttachRequest) (api.Attachment, error) {
+	if err := d.checkAsked(req); err != nil {
+		return api.Attachment{}, err
+	}
 	mac, err := wishedMAC(req.MAC)
 	if err != nil {
 		return api.Attachment{}, err
@@ -356,7 +359,9 @@ func (d *Daemon) plumb(a attachment) error {
 			Message: fmt.Sprintf("container %s is cut off, since address %s may not be used here: %s", a.Reference, a.Address, cmp.Or(refused, "its owner has not answered")),
 			Fix:     fmt.Sprintf("wait for its owner (weft status ipam), or `weft detach %s` and attach it again for another address", a.Reference)}
 	}
-	return d.bridge.Plumb(d.bridgeConfig(), d.port(a))
+	cfg := d.bridgeConfig()
+	cfg.Services = cfg.Services || a.Network != ""
+	return d.bridge.Plumb(cfg, d.port(a))
 }
 
 func (d *Daemon) port(a attachment) bridge.Port {

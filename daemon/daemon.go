@@ -42,7 +42,6 @@ type Daemon struct {
 	identity   mesh.Identity
 	token      mesh.Token // as it was at the start; the mesh knows which is used now
 	settings   settings
-	tunnelKey  encap.PrivateKey
 	underlays  []netip.Addr // this host's addresses on the underlay, one of each family at most
 	advertise  netip.Addr   // the first of them
 	hostCookie uint64       // of the host's own network namespace
@@ -66,10 +65,14 @@ type Daemon struct {
 	overdue    unsettled
 	cni        sync.Mutex // serialises changes of what CNI runtimes find
 	targets    targets
+	keys       keys
 	health     health
 	linked     linkPlan            // as the kernel follows it; the kernel's lock guards it
 	remembered []byte              // last snapshot written; only reconcile uses it
 	decided    map[uuid.UUID]*link // of each peer; nil until the first pass; guarded by kernel
+	// refused are hosts that may not send directly, by underlay address, with their
+	// hardware addresses, zero where not known; guarded by kernel.
+	refused map[netip.Addr]nl.MAC
 
 	tunnel atomic.Pointer[tunnel]
 	prober atomic.Pointer[probe.Prober]
@@ -79,8 +82,9 @@ type Daemon struct {
 	// background runs the address plan until halt.
 	background sync.WaitGroup
 	halt       context.CancelFunc
-	enforced   atomic.Uint64 // the plan's fence that the kernel follows
-	leaving    atomic.Bool   // a reset hands the address space over: none is given out any more
+	enforced   atomic.Uint64             // the plan's fence that the kernel follows
+	looked     atomic.Pointer[time.Time] // when the loop last was through with a pass
+	leaving    atomic.Bool               // a reset hands the address space over: none is given out any more
 
 	speaking  sync.WaitGroup // requests that end the daemon, until their answer is on its way
 	lastConns sync.Map       // connections of those that wait for the daemon's end
@@ -113,6 +117,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	d.attached.byKey = map[string]attachment{}
 	d.attached.goneAt = map[string]time.Time{}
 	d.health.failing = map[string]error{}
+	d.keys.begun = make(chan struct{}, 1)
 	srv, err := d.launch(ctx, progress, ready)
 	if err != nil {
 		return err

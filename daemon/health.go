@@ -28,10 +28,13 @@ type condition struct {
 
 // conditions is the registry, in the order in which they are shown.
 var conditions = []condition{
-	{code: "kernel-not-set", severity: api.SeverityError,
+	{code: api.WarnLoop, severity: api.SeverityError,
+		fix:   "`weft stop` and `weft launch`; traffic goes on meanwhile.",
+		check: checkLoop},
+	{code: api.WarnKernel, severity: api.SeverityError,
 		fix:   "remove what the message names; weft tries again every few seconds",
 		check: func(d *Daemon) string { return d.health.of("reconcile") }},
-	{code: "store-not-written", severity: api.SeverityError,
+	{code: api.WarnStore, severity: api.SeverityError,
 		fix:   "free space on the file system of the state directory, or make it writable",
 		check: func(d *Daemon) string { return d.health.of("remember") }},
 	{code: "record-not-published", severity: api.SeverityError,
@@ -40,7 +43,7 @@ var conditions = []condition{
 	{code: "kernel-not-watched", severity: api.SeverityWarning, dependsOn: "kernel-not-set",
 		fix:   "nothing has to be done: changes are found by the periodic pass",
 		check: func(d *Daemon) string { return d.health.of("watch-kernel") }},
-	{code: "plan-not-kept", severity: api.SeverityError,
+	{code: api.WarnPlan, severity: api.SeverityError,
 		fix:   "free space on the file system of the state directory, or make it writable",
 		check: func(d *Daemon) string { return d.health.of("plan") }},
 	{code: "plan-in-trouble", severity: api.SeverityWarning,
@@ -75,6 +78,12 @@ var conditions = []condition{
 	{code: "link-not-proven", severity: api.SeverityWarning,
 		fix:   "if containers there cannot be reached: let the transport's UDP port pass between the hosts (weft status links -o wide); if they can, the other host's weft is too old to answer, or its firewall drops UDP 6786 inside of the tunnel",
 		check: checkProven},
+	{code: "link-silent", severity: api.SeverityWarning,
+		fix:   "let the transport's UDP port pass between the hosts, both ways (weft status links -o wide says which transports the link may use); it is tried all the time, and comes back by itself",
+		check: checkSilent},
+	{code: "keys-change-held", severity: api.SeverityWarning,
+		fix:   "let the UDP ports of both slots pass between the hosts (`weft status -o json | jq .peers[].keys`), upgrade the hosts that are named as old, start those that do not answer",
+		check: checkKeys},
 	{code: "slow-link", severity: api.SeverityWarning,
 		fix:   "let the faster transport pass between the hosts: UDP 6784 for VXLAN, or the mesh's port; direct needs a segment that carries the containers' addresses",
 		check: checkSlow},
@@ -190,6 +199,17 @@ func (d *Daemon) warnings() []api.Warning {
 	return out
 }
 
+// loopShown is how long a pass of the loop may take; one takes a moment, and they
+// come every few seconds.
+const loopShown = time.Minute
+
+func checkLoop(d *Daemon) string {
+	if since := d.now().Sub(*d.looked.Load()); since > loopShown {
+		return fmt.Sprintf("the daemon has not looked at the kernel for %s", since.Round(time.Second))
+	}
+	return ""
+}
+
 func checkConflict(d *Daemon) string {
 	var parts []string
 	for _, w := range d.plan.Status().Wanted {
@@ -301,20 +321,35 @@ func checkSlow(d *Daemon) string {
 const unproven = 10
 
 func checkProven(d *Daemon) string {
+	silent := d.silent(func(l api.Link) bool { return !l.Proven })
+	if silent == "" {
+		return ""
+	}
+	return "no probe was ever answered on the link to " + silent
+}
+
+func checkSilent(d *Daemon) string {
+	silent := d.silent(func(l api.Link) bool { return l.Proven })
+	if silent == "" {
+		return ""
+	}
+	return "no probe is answered any more, by any transport that is allowed, on the link to " + silent
+}
+
+// silent names the links of which that is true among those that do not answer
+// though the other end's daemon does: where that is stopped, traffic goes on.
+func (d *Daemon) silent(is func(api.Link) bool) string {
 	failed := map[uuid.UUID]bool{}
 	for _, p := range d.mesh.Peers() {
 		failed[p.ID] = p.State == mesh.StateFailed
 	}
 	var names []string
 	for _, l := range d.links() {
-		if l.Reason == "" && !l.Proven && l.Probes >= unproven && !failed[l.Peer] {
+		if l.Reason == "" && !l.Answers && l.Probes >= unproven && is(l) && !failed[l.Peer] {
 			names = append(names, fmt.Sprintf("%s by %s", l.Name, l.Transport))
 		}
 	}
-	if len(names) == 0 {
-		return ""
-	}
-	return "no probe was ever answered on the link to " + strings.Join(names, ", ")
+	return strings.Join(names, ", ")
 }
 
 // refusalShown is how long a refusal is a warning.

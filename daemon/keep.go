@@ -27,7 +27,8 @@ const (
 	keyTargets        = "targets"
 	keySnapshot       = "snapshot"
 	keyHost           = "host"
-	keyTunnelKey      = "tunnel-key"
+	keyTunnelKey      = "tunnel-key" // of a weft that has one slot only; now keySlots
+	keySlots          = "tunnel-slots"
 	keyCNI            = "cni"
 	keyTokens         = "tokens" // of a change of the token; none before the first
 	bucketAttachments = "attachments"
@@ -46,9 +47,8 @@ type peerState struct {
 	settings settings
 	targets  []string
 	snapshot []byte
-	host     HostOptions // as they were given
-	// tunnelKey is this host's of WireGuard.
-	tunnelKey encap.PrivateKey
+	host     HostOptions  // as they were given
+	slots    []encap.Slot // of this host's WireGuard, the older first
 }
 
 // peer reads the peer's state; ok is false where there is none yet.
@@ -88,9 +88,10 @@ func decodePeer(values map[string][]byte) (p peerState, err error) {
 		{keyTargets, func(b []byte) error { return strict.Unmarshal(b, &p.targets) }},
 		{keyHost, func(b []byte) error { return strict.Unmarshal(b, &p.host) }},
 		{keyTunnelKey, p.setTunnelKey},
+		{keySlots, p.setSlots},
 	} {
 		b, ok := values[v.key]
-		if !ok && v.key == keyTunnelKey {
+		if !ok && (v.key == keyTunnelKey || v.key == keySlots) {
 			continue // of before there was WireGuard; the next launch makes one
 		}
 		if !ok {
@@ -118,13 +119,6 @@ func decodePeer(values map[string][]byte) (p peerState, err error) {
 		p.snapshot = b
 	}
 	return p, nil
-}
-
-func (p *peerState) setTunnelKey(b []byte) error {
-	if copy(p.tunnelKey[:], b) != len(p.tunnelKey) || len(b) != len(p.tunnelKey) {
-		return fmt.Errorf("a key of %d bytes", len(b))
-	}
-	return nil
 }
 
 // checkEmpty makes sure that there is nothing without a peer that it is of.
@@ -171,21 +165,19 @@ func (k keep) savePeer(p peerState, machine string) error {
 	put := func(key string, v []byte) store.Write {
 		return store.Write{Bucket: bucketPeer, Key: []byte(key), Value: v}
 	}
-	return k.Commit([]store.Write{
+	return k.Commit(append(slotWrites(p.slots),
 		put(keyIdentity, id), put(keyMachine, []byte(machine)), put(keyToken, []byte(p.token.String())),
 		put(keySettings, encode(p.settings)), put(keyTargets, encode(p.targets)), put(keyHost, encode(p.host)),
-		put(keyTunnelKey, p.tunnelKey[:]),
-	})
+	))
 }
 
 // saveGiven makes durable what a later launch was given anew, and a key that
 // was made for it because an older weft had none.
 func (k keep) saveGiven(p peerState) error {
-	return k.Commit([]store.Write{
-		{Bucket: bucketPeer, Key: []byte(keyHost), Value: encode(p.host)},
-		{Bucket: bucketPeer, Key: []byte(keyTargets), Value: encode(p.targets)},
-		{Bucket: bucketPeer, Key: []byte(keyTunnelKey), Value: p.tunnelKey[:]},
-	})
+	return k.Commit(append(slotWrites(p.slots),
+		store.Write{Bucket: bucketPeer, Key: []byte(keyHost), Value: encode(p.host)},
+		store.Write{Bucket: bucketPeer, Key: []byte(keyTargets), Value: encode(p.targets)},
+	))
 }
 
 // saveTokens makes a step of a change of the token durable.

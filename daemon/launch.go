@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +46,7 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Timeout)
 	defer cancel()
 	d.started = d.now()
+	d.hasLooked()
 	at := d.now()
 	step := func(name string, detail string) {
 		now := d.now()
@@ -123,6 +125,7 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 	if err := d.startKernel(); err != nil {
 		return nil, err
 	}
+	d.hasLooked()
 	step("set up bridge and tunnels", fmt.Sprintf("%s, %s, MTU %d", d.opts.Bridge, strings.Join(d.can, ", "), d.mtu()))
 
 	if err = d.openJournal(ctx); err != nil {
@@ -162,15 +165,15 @@ func (d *Daemon) openState() (*peerState, error) {
 		p.targets = d.opts.Join
 	}
 	if len(d.opts.Founders) > 0 {
-		p.targets = d.opts.Founders
+		p.targets = slices.Concat(d.opts.Founders, d.opts.Join)
 	}
 	d.opts.HostOptions = p.host.or(defaultHost())
 	d.given = p.host
 	if !ok {
 		return nil, nil
 	}
-	if p.tunnelKey == (encap.PrivateKey{}) { // made by a weft that had no WireGuard
-		if p.tunnelKey, err = encap.NewPrivateKey(); err != nil {
+	if len(p.slots) == 0 { // made by a weft that had no WireGuard
+		if p.slots, err = firstSlots(d.now()); err != nil {
 			return nil, errors.Join(err, d.close())
 		}
 	}
@@ -193,7 +196,7 @@ func (d *Daemon) adopt(p peerState, fresh bool) error {
 	}
 	d.identity, d.token, d.settings, d.remembered = p.identity, p.token, p.settings, p.snapshot
 	d.targets.list = p.targets
-	d.tunnelKey = p.tunnelKey
+	d.keys.slots.List = p.slots
 	return nil
 }
 
@@ -233,7 +236,7 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	// launch if it still does not work.
 	d.note("reconcile", d.reconcileKernel())
 	d.runPlan()
-	if _, err := m.Join(ctx); err != nil && fresh && len(d.opts.Join) > 0 {
+	if _, err := m.Join(ctx); err != nil && fresh && len(d.opts.Join) > 0 && len(d.opts.Founders) == 0 {
 		return d.explain(err)
 	} else if err != nil {
 		d.log.Warn("no peer answers yet; trying again in the background", "err", err)
@@ -244,6 +247,7 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 // startKernel makes the first pass over the kernel, and puts back every
 // container's end that is missing.
 func (d *Daemon) startKernel() error {
+	d.turnKeys()
 	d.publish()
 	return errors.Join(d.reconcileKernel(), d.remember())
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/encap/probe"
+	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/mesh"
 )
 
@@ -26,6 +27,7 @@ type link struct {
 	// slower is since when a faster transport is allowed than is used; the zero
 	// value if there is none.
 	slower time.Time
+	heard  map[string]bool // devices with which its kernel holds sessions
 }
 
 // linkPlan is what one pass decides of the links.
@@ -35,20 +37,34 @@ type linkPlan struct {
 	peers     []encap.Remote
 	guarded   []bridge.GuardedPeer
 	targets   []probe.Target
-	mtu       int // bytes, of the bridge and the containers
+	mtu       int      // bytes, of the bridge and the containers
+	refused   []nl.MAC // by which nothing may come directly
 }
 
-// instance is this host's end for a transport; underlay is the device of its
-// underlay address, "" if there is none for now.
-func (d *Daemon) instance(transport, underlay string) encap.Instance {
-	i := encap.Instance{Transport: transport, Device: d.opts.tunnelDevices()[transport], Port: d.settings.port(transport)}
-	switch transport {
-	case encap.TransportDirect:
-		i.Device = underlay
-	case encap.TransportWireGuard:
-		i.Key = d.tunnelKey
+// instances are this host's ends for a transport; underlay is the device of its
+// underlay address, "" if there is none for now. Those of WireGuard are its slots.
+func (d *Daemon) instances(slots []encap.Slot, transport, underlay string) (held, idle []encap.Instance) {
+	if transport == encap.TransportDirect {
+		if underlay != "" {
+			held = append(held, encap.Instance{Transport: transport, Device: underlay})
+		}
+		return held, nil
 	}
-	return i
+	for index, device := range d.opts.tunnelDevices()[transport] {
+		i := encap.Instance{Transport: transport, Device: device, Port: d.settings.port(transport)}
+		if transport != encap.TransportWireGuard {
+			held = append(held, i)
+			continue
+		}
+		i.Port = d.settings.slotPort(index, d.opts.Port)
+		if s, ok := slotAt(slots, index); ok {
+			i.Key = s.Key
+			held = append(held, i)
+		} else {
+			idle = append(idle, i)
+		}
+	}
+	return held, idle
 }
 
 // planLinks decides which transports every link may use, and which one it does.
@@ -58,9 +74,11 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 	carried := d.adopted()
 	needed := map[string]bool{d.baseTransport(): true}
 	quality := d.qualities()
+	slots := d.keys.list()
 	links := map[uuid.UUID]*link{}
 	var plan linkPlan
-	for _, p := range d.tunnelPeers() {
+	peers := d.tunnelPeers()
+	for _, p := range peers {
 		onSegment := false
 		if noUnderlay == nil && p.end.Underlay.IsValid() && (d.settings.mode() == encap.ModeDirect || encap.Untrusted(d.ownEnd(p), p.end) == "") {
 			var err error
@@ -74,17 +92,23 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		guarded := bridge.GuardedPeer{Underlay: p.Underlay, Prefixes: p.Prefixes}
 		var paths []encap.Path
 		for _, v := range l.verdicts {
-			i := d.instance(v.Transport, dev.Name)
-			if !v.Allowed || i.Device == "" {
+			if !v.Allowed {
 				continue
 			}
 			needed[v.Transport] = true
-			paths = append(paths, encap.Path{Device: i.Device, Transport: v.Transport})
-			remote.Ways[i.Device] = d.way(p, i, dev.MTU, quality)
-			guarded.Direct = guarded.Direct || v.Transport == encap.TransportDirect
+			guarded.Direct = guarded.Direct || v.Transport == encap.TransportDirect && dev.Name != ""
 			guarded.VXLAN = guarded.VXLAN || v.Transport == encap.TransportVXLAN
-			if p.VTEP.IsValid() {
-				plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: p.VTEP, MTU: d.most(p, i, dev.MTU)})
+			held, _ := d.instances(slots, v.Transport, dev.Name)
+			for _, i := range held {
+				if way, ok := d.way(p, i, dev.MTU, quality); ok {
+					remote.Ways[i.Device] = way
+				}
+			}
+			for _, i := range d.preferred(slots, p, held) {
+				paths = append(paths, encap.Path{Device: i.Device, Transport: v.Transport})
+				if p.VTEP.IsValid() {
+					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: p.VTEP, MTU: d.most(p, i, dev.MTU)})
+				}
 			}
 		}
 		d.decide(p, l, paths, carried, quality)
@@ -94,16 +118,15 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 	}
 	d.decided = links
 	for _, transport := range []string{encap.TransportDirect, encap.TransportVXLAN, encap.TransportWireGuard} {
-		i := d.instance(transport, dev.Name)
-		switch {
-		case i.Device == "":
-		case needed[transport]:
-			plan.instances = append(plan.instances, i)
-		default:
-			plan.idle = append(plan.idle, i)
+		held, idle := d.instances(slots, transport, dev.Name)
+		if needed[transport] {
+			plan.instances = append(plan.instances, held...)
+		} else {
+			plan.idle = append(plan.idle, held...)
 		}
+		plan.idle = append(plan.idle, idle...)
 	}
-	return plan, nil
+	return plan, d.refuse(dev, peers, &plan)
 }
 
 // decide chooses one of the paths to a peer, and logs what is news.
@@ -128,13 +151,13 @@ func (d *Daemon) decide(p tunnelPeer, l *link, paths []encap.Path, carried map[n
 	switch {
 	case len(paths) == 0:
 		l.reason = whyNone(p, l.verdicts)
-	case l.choice.Path != paths[0] && known && !old.slower.IsZero():
+	case l.choice.Transport != paths[0].Transport && known && !old.slower.IsZero():
 		l.slower = old.slower
-	case l.choice.Path != paths[0]:
+	case l.choice.Transport != paths[0].Transport:
 		l.slower = now
 	}
 	if l.choice.Path != before.Path {
-		d.log.Info("link changed", "peer", p.end.Name, "from", before.Transport, "to", l.choice.Transport, "why", oneLine(fmt.Errorf("%s%s", l.choice.Why, l.reason)))
+		d.log.Info("link changed", "peer", p.end.Name, "from", before.Transport, "to", l.choice.Transport, "device", l.choice.Device, "why", oneLine(fmt.Errorf("%s%s", l.choice.Why, l.reason)))
 	}
 }
 
@@ -145,6 +168,9 @@ func whyNone(p tunnelPeer, verdicts []encap.Verdict) string {
 	}
 	var reasons []string
 	for _, v := range verdicts {
+		if v.Allowed && v.Transport == encap.TransportWireGuard {
+			v.Why = "it has no key of WireGuard that fits this host's; they come together when both weft have the same version and hear of each other"
+		}
 		reasons = append(reasons, v.Transport+": "+v.Why)
 	}
 	return strings.Join(reasons, "; ")
@@ -194,10 +220,17 @@ func (d *Daemon) most(p tunnelPeer, i encap.Instance, underlay int) int {
 	return max(leastPath, most)
 }
 
-// way is a peer's end of a path. What the path takes is said only if it is less
-// than what the device does.
-func (d *Daemon) way(p tunnelPeer, i encap.Instance, underlay int, quality map[probe.Path]probe.Quality) encap.Way {
-	w := encap.Way{Port: p.ports[i.Transport], Key: p.Key}
+// way is a peer's end of a path, if it has one. What the path takes is said only
+// if it is less than what the device does.
+func (d *Daemon) way(p tunnelPeer, i encap.Instance, underlay int, quality map[probe.Path]probe.Quality) (w encap.Way, ok bool) {
+	w = encap.Way{Port: p.ports[i.Transport]}
+	if i.Transport == encap.TransportWireGuard {
+		there, ok := p.slots[i.Device]
+		if !ok {
+			return w, false
+		}
+		w = encap.Way{Port: there.port, Key: there.key}
+	}
 	own, mtu := d.most(tunnelPeer{}, i, underlay), d.most(p, i, underlay)
 	if found := quality[probe.Path{Peer: p.ID, Device: i.Device}].MTU; found >= leastPath {
 		mtu = min(mtu, found)
@@ -205,7 +238,7 @@ func (d *Daemon) way(p tunnelPeer, i encap.Instance, underlay int, quality map[p
 	if mtu < own {
 		w.MTU = mtu
 	}
-	return w
+	return w, true
 }
 
 // judge is what policy says of the link to a peer. Without a family in common
@@ -233,8 +266,9 @@ type tunnelPeer struct {
 	encap.Peer
 	own   netip.Addr // this host's underlay address for the links to it; none without a family in common
 	end   encap.End
-	ports map[string]uint16 // by transport
-	mtu   int               // of its underlay, in bytes; 0 if it does not say
+	ports map[string]uint16    // by transport
+	slots map[string]theirSlot // of WireGuard, by this host's device for it
+	mtu   int                  // of its underlay, in bytes; 0 if it does not say
 }
 
 // tunnelPeers are the other peers with the prefixes that the address plan gives
@@ -250,9 +284,7 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		if len(peer.Prefixes) == 0 {
 			continue // nothing lies behind it
 		}
-		if len(p.Record.WireGuardKey) == len(peer.Key) {
-			peer.Key = encap.PublicKey(p.Record.WireGuardKey)
-		}
+		peer.slots = d.slotsOf(p.Record)
 		var ok bool
 		if peer.own, peer.Underlay, ok = common(d.underlays, p.Record.Underlay); !ok && len(p.Record.Underlay) > 0 {
 			peer.Underlay = p.Record.Underlay[0]

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"slices"
 
 	"github.com/weft-net/weft/api"
-	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
 )
@@ -19,58 +17,69 @@ func (d *Daemon) newPeer(ctx context.Context) (*peerState, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := encap.NewPrivateKey()
+	slots, err := firstSlots(d.now())
 	if err != nil {
 		return nil, err
 	}
-	if len(d.opts.Join) == 0 && len(d.opts.Founders) == 0 && d.opts.Token != "" {
-		return nil, &api.Error{Code: api.CodeInvalid, Message: "a token was given without a peer to join",
-			Fix: "add --join ADDRESS of a host that runs weft, or leave the token out to found a new mesh"}
+	p := &peerState{identity: id, targets: d.opts.Join, host: d.given, slots: slots}
+	switch {
+	case len(d.opts.Founders) > 0:
+		err = d.foundOrJoin(ctx, p)
+	case len(d.opts.Join) > 0:
+		err = d.joinOnly(ctx, p)
+	default:
+		err = d.foundAlone(p)
 	}
-	p := &peerState{identity: id, targets: d.opts.Join, host: d.given, tunnelKey: key}
-	if len(d.opts.Join) == 0 {
-		p.settings = foundingSettings(d.opts)
-		if err := d.foundingToken(p); err != nil {
-			return nil, err
-		}
-		if err := ipam.Validate(p.settings.Range, p.settings.BlockBits); err != nil {
-			return nil, &api.Error{Code: api.CodeInvalid, Message: err.Error(), Fix: "choose another --range"}
-		}
-		return p, d.checkSettings(p.settings)
-	}
-	if d.opts.Token == "" {
-		return nil, &api.Error{Code: api.CodeInvalid, Message: "joining a mesh takes its token",
-			Fix: "run `weft token show` on a host of the mesh and use the line that it prints"}
-	}
-	if p.token, err = parseToken(d.opts.Token); err != nil {
-		return nil, err
-	}
-	welcome, err := d.greet(ctx, p)
 	if err != nil {
-		return nil, err
-	}
-	if p.settings, err = decodeSettings(welcome.Settings); err != nil {
-		return nil, err
-	}
-	if err := p.settings.agrees(d.opts); err != nil {
 		return nil, err
 	}
 	return p, d.checkSettings(p.settings)
 }
 
-// foundingToken makes a token; hosts that found a mesh together were given one.
-func (d *Daemon) foundingToken(p *peerState) (err error) {
-	if len(d.opts.Founders) == 0 {
-		p.token, err = mesh.NewToken()
+// foundAlone makes a mesh and its token.
+func (d *Daemon) foundAlone(p *peerState) (err error) {
+	if d.opts.Token != "" {
+		return &api.Error{Code: api.CodeInvalid, Message: "a token was given without a peer to join",
+			Fix: "add --join ADDRESS of a host that runs weft, or leave the token out to found a new mesh"}
+	}
+	if p.token, err = mesh.NewToken(); err != nil {
 		return err
 	}
-	self := netip.AddrPortFrom(d.advertise, d.opts.Port)
-	if p.settings.Founders, err = foundersOf(d.opts.Founders, self); err != nil {
+	return d.decideSettings(p, nil)
+}
+
+// decideSettings makes the settings of a mesh that is being founded.
+func (d *Daemon) decideSettings(p *peerState, founders []string) error {
+	p.settings = foundingSettings(d.opts)
+	p.settings.Founders = founders
+	if err := ipam.Validate(p.settings.Range, p.settings.BlockBits); err != nil {
+		return &api.Error{Code: api.CodeInvalid, Message: err.Error(), Fix: "choose another --range"}
+	}
+	return nil
+}
+
+// joinOnly takes its place in a mesh that is there.
+func (d *Daemon) joinOnly(ctx context.Context, p *peerState) (err error) {
+	if d.opts.Token == "" {
+		return &api.Error{Code: api.CodeInvalid, Message: "joining a mesh takes its token",
+			Fix: "run `weft token show` on a host of the mesh and use the line that it prints"}
+	}
+	if p.token, err = parseToken(d.opts.Token); err != nil {
 		return err
 	}
-	p.targets = slices.DeleteFunc(slices.Clone(p.settings.Founders), func(f string) bool { return f == self.String() })
-	p.token, err = parseToken(d.opts.Token)
-	return err
+	welcome, err := d.greet(ctx, p, d.opts.Join)
+	if err != nil {
+		return d.explain(err)
+	}
+	return d.takeSettings(p, welcome)
+}
+
+// takeSettings makes the mesh's settings this host's, unless it was told others.
+func (d *Daemon) takeSettings(p *peerState, welcome mesh.Welcome) (err error) {
+	if p.settings, err = decodeSettings(welcome.Settings); err != nil {
+		return err
+	}
+	return p.settings.agrees(d.opts)
 }
 
 // NewToken makes the token of a mesh that several hosts are to found together.
@@ -91,12 +100,12 @@ func parseToken(text string) (mesh.Token, error) {
 	return t, nil
 }
 
-// greet says hello to the peers to be joined until one lets us in.
-func (d *Daemon) greet(ctx context.Context, p *peerState) (mesh.Welcome, error) {
+// greet says hello to targets until one lets us in.
+func (d *Daemon) greet(ctx context.Context, p *peerState, targets []string) (mesh.Welcome, error) {
 	self := mesh.HelloSelf{ID: p.identity.ID, Name: d.opts.Name, Advertise: netip.AddrPortFrom(d.advertise, d.opts.Port)}
 	finder := mesh.Finder{Token: p.token, Self: self.Advertise}
 	var errs []error
-	for _, target := range d.opts.Join {
+	for _, target := range targets {
 		addrs, err := finder.Lookup(ctx, target)
 		if err != nil {
 			errs = append(errs, &api.Error{Code: api.CodeFailed, Message: oneLine(err), Fix: "see that it leads to a host that runs weft, or give an address to --join"})
@@ -109,5 +118,5 @@ func (d *Daemon) greet(ctx context.Context, p *peerState) (mesh.Welcome, error) 
 			errs = append(errs, err)
 		}
 	}
-	return mesh.Welcome{}, d.explain(errors.Join(errs...))
+	return mesh.Welcome{}, errors.Join(errs...)
 }

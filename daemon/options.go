@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"regexp"
@@ -53,9 +54,11 @@ type Options struct {
 
 	HostOptions
 
-	Join     []string // peers to join, see mesh.CheckTarget
-	Founders []string // all hosts that found a mesh together, this one included: "address" or "address:port"
-	Token    string   // proves that this host may join
+	Join []string // peers to join, see mesh.CheckTarget
+	// Founders are the hosts that found a mesh together: "address" or
+	// "address:port". A host that is none of them joins them.
+	Founders []string
+	Token    string // proves that this host may join
 
 	Range         netip.Prefix // all containers' addresses, IPv4
 	BlockBits     int          // prefix length of the blocks that it is cut into
@@ -95,6 +98,9 @@ type HostOptions struct {
 	// the container's engine knows it if it is negative.
 	ReleaseAfter time.Duration `cbor:"20,keyasint,omitempty"`
 	DockerSocket string        `cbor:"21,keyasint,omitempty"` // where Docker answers
+	// RotateKeys is how old the keys of WireGuard may become before this host has
+	// the mesh change them; never if it is negative, which is the default.
+	RotateKeys time.Duration `cbor:"23,keyasint,omitempty"`
 	// AdvertiseAlso is an address beside Advertise, of the other family.
 	AdvertiseAlso netip.Addr `cbor:"40,keyasint,omitzero"`
 }
@@ -123,7 +129,7 @@ func (h HostOptions) or(o HostOptions) HostOptions {
 		Name: cmp.Or(h.Name, o.Name), Bridge: cmp.Or(h.Bridge, o.Bridge), Port: cmp.Or(h.Port, o.Port),
 		Advertise: h.Advertise, MTU: cmp.Or(h.MTU, o.MTU), Masquerade: cmp.Or(h.Masquerade, o.Masquerade),
 		Observer: cmp.Or(h.Observer, o.Observer), ReclaimAfter: cmp.Or(h.ReclaimAfter, o.ReclaimAfter), Subnet: cmp.Or(h.Subnet, o.Subnet),
-		WireGuard:    cmp.Or(h.WireGuard, o.WireGuard),
+		WireGuard: cmp.Or(h.WireGuard, o.WireGuard), RotateKeys: cmp.Or(h.RotateKeys, o.RotateKeys),
 		ReleaseAfter: cmp.Or(h.ReleaseAfter, o.ReleaseAfter), DockerSocket: cmp.Or(h.DockerSocket, o.DockerSocket),
 	}
 }
@@ -133,7 +139,7 @@ func defaultHost() HostOptions {
 	name, _ := os.Hostname()
 	yes, no := true, false
 	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes, Observer: &no, ReclaimAfter: DefaultReclaimAfter,
-		ReleaseAfter: DefaultReleaseAfter, DockerSocket: DefaultDockerSocket, WireGuard: WireGuardAuto}
+		ReleaseAfter: DefaultReleaseAfter, DockerSocket: DefaultDockerSocket, WireGuard: WireGuardAuto, RotateKeys: -1}
 }
 
 // DefaultOptions is what `weft launch` does when it is told nothing.
@@ -182,14 +188,14 @@ func (o Options) Validate() error {
 		return bad("the timeout %s is not positive", o.Timeout)
 	case o.ReclaimAfter > 0 && o.ReclaimAfter < time.Minute:
 		return bad("to give a host's addresses away after %s is too soon: a restart takes longer; say a minute or more, or -1s for never", o.ReclaimAfter)
+	case o.RotateKeys > 0 && o.RotateKeys < time.Hour:
+		return bad("to change keys every %s is too often: say an hour or more, or -1s for never", o.RotateKeys)
 	case o.DockerSocket != "" && !strings.HasPrefix(o.DockerSocket, "/"):
 		return bad("Docker's socket %q is not an absolute path", o.DockerSocket)
 	case o.Subnet.IsValid() && (o.Subnet != o.Subnet.Masked() || !o.Subnet.Addr().Is4() || o.Subnet.Bits() > 30):
 		return bad("subnet %s is not an IPv4 network such as 10.40.0.0/16", o.Subnet)
 	case checkTargets(o.Join) != nil:
 		return checkTargets(o.Join)
-	case len(o.Founders) > 0 && len(o.Join) > 0:
-		return bad("a host founds a mesh with --founders or joins one with --join, not both")
 	case len(o.Founders) > 0 && o.Token == "":
 		return &api.Error{Code: api.CodeInvalid, Message: "hosts that found a mesh together need one token",
 			Fix: "`weft token new` makes one; give the same --token and --founders on each of them"}
@@ -197,9 +203,16 @@ func (o Options) Validate() error {
 	return nil
 }
 
-// tunnelDevices are the names of the devices to other hosts, by transport.
-func (o Options) tunnelDevices() map[string]string {
-	return map[string]string{encap.TransportWireGuard: o.Bridge + "-wg", encap.TransportVXLAN: o.Bridge + "-vx"}
+// tunnelDevices are the names of the devices to other hosts, by transport; of
+// WireGuard one for each place that a slot can have. They are no longer than the
+// kernel takes.
+func (o Options) tunnelDevices() map[string][]string {
+	return map[string][]string{encap.TransportWireGuard: {o.Bridge + "-wg", o.Bridge + "-w1"}, encap.TransportVXLAN: {o.Bridge + "-vx"}}
+}
+
+// deviceNames are all of them.
+func (o Options) deviceNames() []string {
+	return slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Values(o.tunnelDevices()))...)))
 }
 
 // maxTrusted is how many networks a record can name.

@@ -142,7 +142,7 @@ func (d *Daemon) found(ctx context.Context, step func(name, detail string)) erro
 	waiting := ""
 	for d.plan.Status().Index == 0 {
 		ids, missing := d.founders()
-		if len(missing) == 0 && len(d.opts.Join) == 0 && !d.isFounded() {
+		if joins := len(d.opts.Join) > 0 && len(d.opts.Founders) == 0; len(missing) == 0 && !joins && !d.isFounded() {
 			if slices.MinFunc(ids, compareIDs) == d.identity.ID {
 				return d.plan.Found()
 			}

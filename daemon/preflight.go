@@ -3,12 +3,10 @@ package daemon
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 
 	"github.com/weft-net/weft/api"
@@ -127,7 +125,7 @@ func checkPort(port uint16) error {
 
 // checkDevices makes sure, for a new peer, that its devices' names are free.
 func (d *Daemon) checkDevices() error {
-	for _, name := range append(slices.Sorted(maps.Values(d.opts.tunnelDevices())), d.opts.Bridge) {
+	for _, name := range append(d.opts.deviceNames(), d.opts.Bridge) {
 		l, err := d.conn.Link(name)
 		if errors.Is(err, nl.ErrNotFound) {
 			continue

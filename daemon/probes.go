@@ -47,9 +47,9 @@ const (
 	fasterPause = time.Second
 )
 
-// unsettled returns a channel that says when to look at the links again; nil if
+// restless returns a channel that says when to look at the links again; nil if
 // the periodic pass is soon enough.
-func (d *Daemon) unsettled() <-chan time.Time {
+func (d *Daemon) restless() <-chan time.Time {
 	var pause time.Duration
 	for _, l := range d.tunnel.Load().links {
 		switch {
@@ -58,6 +58,9 @@ func (d *Daemon) unsettled() <-chan time.Time {
 		case l.waits:
 			pause = fasterPause
 		}
+	}
+	if pause == 0 && d.keys.turning() {
+		pause = fasterPause
 	}
 	if pause == 0 {
 		return nil

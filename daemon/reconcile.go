@@ -56,7 +56,9 @@ func (d *Daemon) loop(ctx context.Context) {
 		case <-d.mesh.Changed():
 		case <-d.plan.Changed():
 		case <-d.prober.Load().Changed():
-		case <-d.unsettled():
+		case <-d.keys.begun:
+			pause = 0
+		case <-d.restless():
 			pause = 0
 		case <-kernel:
 		case <-firewall:
@@ -103,9 +105,18 @@ func (d *Daemon) watchKernel() *nl.Watch {
 // reconcile is one whole pass: our record, the kernel, and what to remember.
 func (d *Daemon) reconcile() {
 	d.renewGateway()
+	if d.turnKeys() {
+		d.note("reconcile", d.reconcileKernel()) // a slot is there before the others hear of it
+	}
 	d.publish()
 	d.note("reconcile", d.reconcileKernel())
 	d.note("remember", d.remember())
+	d.hasLooked()
+}
+
+func (d *Daemon) hasLooked() {
+	now := d.now()
+	d.looked.Store(&now)
 }
 
 // reconcileKernel computes what the kernel should be like, and makes it so. The
@@ -139,7 +150,8 @@ func (d *Daemon) followPlan() error {
 	}
 	// The bridge comes first: the guard has to stand before a tunnel does, and the
 	// tunnels' routes prefer the bridge's address as their source.
-	plan.mtu, d.linked = mtu, plan
+	plan.mtu = mtu
+	d.linked = plan
 	set := d.bridge.Set(d.bridgeConfig())
 	local := d.local()
 	if d.ipv6Off() != "" {
@@ -172,6 +184,7 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 	for _, a := range d.listAttached() {
 		if active[a.Address] && !a.Released && d.isOfThisBoot(a) {
 			cfg.Ports = append(cfg.Ports, d.port(a))
+			cfg.Services = cfg.Services || a.Network != "" // a kubelet's pod, or the like
 			cfg.Published = append(cfg.Published, d.published(a)...)
 		}
 	}
@@ -180,7 +193,7 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 
 // guard completes what the bridge should be with what was decided of the links.
 func (d *Daemon) guard(cfg *bridge.Config) {
-	cfg.MTU, cfg.Guard.Peers, cfg.ProbePort = d.linked.mtu, d.linked.guarded, probe.Port
+	cfg.MTU, cfg.Guard.Peers, cfg.Guard.Refused, cfg.ProbePort = d.linked.mtu, d.linked.guarded, d.linked.refused, probe.Port
 	for _, i := range d.linked.instances {
 		cfg.Probed = append(cfg.Probed, i.Device)
 		switch i.Transport {
@@ -208,7 +221,7 @@ func (d *Daemon) active() map[netip.Addr]bool {
 // publish tells the mesh what it should know of this host.
 func (d *Daemon) publish() {
 	plan := d.plan.Status()
-	key := d.tunnelKey.Public()
+	slots, oldKey := d.ownSlots()
 	ports := map[string]uint16{}
 	for _, transport := range d.can {
 		if port := d.settings.port(transport); port != 0 {
@@ -225,7 +238,7 @@ func (d *Daemon) publish() {
 	}
 	d.note("publish", d.mesh.Publish(mesh.Body{
 		Name: d.opts.Name, Gossip: gossip, Underlay: d.underlays, Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted,
-		WireGuardKey: key[:], Gateway: d.gateway(),
+		WireGuardKey: oldKey, Slots: slots, Gateway: d.gateway(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: plan.FreeBlocks, Used: plan.Used,
 		Observer: *d.opts.Observer, Subnets: d.ownSubnets(), Protocol: mesh.ProtocolVersion, Software: Version().Software,
 	}))

@@ -244,7 +244,7 @@ func removeFromKernel(k keep, o Options, tunnels func() ([]string, error), b *br
 	gone, e := tunnels()
 	removed, err = append(removed, gone...), errors.Join(err, e)
 	if b != nil {
-		gone, e := b.Remove(o.Bridge, slices.Sorted(maps.Values(o.tunnelDevices())), sysctls)
+		gone, e := b.Remove(o.Bridge, o.deviceNames(), sysctls)
 		removed, err = append(removed, gone...), errors.Join(err, e)
 	}
 	if err != nil {

@@ -127,6 +127,7 @@ func (d *Daemon) routes() http.Handler {
 	mux.HandleFunc("GET "+api.PathVersion, answer(d, func(context.Context, struct{}) (api.Version, error) { return Version(), nil }))
 	mux.HandleFunc("GET "+api.PathToken, answer(d, func(context.Context, struct{}) (api.Token, error) { return d.showToken(), nil }))
 	mux.HandleFunc("POST "+api.PathRotateToken, answer(d, d.RotateToken))
+	mux.HandleFunc("POST "+api.PathRotateKeys, answer(d, func(ctx context.Context, _ struct{}) (api.KeysReport, error) { return d.RotateKeys(ctx) }))
 	mux.HandleFunc("POST "+api.PathAttach, answer(d, d.Attach))
 	mux.HandleFunc("POST "+api.PathDetach, answer(d, d.Detach))
 	mux.HandleFunc("POST "+api.PathInspect, answer(d, d.Inspect))

@@ -11,7 +11,9 @@ import (
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/ipam"
+	"github.com/weft-net/weft/mesh"
 )
 
 // settings are fixed when a mesh is founded and the same for all its peers.
@@ -41,33 +43,42 @@ func foundingSettings(o Options) settings {
 	return s
 }
 
-// foundersOf brings a list of founders into the one form that all of them give
-// it, and checks that this host is one of them.
-func foundersOf(list []string, self netip.AddrPort) ([]string, error) {
+// foundersOf brings a list of founders into the one form that all hosts give
+// it. The port is that of one that names none.
+func foundersOf(list []string, port uint16) ([]string, error) {
 	var out []string
 	for _, f := range list {
 		a, err := netip.ParseAddrPort(f)
 		if err != nil {
 			host, e := netip.ParseAddr(f)
 			if e != nil {
-				return nil, &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("founder %q is not an address, or address:port", f)}
+				return nil, &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("founder %q is not an address, or address:port", f),
+					Fix: "give the addresses by which the hosts reach each other, as in --founders 192.168.1.1,192.168.1.2"}
 			}
-			a = netip.AddrPortFrom(host, self.Port())
+			a = netip.AddrPortFrom(host, port)
 		}
 		out = append(out, a.String())
 	}
 	slices.Sort(out)
-	out = slices.Compact(out)
-	if !slices.Contains(out, self.String()) {
-		return nil, &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("this host, which is %s, is none of the founders %v", self, out),
-			Fix: "name it, too: the same list on every founder; --advertise says which of its addresses counts"}
-	}
-	return out, nil
+	return slices.Compact(out), nil
 }
 
 // port is the UDP port of a transport, 0 for none.
 func (s settings) port(transport string) uint16 {
 	return map[string]uint16{encap.TransportWireGuard: s.WireGuardPort, encap.TransportVXLAN: s.VXLANPort}[transport]
+}
+
+// slotPort is the UDP port of WireGuard's slots of one place. That of the second
+// follows the mesh's, behind those that something else of weft has.
+func (s settings) slotPort(index int, gossip uint16) uint16 {
+	port := s.WireGuardPort
+	for range index {
+		port = max(port+1, 1024)
+		for slices.Contains([]uint16{gossip, s.VXLANPort, s.WireGuardPort, probe.Port, mesh.SegmentPort}, port) {
+			port = max(port+1, 1024)
+		}
+	}
+	return port
 }
 
 // mode says which transports the mesh's links may use.

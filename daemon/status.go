@@ -20,7 +20,7 @@ func (d *Daemon) Status() api.Status {
 	s := api.Status{
 		Version: Version(), Started: d.started.Round(time.Second),
 		Mesh: api.Mesh{ID: d.token.MeshID, GossipEncrypted: true, TrafficEncrypted: d.trafficEncrypted(),
-			Encap: d.settings.Encap, Userspace: d.tunnel.Load().userspace, VNI: d.token.VNI()},
+			Keys: d.keyStatus(), Encap: d.settings.Encap, Userspace: d.tunnel.Load().userspace, VNI: d.token.VNI()},
 		IPAM: d.ipamStatus(),
 		Bridge: api.Bridge{Name: d.opts.Bridge, Gateway: netip.PrefixFrom(d.gateway(), d.settings.Range.Bits()),
 			MAC: bridgeMAC(d.identity.ID).String(), MTU: d.mtu(), Spoofed: spoofed, IPv6Off: d.ipv6Off()},
@@ -37,7 +37,7 @@ func (d *Daemon) Status() api.Status {
 		peer := api.Peer{
 			ID: p.ID, Name: p.Record.Name, Self: p.Self, State: string(p.State), Gossip: p.Record.Gossip,
 			Underlay: p.Record.Underlay, Gateway: p.Record.Gateway, Prefixes: d.plan.Prefixes(p.ID),
-			Version: p.Version, Software: p.Record.Software, Since: p.Since.Round(time.Second),
+			Keys: keysOf(p.Record), Version: p.Version, Software: p.Record.Software, Since: p.Since.Round(time.Second),
 		}
 		if p.Self {
 			s.Self = peer
@@ -118,6 +118,10 @@ func (d *Daemon) snapshot(mtu int) *tunnel {
 		if l.reason != "" {
 			view.Link.Reason = l.reason
 		}
+		view.heard = map[string]bool{}
+		for _, device := range d.opts.tunnelDevices()[encap.TransportWireGuard] {
+			view.heard[device] = d.tunnels.Heard(device, id, d.now())
+		}
 		t.links = append(t.links, view)
 	}
 	slices.SortFunc(t.links, func(a, b linkView) int { return bytes.Compare(a.Peer[:], b.Peer[:]) })
@@ -137,6 +141,7 @@ func (d *Daemon) links() []api.Link {
 		link := api.Link{Peer: l.Peer, Name: peers[l.Peer].Record.Name, Transport: l.choice.Transport, Encrypted: l.choice.Transport == encap.TransportWireGuard,
 			Device: l.choice.Device, MTU: l.MTU, Reason: l.Link.Reason, Underlay: l.Underlay, Why: l.choice.Why, Changed: l.choice.At,
 			Proven: q.RTT > 0, Answers: q.Works, RTT: q.RTT, Loss: q.Loss, Probes: q.Sent}
+		link.KeyEpoch = d.epochOn(l.choice.Device)
 		if l.Traffic != nil {
 			link.Received, link.Sent = &l.Traffic.Received, &l.Traffic.Sent
 		}

@@ -35,12 +35,14 @@ func (d *Daemon) renewProcess(step func(what, detail string)) {
 	if !slices.Contains(d.can, encap.TransportWireGuard) {
 		return
 	}
-	renewed, err := processes(d.opts).Renew(d.opts.tunnelDevices()[encap.TransportWireGuard])
-	if err != nil {
-		d.log.Warn("userspace WireGuard goes on as it is", "err", err)
-	}
-	if renewed {
-		step("renew userspace WireGuard", "a process of this version has taken over, and no packet was lost")
+	for _, device := range d.opts.tunnelDevices()[encap.TransportWireGuard] {
+		renewed, err := processes(d.opts).Renew(device)
+		if err != nil {
+			d.log.Warn("userspace WireGuard goes on as it is", "device", device, "err", err)
+		}
+		if renewed {
+			step("renew userspace WireGuard", "a process of this version has taken over "+device+", and no packet was lost")
+		}
 	}
 }
 
@@ -66,8 +68,10 @@ func removeTunnels(o Options, k keep, log *slog.Logger) (removed []string, err e
 		return nil, err
 	}
 	instances := []encap.Instance{{Transport: encap.TransportDirect}}
-	for transport, device := range o.tunnelDevices() {
-		instances = append(instances, encap.Instance{Transport: transport, Device: device})
+	for transport, devices := range o.tunnelDevices() {
+		for _, device := range devices {
+			instances = append(instances, encap.Instance{Transport: transport, Device: device})
+		}
 	}
 	removed, err = tunnels.Remove(instances)
 	return removed, errors.Join(err, tunnels.Close())
@@ -113,7 +117,7 @@ func (d *Daemon) canDo(transport string, s settings) error {
 	if transport == encap.TransportDirect {
 		return nil // it takes what every kernel has
 	}
-	port, device := s.port(transport), d.opts.tunnelDevices()[transport]
+	port, device := s.port(transport), d.opts.tunnelDevices()[transport][0]
 	if port == d.opts.Port {
 		return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("gossip cannot have UDP port %d, which the mesh uses for %s", port, transport),
 			Fix: "give another --port"}

@@ -53,7 +53,7 @@ func (d *Daemon) underlayAddresses() ([]netip.Addr, error) {
 // underlayLike is this host's address of the family of another.
 func (d *Daemon) underlayLike(other netip.Addr, local map[netip.Addr]string) (netip.Addr, bool) {
 	var probes, same []netip.Addr
-	for _, target := range d.opts.Join {
+	for _, target := range slices.Concat(d.opts.Founders, d.opts.Join) {
 		if at, ok := literal(target, d.opts.Port); ok && at.Addr().Is4() == other.Is4() {
 			probes = append(probes, at.Addr())
 		}

@@ -2,6 +2,7 @@ package encap
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/weft-net/weft/encap/probe"
@@ -15,9 +16,9 @@ const (
 	// unansweredTime is how long a path that was just chosen may take to be
 	// answered for the first time.
 	unansweredTime = 2500 * time.Millisecond
-	// confirmTime is how long a path has to be dead while another works. Where the
-	// other daemon ends, all paths die, but not in the same moment.
-	confirmTime = 600 * time.Millisecond
+	// together is how far apart it may be noticed that paths fell silent, or came
+	// back, which do so in one moment: where the other daemon ends and starts.
+	together = time.Second
 )
 
 // Path is one way to a peer that policy allows.
@@ -52,9 +53,11 @@ func (f failure) hold() time.Duration {
 	return hold
 }
 
-// Choose picks one of the allowed paths, which come fastest first. It leaves a
-// path as soon as that does not work and another does, and takes a faster one
-// when that has worked for a time, which grows if it keeps failing. Where
+// Choose picks one of the allowed paths, which come fastest first, and of one
+// transport the newest. It leaves a path as soon as that does not work and another
+// does, and takes a faster one when that has worked for a time, which grows if it
+// keeps failing; a newer one of the same transport at once, since waiting for it
+// proves nothing. Where
 // nothing is known it keeps what there was: a peer may be too old to answer
 // probes, or only probes may be dropped. The zero Path means that there is
 // nothing to choose from.
@@ -78,17 +81,20 @@ func Choose(paths []Path, quality map[string]probe.Quality, before Choice, now t
 	}
 	current, known := find(paths, before.Path)
 	if !known {
-		if p, ok := firstWorking(paths, quality); ok {
+		if p, ok := firstOf(paths, func(p Path) bool { return quality[p.Device].Works }); ok {
 			return become(p, first(paths, p, "it is the fastest that works"))
 		}
 		return become(paths[0], "it is the fastest that is allowed")
 	}
 	q := quality[current.Device]
 	if isDead(q, before.At, now) {
-		if p, ok := firstWorking(paths, quality); ok {
+		if p, ok := firstOf(paths, func(p Path) bool { return outlives(quality[p.Device], q, now) }); ok {
 			f := out.failures[current.Device]
 			out.failures[current.Device] = failure{f.times + 1, now}
 			return become(p, fmt.Sprintf("%s does not work: no probe is answered", current.Transport))
+		}
+		if p, ok := firstOf(paths, func(p Path) bool { return quality[p.Device].Works }); ok {
+			return become(current, fmt.Sprintf("no probe is answered; %s may stand in in a moment", p.Transport))
 		}
 		return become(current, "no probe is answered on any path that is allowed")
 	}
@@ -100,7 +106,9 @@ func Choose(paths []Path, quality map[string]probe.Quality, before Choice, now t
 		if p == current {
 			break
 		}
-		if fq := quality[p.Device]; fq.Works && now.Sub(fq.Since) >= out.failures[p.Device].hold() {
+		f, failed := out.failures[p.Device]
+		newer := p.Transport == current.Transport && !failed
+		if fq := quality[p.Device]; fq.Works && (newer || now.Sub(fq.Since) >= f.hold()) {
 			return become(p, first(paths, p, "it is the fastest that works"))
 		}
 	}
@@ -126,23 +134,30 @@ func first(paths []Path, p Path, otherwise string) string {
 	return otherwise
 }
 
-// isDead tells whether a path in use does not work, and has not for a moment. One
-// that was never answered gets longer, from when it was chosen.
+// isDead tells whether a path in use does not work. One that was never answered
+// gets some time, from when it was chosen.
 func isDead(q probe.Quality, chosen, now time.Time) bool {
 	if q.Works || q.Sent == 0 {
 		return false
 	}
-	if answered := q.RTT > 0; answered {
-		return now.Sub(q.Since) >= confirmTime
-	}
-	return now.Sub(chosen) >= unansweredTime
+	answered := q.RTT > 0
+	return answered || now.Sub(chosen) >= unansweredTime
 }
 
-func firstWorking(paths []Path, quality map[string]probe.Quality) (Path, bool) {
-	for _, p := range paths {
-		if quality[p.Device].Works {
-			return p, true
-		}
+// outlives tells whether a path works where the one in use is dead, and not only
+// because of two that fell silent together, or come back together, one is the
+// first of which that is known.
+func outlives(q, dead probe.Quality, now time.Time) bool {
+	if q.Works && q.Since.Before(dead.Since) {
+		// By then the dead one had been silent for long.
+		return q.Heard.After(dead.Since.Add(-together))
+	}
+	return q.Works && now.Sub(q.Since) >= together
+}
+
+func firstOf(paths []Path, is func(Path) bool) (Path, bool) {
+	if i := slices.IndexFunc(paths, is); i >= 0 {
+		return paths[i], true
 	}
 	return Path{}, false
 }

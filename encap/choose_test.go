@@ -18,8 +18,10 @@ var (
 	epoch        = time.Unix(1_000_000, 0)
 )
 
-func working(since time.Time) probe.Quality {
-	return probe.Quality{Works: true, Since: since, Sent: 5, RTT: time.Millisecond}
+func working(since time.Time) probe.Quality { return heard(since, epoch.Add(24*time.Hour)) }
+
+func heard(since, last time.Time) probe.Quality {
+	return probe.Quality{Works: true, Since: since, Heard: last, Sent: 5, RTT: time.Millisecond}
 }
 
 func dead(since time.Time) probe.Quality {
@@ -43,16 +45,19 @@ func TestChoice(t *testing.T) {
 		"nothing is known":                           {allPaths, nil, Choice{}, viaDirect, "fastest that is allowed"},
 		"only the slowest works at first":            {allPaths, map[string]probe.Quality{"weft-wg": working(short)}, Choice{}, viaWireGuard, "fastest that works"},
 		"the chosen one is not allowed any more":     {[]Path{viaWireGuard}, map[string]probe.Quality{"weft-vx": working(long)}, was(viaVXLAN), viaWireGuard, "fastest that is allowed"},
-		"the chosen one died":                        {allPaths, map[string]probe.Quality{"eth0": dead(now.Add(-confirmTime)), "weft-wg": working(short)}, was(viaDirect), viaWireGuard, "direct does not work"},
-		"the chosen one died a moment ago":           {allPaths, map[string]probe.Quality{"eth0": dead(now.Add(-confirmTime / 2)), "weft-wg": working(long)}, was(viaDirect), viaDirect, ""},
-		"all died":                                   {allPaths, map[string]probe.Quality{"eth0": dead(now.Add(-confirmTime)), "weft-vx": dead(now.Add(-confirmTime)), "weft-wg": dead(now.Add(-confirmTime))}, was(viaVXLAN), viaVXLAN, "no probe is answered on any"},
+		"the chosen one died":                        {allPaths, map[string]probe.Quality{"eth0": dead(now), "weft-wg": working(short)}, was(viaDirect), viaWireGuard, "direct does not work"},
+		"all fell silent together":                   {allPaths, map[string]probe.Quality{"eth0": dead(now), "weft-wg": heard(long, now.Add(-together))}, was(viaDirect), viaDirect, "no probe is answered"},
+		"another was heard since":                    {allPaths, map[string]probe.Quality{"eth0": dead(now), "weft-wg": heard(long, now.Add(-together/2))}, was(viaDirect), viaWireGuard, "direct does not work"},
+		"all come back together":                     {allPaths, map[string]probe.Quality{"eth0": dead(long), "weft-wg": working(now.Add(-together / 2))}, was(viaDirect), viaDirect, "no probe is answered"},
+		"only another came back":                     {allPaths, map[string]probe.Quality{"eth0": dead(long), "weft-wg": working(now.Add(-together))}, was(viaDirect), viaWireGuard, "direct does not work"},
+		"all died":                                   {allPaths, map[string]probe.Quality{"eth0": dead(now), "weft-vx": dead(now), "weft-wg": dead(now)}, was(viaVXLAN), viaVXLAN, "no probe is answered on any"},
 		"none was ever answered":                     {allPaths, map[string]probe.Quality{"eth0": unanswered(), "weft-vx": unanswered(), "weft-wg": unanswered()}, was(viaWireGuard), viaWireGuard, "no probe is answered on any"},
-		"the chosen one was never answered":          {allPaths, map[string]probe.Quality{"eth0": unanswered(), "weft-vx": working(now)}, was(viaDirect), viaVXLAN, "direct does not work"},
+		"the chosen one was never answered":          {allPaths, map[string]probe.Quality{"eth0": unanswered(), "weft-vx": working(short)}, was(viaDirect), viaVXLAN, "direct does not work"},
 		"it has had no time to be answered yet":      {allPaths, map[string]probe.Quality{"eth0": unanswered(), "weft-vx": working(now)}, Choice{Path: viaDirect, At: now.Add(-time.Second)}, viaDirect, ""},
 		"a faster one works for too short":           {allPaths, map[string]probe.Quality{"eth0": working(short), "weft-wg": working(long)}, was(viaWireGuard), viaWireGuard, "direct works since"},
 		"a faster one works for long enough":         {allPaths, map[string]probe.Quality{"eth0": working(long), "weft-wg": working(long)}, was(viaWireGuard), viaDirect, "fastest that is allowed"},
 		"a faster one, but not the fastest":          {allPaths, map[string]probe.Quality{"weft-vx": working(long), "weft-wg": working(long)}, was(viaWireGuard), viaVXLAN, "fastest that works"},
-		"a faster one works, and the chosen is dead": {allPaths, map[string]probe.Quality{"eth0": working(now), "weft-wg": dead(now.Add(-confirmTime))}, was(viaWireGuard), viaDirect, "wireguard does not work"},
+		"a faster one works, and the chosen is dead": {allPaths, map[string]probe.Quality{"eth0": working(short), "weft-wg": dead(now)}, was(viaWireGuard), viaDirect, "wireguard does not work"},
 	} {
 		got := Choose(tc.paths, tc.quality, tc.before, now)
 		if got.Path != tc.want || !strings.Contains(got.Why, tc.why) || (got.Path != tc.before.Path) != (got.At.Equal(now)) {
@@ -67,7 +72,7 @@ func TestHoldDownGrowsAndIsForgiven(t *testing.T) {
 	var holds []time.Duration
 	for range 8 {
 		now = now.Add(time.Second)
-		c = Choose(allPaths, map[string]probe.Quality{"eth0": dead(now.Add(-confirmTime)), "weft-wg": wg}, c, now)
+		c = Choose(allPaths, map[string]probe.Quality{"eth0": dead(now), "weft-wg": wg}, c, now)
 		if c.Path != viaWireGuard {
 			t.Fatalf("a dead path is kept: %+v", c)
 		}
@@ -90,6 +95,31 @@ func TestHoldDownGrowsAndIsForgiven(t *testing.T) {
 	}
 }
 
+func TestNewerPathOfOneTransportIsTakenAtOnceAndLeftWhenItFails(t *testing.T) {
+	newer, older := Path{"weft-w1", TransportWireGuard}, Path{"weft-wg", TransportWireGuard}
+	paths, now := []Path{newer, older}, epoch
+	c := Choice{Path: older, At: now}
+	if c = Choose(paths, map[string]probe.Quality{"weft-wg": working(epoch), "weft-w1": unanswered()}, c, now); c.Path != older {
+		t.Fatalf("it moves to what is not proven: %+v", c)
+	}
+	both := map[string]probe.Quality{"weft-wg": working(epoch), "weft-w1": working(now)}
+	if c = Choose(paths, both, c, now); c.Path != newer {
+		t.Fatalf("it waits for what works: %+v", c)
+	}
+	broken := map[string]probe.Quality{"weft-wg": working(epoch), "weft-w1": {Since: now, Sent: 9, RTT: time.Millisecond}}
+	now = now.Add(time.Second)
+	if c = Choose(paths, broken, c, now); c.Path != older {
+		t.Fatalf("it stays by what does not work: %+v", c)
+	}
+	both["weft-w1"] = working(now)
+	if c = Choose(paths, both, c, now); c.Path != older {
+		t.Fatalf("it is back at once by what has failed: %+v", c)
+	}
+	if c = Choose(paths, both, c, now.Add(provenTime)); c.Path != newer {
+		t.Fatalf("it is not back by what works again: %+v", c)
+	}
+}
+
 // world is what the probes say of the paths over time.
 type world struct {
 	allowed []Path
@@ -99,11 +129,14 @@ type world struct {
 // step draws what happens in a second.
 func (w *world) step(t *rapid.T, now time.Time) {
 	for _, p := range allPaths {
-		if rapid.IntRange(0, 9).Draw(t, "changes") > 0 {
-			continue
-		}
 		q := w.quality[p.Device]
-		w.quality[p.Device] = probe.Quality{Works: !q.Works, Since: now, Sent: q.Sent + 1, RTT: time.Millisecond}
+		if rapid.IntRange(0, 9).Draw(t, "changes") == 0 {
+			q.Works, q.Since, q.RTT = !q.Works, now, time.Millisecond
+		}
+		if q.Works {
+			q.Heard = now
+		}
+		w.quality[p.Device] = q
 	}
 	if rapid.IntRange(0, 49).Draw(t, "policy changes") == 0 {
 		w.allowed = nil
@@ -156,9 +189,13 @@ func TestChoiceIsAllowedAndFlapsNoMoreThanItMayAndConverges(t *testing.T) {
 		// Nothing changes any more: the fastest that works is found.
 		for range 2 {
 			now = now.Add(longestHold)
+			for d, q := range w.quality {
+				q.Heard = now
+				w.quality[d] = q
+			}
 			c = Choose(w.allowed, w.quality, c, now)
 		}
-		if want, ok := firstWorking(w.allowed, w.quality); ok && c.Path != want {
+		if want, ok := firstOf(w.allowed, func(p Path) bool { return w.quality[p.Device].Works }); ok && c.Path != want {
 			t.Fatalf("ends with %v instead of %v", c.Path, want)
 		}
 	})

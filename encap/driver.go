@@ -6,6 +6,7 @@ package encap
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -55,7 +56,10 @@ type Link struct {
 }
 
 // Traffic counts bytes since the link was made, headers of the transport included.
-type Traffic struct{ Received, Sent int64 }
+type Traffic struct {
+	Received, Sent int64
+	Heard          time.Time // when a session was last made; of WireGuard
+}
 
 // Driver carries traffic by one transport. Its methods are not safe for
 // concurrent use.

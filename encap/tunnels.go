@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -275,6 +276,15 @@ func (t *Tunnels) chosenLinks(peers []Remote) map[uuid.UUID]Link {
 
 // Links are the chosen ways to the peers, as they were last set.
 func (t *Tunnels) Links() map[uuid.UUID]Link { return t.links }
+
+// Heard tells whether a peer's kernel holds a session with a WireGuard device of
+// this host, whether or not its daemon runs.
+func (t *Tunnels) Heard(device string, peer uuid.UUID, now time.Time) bool {
+	h := t.held[device]
+	return h != nil && slices.ContainsFunc(h.Links(), func(l Link) bool {
+		return l.Peer == peer && l.Traffic != nil && now.Sub(l.Traffic.Heard) < sessionTime
+	})
+}
 
 // Userspace tells whether packets of any transport pass through a process.
 func (t *Tunnels) Userspace() bool {

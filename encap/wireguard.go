@@ -242,7 +242,7 @@ func (w *WireGuard) Set(peers []Peer) error {
 func (w *WireGuard) count(have *wgtypes.Device) {
 	traffic := map[PublicKey]*Traffic{}
 	for _, p := range have.Peers {
-		traffic[PublicKey(p.PublicKey)] = &Traffic{Received: p.ReceiveBytes, Sent: p.TransmitBytes}
+		traffic[PublicKey(p.PublicKey)] = &Traffic{Received: p.ReceiveBytes, Sent: p.TransmitBytes, Heard: p.LastHandshakeTime}
 	}
 	keys := map[uuid.UUID]PublicKey{}
 	for _, end := range w.plan.ends {

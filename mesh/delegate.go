@@ -27,12 +27,18 @@ func (d *delegate) GetBroadcasts(overhead, limit int) [][]byte {
 	return d.queue.GetBroadcasts(overhead, limit)
 }
 
-// LocalState is everything, for an exchange.
-func (d *delegate) LocalState(bool) []byte {
+// LocalState is what there is for an exchange: all records when somebody joins,
+// else their sums.
+func (d *delegate) LocalState(join bool) []byte {
 	out := message{Protocol: ProtocolVersion, Kind: kindState}
 	d.mu.Lock()
-	for _, r := range d.records {
-		out.Records = append(out.Records, r.signed)
+	if join {
+		for _, r := range d.records {
+			out.Records = append(out.Records, r.signed)
+		}
+	} else {
+		sums := encode(sumsOf{Peer: d.cfg.Identity.ID, Sums: d.records.sums()})
+		out.Channels = append(out.Channels, channelData{Name: recordsChannel, Data: sums})
 	}
 	d.mu.Unlock()
 	for _, c := range d.cfg.Channels {

@@ -61,6 +61,12 @@ func (m *Mesh) receive(b []byte) error {
 		m.spread(recordsMessage([]signed{r.signed}), r.ID.String(), everybody || r.ID == m.cfg.Identity.ID)
 	}
 	for _, c := range msg.Channels {
+		if c.Name == recordsChannel {
+			if err := m.compareRecords(c.Data); err != nil {
+				return err
+			}
+			continue
+		}
 		ch, ok := m.channels[c.Name]
 		if !ok {
 			continue // a newer peer's channel
@@ -93,7 +99,7 @@ func (m *Mesh) mergeRecord(s signed) (Record, bool) {
 	if stale {
 		return Record{}, false
 	}
-	r, err := verify(m.cfg.Token.MeshID, s)
+	r, err := m.cfg.Verified.verify(m.cfg.Token, s)
 	if err != nil {
 		m.counts.refuse(reason(err))
 		m.log.Debug("record refused", "err", err)
@@ -129,7 +135,8 @@ func (m *Mesh) receiveDirect(msg message) error {
 	}
 	c := msg.Channels[0]
 	ch, ok := m.channels[c.Name]
-	if !ok && c.Name != tokenChannel {
+	own := map[string]func(uuid.UUID, []byte) error{tokenChannel: m.receiveToken, recordsChannel: m.receiveSync}[c.Name]
+	if !ok && own == nil {
 		return fmt.Errorf("direct message for unknown channel %q", clip(c.Name))
 	}
 	m.mu.Lock()
@@ -138,8 +145,8 @@ func (m *Mesh) receiveDirect(msg message) error {
 	}
 	m.heardFrom[from] = msg.From
 	m.mu.Unlock()
-	if c.Name == tokenChannel {
-		return m.receiveToken(from, c.Data)
+	if own != nil {
+		return own(from, c.Data)
 	}
 	ch.Receive(from, c.Data)
 	return nil

@@ -44,6 +44,8 @@ type Config struct {
 	Targets    []string       // hosts to join, see CheckTarget; the port is Bind's where there is none
 	Channels   []Channel
 	Logger     *slog.Logger
+	// Verified is shared by peers of one process; nil for none.
+	Verified *VerifyCache
 	// Transport carries gossip instead of TCP and UDP at Bind; nil for those.
 	Transport memberlist.NodeAwareTransport
 }

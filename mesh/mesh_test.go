@@ -100,11 +100,11 @@ func TestPeerThatComesBackAtAnotherAddressIsAccepted(t *testing.T) {
 		peers[2].Close()
 		all(t, time.Minute, "sees it fail", peers[:2], func(p *testPeer) bool { return p.see(peers[2].id()).State == StateFailed })
 		time.Sleep(2 * reclaimAfter)
-		moved := peers[2].restart(t, w.hosts[3])
+		moved := peers[2].restart(t, w.Hosts[3])
 		peers[2] = moved
 		all(t, 10*time.Second, "sees it at its new address", peers, func(p *testPeer) bool {
 			s := p.see(moved.id())
-			return knowsAlive(peers)(p) && s.Record.Gossip[0] == w.hosts[3].addr
+			return knowsAlive(peers)(p) && s.Record.Gossip[0] == w.Hosts[3].Addr
 		})
 		peers[0].Send(moved.id(), "board", []byte("hello there"))
 		eventually(t, time.Minute, "a message finds it", func() bool { return len(moved.board.messages()) == 1 })
@@ -136,7 +136,7 @@ func TestLostMemoryDoesNotSilenceAPeer(t *testing.T) {
 func TestPartitionHealsByItselfAndBothSidesLearnWhatTheyMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, peers := meshOf(t, 6, 0)
-		w.cut(3)
+		w.Cut(3)
 		all(t, 2*time.Minute, "the other side has failed", peers[:3], func(p *testPeer) bool {
 			return p.see(peers[3].id()).State == StateFailed && p.see(peers[5].id()).State == StateFailed
 		})
@@ -144,7 +144,7 @@ func TestPartitionHealsByItselfAndBothSidesLearnWhatTheyMissed(t *testing.T) {
 		peers[0].say("left")
 		peers[5].say("right")
 		peers[4].publish(t, "p4-renamed")
-		w.cut(0)
+		w.Cut(0)
 		all(t, 2*lastWait, "one mesh again", peers, func(p *testPeer) bool {
 			return knowsAlive(peers)(p) && p.board.has("left") && p.board.has("right") && p.see(peers[4].id()).Record.Name == "p4-renamed"
 		})
@@ -168,9 +168,9 @@ func TestDepartedPeerIsKnownAsSuchAndNeverDialledAgain(t *testing.T) {
 		gone.Close()
 		all(t, 10*time.Second, "knows", rest, func(p *testPeer) bool { return p.see(gone.id()).State == StateDeparted })
 		time.Sleep(2 * time.Second) // probes under way
-		before := w.dialsTo(gone.at)
+		before := w.DialsTo(gone.at)
 		time.Sleep(30 * time.Minute)
-		if n := w.dialsTo(gone.at) - before; n != 0 {
+		if n := w.DialsTo(gone.at) - before; n != 0 {
 			t.Errorf("it was dialled %d times", n)
 		}
 		if ts := rest[0].Targets(); ts[0].Connected || ts[0].LastError == "" || !ts[0].NextTry.IsZero() {
@@ -182,14 +182,14 @@ func TestDepartedPeerIsKnownAsSuchAndNeverDialledAgain(t *testing.T) {
 		}
 		// Its old identity is refused, and nobody can make it speak again.
 		cfg := gone.cfg
-		cfg.Targets = []string{rest[0].at.addr.String()}
+		cfg.Targets = []string{rest[0].at.Addr.String()}
 		back := start(t, gone.at, cfg)
 		_, err := back.Join(t.Context())
 		var refused *RefusedError
 		if !errors.As(err, &refused) || refused.Code != CodeDeparted {
 			t.Errorf("join of the departed: %v", err)
 		}
-		if err := rest[0].try(t.Context(), gone.at.addr.String()); !errors.As(err, &refused) || refused.Code != CodeDeparted {
+		if err := rest[0].try(t.Context(), gone.at.Addr.String()); !errors.As(err, &refused) || refused.Code != CodeDeparted {
 			t.Errorf("dialling the departed: %v", err)
 		}
 	})
@@ -203,7 +203,7 @@ func TestHostThatWasResetIsFoundAgainAtItsOldAddress(t *testing.T) {
 			t.Fatal(err)
 		}
 		old.Close()
-		anew := start(t, old.at, Config{Token: old.cfg.Token, Name: "p-anew", Targets: []string{other.at.addr.String()}})
+		anew := start(t, old.at, Config{Token: old.cfg.Token, Name: "p-anew", Targets: []string{other.at.Addr.String()}})
 		if _, err := anew.Join(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -215,9 +215,9 @@ func TestTargetThatIsDownIsJoinedOnceItIsUpAndLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNetwork(t, 2)
 		tok := newToken(t)
-		_ = w.hosts[1].Shutdown()
+		_ = w.Hosts[1].Shutdown()
 		var out bytes.Buffer
-		p := start(t, w.hosts[0], Config{Token: tok, Name: "p-early", Targets: []string{w.hosts[1].addr.String()},
+		p := start(t, w.Hosts[0], Config{Token: tok, Name: "p-early", Targets: []string{w.Hosts[1].Addr.String()},
 			Logger: slog.New(slog.NewTextHandler(&out, nil))})
 		if _, err := p.Join(t.Context()); err == nil {
 			t.Fatal("joined nobody without an error")
@@ -229,10 +229,10 @@ func TestTargetThatIsDownIsJoinedOnceItIsUpAndLoggedOnce(t *testing.T) {
 		if n := strings.Count(out.String(), "cannot join"); n != 1 {
 			t.Errorf("%d lines about the same failure:\n%s", n, out.String())
 		}
-		if n := w.dialsTo(w.hosts[1]); n > 60 {
+		if n := w.DialsTo(w.Hosts[1]); n > 60 {
 			t.Errorf("%d attempts in 20 minutes: no back-off", n)
 		}
-		late := start(t, w.hosts[1], Config{Token: tok, Name: "p-late"})
+		late := start(t, w.Hosts[1], Config{Token: tok, Name: "p-late"})
 		eventually(t, 2*lastWait, "they find each other", func() bool {
 			return late.see(p.id()).State == StateAlive && p.Targets()[0].Connected
 		})
@@ -245,8 +245,8 @@ func TestLargeNewsIsSentToEachPeerOnce(t *testing.T) {
 		w, peers := meshOf(t, n, 0)
 		time.Sleep(time.Minute)
 		count := func() (sum int) {
-			for _, h := range w.hosts {
-				sum += w.dialsTo(h)
+			for _, h := range w.Hosts {
+				sum += w.DialsTo(h)
 			}
 			return sum
 		}
@@ -268,12 +268,12 @@ func TestNewsSaidWhileSomebodyJoinsReachesTheNewcomerSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNetwork(t, 2)
 		tok := newToken(t)
-		a := start(t, w.hosts[0], Config{Token: tok, Name: "pa"})
-		b := start(t, w.hosts[1], Config{Token: tok, Name: "pb"})
+		a := start(t, w.Hosts[0], Config{Token: tok, Name: "pa"})
+		b := start(t, w.Hosts[1], Config{Token: tok, Name: "pb"})
 		large := strings.Repeat("x", 5000)
 		a.Broadcast("board", []byte("small")) // and not merged: no exchange will bring it
 		a.Broadcast("board", []byte(large))
-		if _, err := b.list.Join([]string{a.at.addr.String()}); err != nil {
+		if _, err := b.list.Join([]string{a.at.Addr.String()}); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, recentTime, "it hears both", func() bool { return b.board.has("small") && b.board.has(large) })
@@ -283,7 +283,7 @@ func TestNewsSaidWhileSomebodyJoinsReachesTheNewcomerSoon(t *testing.T) {
 func TestLonelyPeerKeepsNothingToSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNetwork(t, 1)
-		p := start(t, w.hosts[0], Config{Token: newToken(t), Name: "p"})
+		p := start(t, w.Hosts[0], Config{Token: newToken(t), Name: "p"})
 		empty := p.queue.NumQueued()
 		for range 1000 {
 			p.Broadcast("board", []byte("nobody hears it"))
@@ -297,9 +297,9 @@ func TestLonelyPeerKeepsNothingToSpread(t *testing.T) {
 func TestCloseDoesNotWaitForStrangersWithoutAWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNetwork(t, 2)
-		p := start(t, w.hosts[0], Config{Token: newToken(t), Name: "p"})
+		p := start(t, w.Hosts[0], Config{Token: newToken(t), Name: "p"})
 		for range maxPeeking {
-			c, err := w.hosts[1].DialTimeout(p.at.addr.String(), time.Second)
+			c, err := w.Hosts[1].DialTimeout(p.at.Addr.String(), time.Second)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -319,7 +319,7 @@ func TestCloseDoesNotWaitForStrangersWithoutAWord(t *testing.T) {
 func TestOwnRecordOverTheLimitsIsAnErrorHereAndNotSilenceThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNetwork(t, 1)
-		p := start(t, w.hosts[0], Config{Token: newToken(t), Name: "p"})
+		p := start(t, w.Hosts[0], Config{Token: newToken(t), Name: "p"})
 		err := p.Publish(Body{Name: "p", Prefixes: make([]netip.Prefix, maxPrefixes+1)})
 		if !errors.Is(err, errOversized) || p.see(p.id()).Version != 1 {
 			t.Errorf("Publish: %v", err)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/weft-net/weft/internal/simnet"
 )
 
 // testPeer is a Mesh with a board as its only channel.
@@ -29,8 +31,8 @@ func start(t *testing.T, at *host, cfg Config) *testPeer {
 		cfg.Identity = newIdentity(t)
 	}
 	if at != nil {
-		at.net.power(at)
-		cfg.Transport, cfg.Bind, cfg.Advertise = at, at.addr, at.addr
+		at.Power()
+		cfg.Transport, cfg.Bind, cfg.Advertise = at, at.Addr, at.Addr
 	} else if !cfg.Bind.IsValid() {
 		cfg.Bind = netip.MustParseAddrPort("127.0.0.1:0")
 	}
@@ -119,13 +121,13 @@ func knowsAlive(peers []*testPeer) func(*testPeer) bool {
 }
 
 // meshOf has n peers who all know each other, and spare hosts.
-func meshOf(t *testing.T, n, spare int) (*network, []*testPeer) {
+func meshOf(t *testing.T, n, spare int) (*simnet.Network, []*testPeer) {
 	t.Helper()
 	w := newNetwork(t, n+spare)
 	tok := newToken(t)
-	peers := []*testPeer{start(t, w.hosts[0], Config{Token: tok, Name: "p0"})}
+	peers := []*testPeer{start(t, w.Hosts[0], Config{Token: tok, Name: "p0"})}
 	for i := 1; i < n; i++ {
-		p := start(t, w.hosts[i], Config{Token: tok, Name: fmt.Sprintf("p%d", i), Targets: []string{peers[0].at.addr.String()}})
+		p := start(t, w.Hosts[i], Config{Token: tok, Name: fmt.Sprintf("p%d", i), Targets: []string{peers[0].at.Addr.String()}})
 		if n, err := p.Join(t.Context()); n != 1 || err != nil {
 			t.Fatalf("Join = %d, %v", n, err)
 		}

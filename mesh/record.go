@@ -17,6 +17,8 @@ const (
 	maxName     = 64
 	maxList     = 32 // endpoints, underlay addresses, transports, ports, trusted networks
 	maxSubnets  = 256
+	maxSlots    = 2
+	maxKey      = 64 // bytes
 )
 
 // Body is what a peer tells the others of itself.
@@ -43,10 +45,21 @@ type Body struct {
 	Trusted []netip.Prefix `cbor:"22,keyasint,omitempty"`
 	// Subnets are those that its containers are kept apart by.
 	Subnets []netip.Prefix `cbor:"23,keyasint,omitempty"`
+	// Slots are the ends of its WireGuard, each with a key of its own. A weft that
+	// knows of one only says WireGuardKey instead, which is the same as that of
+	// epoch 0 at the mesh's port.
+	Slots []Slot `cbor:"24,keyasint,omitempty"`
 	// What mesh itself adds: how far a change of the token is, and the key with
 	// which secrets are sealed for this peer (X25519).
 	Token   Standing `cbor:"30,keyasint,omitzero"`
 	SealKey []byte   `cbor:"31,keyasint,omitempty"`
+}
+
+// Slot is one end of a peer's WireGuard.
+type Slot struct {
+	Epoch uint64 `cbor:"1,keyasint,omitempty"` // how often the keys of the mesh were changed
+	Port  uint16 `cbor:"2,keyasint"`           // UDP
+	Key   []byte `cbor:"3,keyasint"`           // public
 }
 
 // Record is a peer's word about itself, verified.
@@ -87,7 +100,8 @@ func (b Body) check() error {
 	if len(b.Name) > maxName || len(b.Software) > maxName || len(b.Prefixes) > maxPrefixes ||
 		len(b.Token.Hash) > maxName || len(b.SealKey) > maxName || len(b.Token.Without) > maxWithout ||
 		len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList ||
-		len(b.Ports) > maxList || len(b.Trusted) > maxList || len(b.Subnets) > maxSubnets {
+		len(b.Ports) > maxList || len(b.Trusted) > maxList || len(b.Subnets) > maxSubnets ||
+		len(b.Slots) > maxSlots || slices.ContainsFunc(b.Slots, func(s Slot) bool { return len(s.Key) > maxKey }) {
 		return errOversized
 	}
 	invalid := func(p netip.Prefix) bool { return !p.IsValid() }

@@ -34,13 +34,13 @@ func TestRotatedTokenReachesAllAndTheOldOneLetsNobodyIn(t *testing.T) {
 				}
 			}
 		}
-		target := []string{peers[0].at.addr.String()}
-		stranger := start(t, w.hosts[5], Config{Token: old, Name: "p-old", Targets: target})
+		target := []string{peers[0].at.Addr.String()}
+		stranger := start(t, w.Hosts[5], Config{Token: old, Name: "p-old", Targets: target})
 		var refused *RefusedError
 		if _, err := stranger.Join(t.Context()); !errors.As(err, &refused) || refused.Code != CodeBadToken {
 			t.Errorf("with the old token: %v", err)
 		}
-		guest := start(t, w.hosts[6], Config{Token: fresh, Name: "p-new", Targets: target})
+		guest := start(t, w.Hosts[6], Config{Token: fresh, Name: "p-new", Targets: target})
 		if n, err := guest.Join(t.Context()); n != 1 || err != nil {
 			t.Errorf("with the new token: %d, %v", n, err)
 		}
@@ -72,8 +72,8 @@ func TestRemovedPeerIsNotGivenTheNewToken(t *testing.T) {
 		w := newNetwork(t, 3)
 		tok := newToken(t)
 		var peers []*testPeer
-		for i, h := range w.hosts {
-			p := start(t, h, Config{Token: tok, Name: "p", Targets: []string{w.hosts[0].addr.String()}})
+		for i, h := range w.Hosts {
+			p := start(t, h, Config{Token: tok, Name: "p", Targets: []string{w.Hosts[0].Addr.String()}})
 			if _, err := p.Join(t.Context()); err != nil && i > 0 {
 				t.Fatal(err)
 			}
@@ -98,7 +98,7 @@ func TestTokensOfAChangeOutliveARestart(t *testing.T) {
 		kept := make([]Tokens, 3)
 		var peers []*testPeer
 		launch := func(i int, tokens *Tokens, snapshot []byte, id Identity) *testPeer {
-			cfg := Config{Token: tok, Tokens: tokens, Name: "p", Snapshot: snapshot, Identity: id, Targets: []string{w.hosts[0].addr.String()}}
+			cfg := Config{Token: tok, Tokens: tokens, Name: "p", Snapshot: snapshot, Identity: id, Targets: []string{w.Hosts[0].Addr.String()}}
 			cfg.KeepTokens = func(now Tokens) error {
 				b, err := now.MarshalBinary()
 				if err != nil {
@@ -106,11 +106,11 @@ func TestTokensOfAChangeOutliveARestart(t *testing.T) {
 				}
 				return kept[i].UnmarshalBinary(b)
 			}
-			p := start(t, w.hosts[i], cfg)
+			p := start(t, w.Hosts[i], cfg)
 			_, _ = p.Join(t.Context()) // the first one is alone
 			return p
 		}
-		for i := range w.hosts {
+		for i := range w.Hosts {
 			peers = append(peers, launch(i, nil, nil, newIdentity(t)))
 		}
 		all(t, time.Minute, "knows every other", peers, knowsAlive(peers))

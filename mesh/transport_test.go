@@ -30,7 +30,7 @@ func (c *crowded) Shutdown() error {
 
 func TestShutdownTakesWhatTheListenerHasAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		inner := &crowded{host: newNetwork(t, 1).hosts[0], streams: make(chan net.Conn)}
+		inner := &crowded{host: newNetwork(t, 1).Hosts[0], streams: make(chan net.Conn)}
 		tr := newTransport(inner, func(c net.Conn) { c.Close() }, asKnown)
 		tr.cancel() // the first thing that a shutdown does
 		synctest.Wait()
@@ -49,11 +49,11 @@ func TestStreamsAreSortedByTheirFirstBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNetwork(t, 2)
 		hellos := make(chan net.Conn, 1)
-		tr := newTransport(w.hosts[0], func(c net.Conn) { hellos <- c }, asKnown)
+		tr := newTransport(w.Hosts[0], func(c net.Conn) { hellos <- c }, asKnown)
 		tr.open()
 		defer tr.Shutdown()
 		open := func(say string) {
-			c, err := w.hosts[1].DialTimeout(w.hosts[0].addr.String(), time.Second)
+			c, err := w.Hosts[1].DialTimeout(w.Hosts[0].Addr.String(), time.Second)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,12 +89,12 @@ func TestStreamsAreSortedByTheirFirstBytes(t *testing.T) {
 func TestNothingReachesMemberlistBeforeItIsReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNetwork(t, 2)
-		tr := newTransport(w.hosts[0], func(c net.Conn) { c.Close() }, asKnown)
+		tr := newTransport(w.Hosts[0], func(c net.Conn) { c.Close() }, asKnown)
 		defer tr.Shutdown()
-		if _, err := w.hosts[1].WriteTo([]byte("packet"), w.hosts[0].addr.String()); err != nil {
+		if _, err := w.Hosts[1].WriteTo([]byte("packet"), w.Hosts[0].Addr.String()); err != nil {
 			t.Fatal(err)
 		}
-		c, err := w.hosts[1].DialTimeout(w.hosts[0].addr.String(), time.Second)
+		c, err := w.Hosts[1].DialTimeout(w.Hosts[0].Addr.String(), time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the demo and the tests need, and says
-# which; with the argument kernel-wg those of kernel-wg.sh as well. Where
-# everything is there already it does nothing.
+# which; with the argument kernel-wg those of kernel-wg.sh as well, with bench the
+# tools that the bench measures beside weft. Where everything is there already it
+# does nothing.
 set -euo pipefail
 
 # program:package
-engines=( # the tests of the CNI plugin run these
+engines=( # the tests of the CNI plugin and of the DaemonSet run these
 	containerd:containerd runc:runc podman:podman /usr/lib/cni/bridge:containernetworking-plugins
 )
 needs=(
@@ -18,6 +19,9 @@ if [ "${1:-}" = kernel-wg ]; then
 		qemu-system-x86_64:qemu-system-x86 cpio:cpio depmod:kmod wg:wireguard-tools # and of what the guest is made:
 		bash:bash dash:dash cat:coreutils find:findutils grep:grep sed:sed mawk:mawk mount:mount hostname:hostname perl:perl-base ldd:libc-bin
 	)
+fi
+if [ "${1:-}" = bench ]; then
+	needs+=(nebula:nebula tincd:tinc wireguard-go:wireguard-go wg:wireguard-tools)
 fi
 
 missing=()

@@ -83,7 +83,7 @@ cp "$work/kernel/lib/modules/$version"/modules.{builtin,builtin.modinfo,order} "
 /sbin/depmod -b "$root" "$version"
 
 CGO_ENABLED=0 go build -trimpath -o "$root/test/bin/weft" .
-for package in encap internal/e2e; do
+for package in encap internal/e2e internal/bench; do
 	CGO_ENABLED=0 go test -c -tags kernelwg -o "$root/test/bin/${package##*/}.test" "./$package"
 done
 cp -r scripts "$root/test/scripts"

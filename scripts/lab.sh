@@ -1,6 +1,5 @@
 # shellcheck shell=bash
-# Hosts in network namespaces for demo.sh and bench.sh, which source this after
-# they have set:
+# Hosts in network namespaces for demo.sh, which sources this after it has set:
 #   lab   prefix of all namespaces' names; also names the state directory
 #   weft  path of the binary
 # Host N is the namespace $lab-N with 192.0.2.N on an underlay of its own.

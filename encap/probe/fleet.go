@@ -94,6 +94,7 @@ func (f *fleet) qualities(now time.Duration, beginning time.Time) map[Path]Quali
 		out[p.target.Path] = Quality{
 			Works: p.works,
 			Since: beginning.Add(p.since),
+			Heard: beginning.Add(p.heard),
 			Sent:  int(p.sent + p.asked),
 			RTT:   p.rtt,
 			Loss:  p.loss(now),

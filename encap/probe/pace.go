@@ -12,14 +12,14 @@ const (
 	// each is probed less often.
 	perSecond = 500
 	// quickAtLeast is the time between two probes of a path in doubt.
-	quickAtLeast = 100 * time.Millisecond
+	quickAtLeast = 75 * time.Millisecond
 	// fullAtLeast is the time between two looks at whether the MTU still holds.
 	fullAtLeast = 2 * time.Second
 	// patience is for how long a path in doubt is probed before it is dead.
-	patience = 1800 * time.Millisecond
+	patience = 1500 * time.Millisecond
 	// leastLost is how many probes have to be lost besides: a process that stood
 	// still for a while has waited, but not asked.
-	leastLost = 8
+	leastLost = 10
 	// starters are the first probes of a path, which go out quickly.
 	starters = 10
 	// longestWait bounds the time after which a probe counts as lost.

@@ -30,6 +30,7 @@ type Quality struct {
 	// not work; Sent tells it from one that was not tried yet.
 	Works bool
 	Since time.Time     // when Works became what it is
+	Heard time.Time     // the last answer; of no meaning if RTT is 0
 	Sent  int           // probes, since the path is a target
 	RTT   time.Duration // smoothed; 0 if nothing was ever answered
 	Loss  float64       // of the last probes, 0 to 1

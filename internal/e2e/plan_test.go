@@ -139,8 +139,19 @@ func TestFoundersAgreeOnOneSplitAndJoinersWait(t *testing.T) {
 			return len(s.Shares) == 4
 		})
 	}
+	// One that is not on the list joins those that are.
 	other := lab.Host("other")
-	refuses(t, other, 2, "none of the founders", "weft", "launch", "--founders", addrs[0], "--token", token)
+	other.Run(launch...)
+	if s := status(t, other).IPAM; !s.Member || len(s.Shares) != 5 {
+		t.Errorf("a host that is none of the founders is %+v", s)
+	}
+	// A list that grew is no other mesh.
+	last := lab.Host("last")
+	last.Run("weft", "launch", "--founders", strings.Join(append(addrs, last.Addr.String()), ","), "--token", token)
+	if s := status(t, last).IPAM; !s.Member || len(s.Shares) != 6 {
+		t.Errorf("a founder that was named later is %+v", s)
+	}
+	refuses(t, lab.Host("strange"), 5, "none of the founders", "weft", "launch", "--founders", "192.0.2.99", "--token", token, "--timeout", "2s")
 }
 
 func TestFounderThatIsLaunchedAnewFoundsNoSecondMesh(t *testing.T) {
@@ -374,9 +385,8 @@ func TestSubnetHasRoomWhereOneOfItsHostsIsDownAndAnotherPacksLow(t *testing.T) {
 		hosts[0].Container(fmt.Sprintf("c%d", i))
 		hosts[0].Run("weft", "attach", fmt.Sprintf("c%d", i))
 	}
-	sub := status(t, hosts[0]).Self.Prefixes[0].String()
 	hosts[1].Container("x")
-	hosts[1].Run("weft", "attach", "x", "--subnet", sub)
+	hosts[1].Run("weft", "attach", "x", "--subnet", "10.32.0.0/21")
 	crash(t, lab, hosts[2], hosts[:2])
 	hosts[1].Container("y")
 	hosts[1].Run("weft", "attach", "y", "--subnet", "10.32.0.0/21")

@@ -153,7 +153,7 @@ func TestPublishRefusesWhatCannotBe(t *testing.T) {
 		{1, "weft's own", "b 6783:80"},
 		{1, "weft's own", "b 6785:80/udp"},
 		{1, "is not attached", "loose 9000:80"},
-		{1, "there is no network namespace", "none 9000:80"},
+		{1, "is not attached", "none 9000:80"},
 		{2, "is no address of this host", "b 10.32.0.77:9000:80"},
 		{2, "is no port", "b 0:80"},
 		{2, "is no port", "b 80"},

@@ -180,7 +180,7 @@ func TestManyAtOnceLeaveNothingBehind(t *testing.T) {
 }
 
 func TestAddressOfAContainerThatVanishedIsFreed(t *testing.T) {
-	_, hosts := launched(t, 1)
+	_, hosts := launched(t, 1, "--release-after", "2s")
 	h := hosts[0]
 	free := status(t, h).IPAM.Free
 	attached(t, h, "gone")
@@ -211,8 +211,8 @@ func TestBadInputIsOneLineAndChangesNothing(t *testing.T) {
 		{2, "is not a network", "attach c --subnet 10.32.0.1/16"},
 		{2, "need one token", "launch --founders 192.0.2.1,192.0.2.2"},
 		{2, "too soon", "launch --reclaim-after 1s"},
-		{1, "there is no network namespace at /run/netns/none", "attach none"},
-		{1, "there is no network namespace at /proc/999999/ns/net", "attach 999999"},
+		{1, "there is no container none", "attach none"},
+		{1, "there is no container 999999", "attach 999999"},
 		{1, "is not a network namespace", "attach /etc/passwd"},
 		{2, "host's own network namespace", "attach 1"},
 		{2, "is not an address", "attach c 10.32.0"},

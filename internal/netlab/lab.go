@@ -197,3 +197,7 @@ func Eventually(t testing.TB, what string, cond func() bool) {
 	}
 	t.Fatalf("never: %s", what)
 }
+
+// Underlay is the machine whose bridge br0 joins the hosts, by ports p1, p2 and
+// so on in the order in which they were made.
+func (l *Lab) Underlay() *Host { return l.underlay }

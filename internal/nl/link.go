@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -135,6 +136,28 @@ func (c *Conn) AdjustLink(l Link, want LinkState) error {
 func (c *Conn) SetHairpin(l Link, on bool) error {
 	if err := c.h.LinkSetHairpin(l.raw, on); err != nil {
 		return fmt.Errorf("set hairpin mode of link %s: %w", l.Name, err)
+	}
+	return nil
+}
+
+// SetBridgeFilter has what passes a bridge also pass the rules of netfilter for
+// what is routed, or not: as the sysctl bridge-nf-call-iptables, for this bridge.
+// It is one of the calling thread's network namespace.
+func SetBridgeFilter(l Link, on bool) error {
+	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(l.Index)
+	req.AddData(msg)
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(KindBridge))
+	value := byte(0)
+	if on {
+		value = 1
+	}
+	info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.IFLA_BR_NF_CALL_IPTABLES, []byte{value})
+	req.AddData(info)
+	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return fmt.Errorf("set netfilter of bridge %s: %w", l.Name, err)
 	}
 	return nil
 }

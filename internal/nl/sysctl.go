@@ -7,9 +7,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 const sysctlRoot = "/proc/sys/net"
+
+// writableRoot is where a container that may not write to its own /proc/sys can
+// have the host's. It shows those of the process's network namespace, too.
+const writableRoot = "/host/proc/sys/net"
 
 // Sysctl reads a network sysctl of the calling thread's network namespace,
 // named by its path below net: "ipv4/conf/weft/proxy_arp". The error wraps
@@ -34,7 +40,13 @@ func SetSysctl(key, value string) error {
 	if old == value {
 		return nil
 	}
-	if err := os.WriteFile(filepath.Join(sysctlRoot, key), []byte(value), 0o644); err != nil {
+	err = os.WriteFile(filepath.Join(sysctlRoot, key), []byte(value), 0o644)
+	if errors.Is(err, unix.EROFS) {
+		if e := os.WriteFile(filepath.Join(writableRoot, key), []byte(value), 0o644); !errors.Is(e, fs.ErrNotExist) {
+			err = e
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("set sysctl net/%s to %s: %w", key, value, err)
 	}
 	return nil

@@ -124,7 +124,7 @@ func (s *Store) Destroy(others ...string) error {
 	}
 	err = errors.Join(err, os.Remove(filepath.Join(s.dir, lockName)))
 	s.closed.Do(func() { err = errors.Join(err, s.lock.Close()) })
-	if e := os.Remove(s.dir); e != nil && !errors.Is(e, syscall.ENOTEMPTY) && !errors.Is(e, fs.ErrNotExist) && !errors.Is(e, syscall.EBUSY) {
+	if e := os.Remove(s.dir); e != nil && !errors.Is(e, syscall.ENOTEMPTY) && !errors.Is(e, fs.ErrNotExist) && !errors.Is(e, syscall.EBUSY) && !errors.Is(e, syscall.EROFS) {
 		err = errors.Join(err, e)
 	}
 	if err != nil {

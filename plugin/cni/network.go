@@ -50,21 +50,17 @@ func status(read func([]byte) (*network, error)) func(*skel.CmdArgs) error {
 	}
 }
 
-// conditions are those of the daemon in which it cannot serve ADD: by what CNI
-// should call them. One host that does not answer is none of them: a runtime
-// takes its own host out of service for what STATUS says.
-var conditions = map[string]uint{
-	"kernel-not-set":    types.ErrLimitedConnectivity,
-	"store-not-written": types.ErrPluginNotAvailable,
-	"plan-not-kept":     types.ErrPluginNotAvailable,
-}
-
-// judge tells whether a daemon in this state serves ADD.
+// judge tells whether a daemon in this state serves ADD. That one host does not
+// answer is no reason why not: a runtime takes its own host out of service for
+// what STATUS says.
 func judge(s api.Status) error {
 	var worst *types.Error
-	for _, w := range s.Health {
-		code, ok := conditions[w.Code]
-		if ok && (worst == nil || code > worst.Code) {
+	for _, w := range s.Unready() {
+		code := types.ErrPluginNotAvailable
+		if w.Code == api.WarnKernel {
+			code = types.ErrLimitedConnectivity
+		}
+		if worst == nil || code > worst.Code {
 			worst = types.NewError(code, w.Text, w.Fix)
 		}
 	}

@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weft-net/weft/api"
+)
+
+// linkRows fit a screen of 120 columns; why a link is as it is comes below.
+func linkRows(s api.Status, wide bool) [][]string {
+	rows := [][]string{{"PEER", "TRANSPORT", "ENCRYPTED", "RTT", "LOSS", "MTU", "RECEIVED", "SENT", "CHANGED", "STATE"}}
+	if wide {
+		rows[0] = append(rows[0], "UNDERLAY", "DEVICE", "KEY", "SINCE", "TRANSPORTS")
+	}
+	for _, l := range s.Links {
+		rtt, loss, mtu, changed := "-", "-", "-", "-"
+		if l.Proven {
+			rtt, loss = l.RTT.Round(time.Microsecond).String(), fmt.Sprintf("%.0f %%", 100*l.Loss)
+		}
+		if l.MTU > 0 {
+			mtu = strconv.Itoa(l.MTU)
+		}
+		if !l.Changed.IsZero() {
+			changed = ago(time.Since(l.Changed))
+		}
+		row := []string{l.Name, cmp.Or(l.Transport, "-"), yesNo(l.Encrypted), rtt, loss, mtu, volume(l.Received), volume(l.Sent), changed, linkState(l)}
+		if wide {
+			underlay, since, key := "-", "-", "-"
+			if l.Underlay.IsValid() {
+				underlay = l.Underlay.String()
+			}
+			if l.KeyEpoch != nil {
+				key = strconv.FormatUint(*l.KeyEpoch, 10)
+			}
+			if !l.Changed.IsZero() {
+				since = l.Changed.Local().Format(time.DateTime)
+			}
+			row = append(row, underlay, cmp.Or(l.Device, "-"), key, since, verdicts(l.Transports))
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// linkState says whether a link is usable.
+func linkState(l api.Link) string {
+	const some = 10 // probes, before which silence says nothing
+	switch {
+	case l.Reason != "":
+		return "no link"
+	case l.Answers:
+		return "works"
+	case l.Probes >= some:
+		return "no answer"
+	}
+	return "set"
+}
+
+// linkNotes say why the links are as they are, and of which that is true.
+func linkNotes(s api.Status) []string {
+	var order []string
+	peers := map[string][]string{}
+	for _, l := range s.Links {
+		why := ": " + l.Reason
+		switch {
+		case l.Reason == "" && l.Why == "":
+			continue
+		case l.Reason == "":
+			why = fmt.Sprintf(" by %s: %s", l.Transport, l.Why)
+		}
+		if peers[why] == nil {
+			order = append(order, why)
+		}
+		peers[why] = append(peers[why], l.Name)
+	}
+	slices.SortStableFunc(order, func(a, b string) int { return len(peers[b]) - len(peers[a]) })
+	const shown = 5
+	var out []string
+	for _, why := range order {
+		names := peers[why]
+		to := strings.Join(names[:min(shown, len(names))], ", ")
+		if more := len(names) - shown; more > 0 {
+			to += fmt.Sprintf(" and %d more", more)
+		}
+		out = append(out, to+why)
+	}
+	return out
+}
+
+// volume is a number of bytes in few columns.
+func volume(n *int64) string {
+	if n == nil {
+		return "-"
+	}
+	if *n < 10000 {
+		return fmt.Sprintf("%d B", *n)
+	}
+	f, units := float64(*n), "BkMGTPE"
+	for f >= 1000 && len(units) > 1 {
+		f, units = f/1000, units[1:]
+	}
+	return fmt.Sprintf("%.1f %cB", f, units[0])
+}
+
+// ago is a time in few columns.
+func ago(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds ago", d/time.Second)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm ago", d/time.Minute)
+	case d < 2*day:
+		return fmt.Sprintf("%dh ago", d/time.Hour)
+	}
+	return fmt.Sprintf("%dd ago", d/day)
+}
+
+func verdicts(list []api.Verdict) string {
+	var out []string
+	for _, v := range list {
+		may := "no"
+		if v.Allowed {
+			may = "yes"
+		}
+		out = append(out, fmt.Sprintf("%s: %s, %s", v.Transport, may, v.Why))
+	}
+	return strings.Join(out, "; ")
+}
