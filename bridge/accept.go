@@ -24,13 +24,24 @@ const (
 	dockerChain  = "DOCKER-USER" // where Docker lets others speak first
 )
 
+// families are those that iptables has a program for each: what it is called,
+// nftables' name of the family, and where the older one names its tables. Of the
+// calling thread: it may be in another namespace than the process.
+var families = []struct {
+	program, nft, tables string
+	protocol             iptables.Protocol
+}{
+	{"iptables", "ip", "/proc/thread-self/net/ip_tables_names", iptables.ProtocolIPv4},
+	{"ip6tables", "ip6", "/proc/thread-self/net/ip6_tables_names", iptables.ProtocolIPv6},
+}
+
 // iptablesTimeout bounds the wait for the older iptables' lock, in seconds.
 const iptablesTimeout = 5
 
 // syncAccepts makes the rules of a mark be those wanted, wherever something
 // drops, and takes them away everywhere else. It goes on past errors, and says
 // where it took some away.
-func syncAccepts(mark string, want []accept) (cleared []string, err error) {
+func syncAccepts(mark string, want map[string][]accept) (cleared []string, err error) {
 	listing, err := nft("", "-j", "list", "ruleset")
 	if err != nil {
 		return nil, err
@@ -39,18 +50,25 @@ func syncAccepts(mark string, want []accept) (cleared []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	newer := newerIptables(rs)
-	for _, ipt := range []*iptables.IPTables{newer, olderIptables()} {
-		if ipt == nil {
-			continue
+	left := map[string]bool{} // to iptables-nft, by family
+	for _, f := range families {
+		for _, newer := range []bool{true, false} {
+			if newer && !rs.hasIptables(f.nft) || !newer && !hasOlderIptables(f.tables) {
+				continue // asking one that is not in use would make its tables
+			}
+			ipt := findIptables(f.program, f.protocol, newer)
+			if ipt == nil {
+				continue
+			}
+			left[f.nft] = left[f.nft] || newer
+			chains, e := syncIptables(ipt, mark, want[f.nft])
+			for _, c := range chains {
+				cleared = append(cleared, f.program+" rules in "+c)
+			}
+			err = errors.Join(err, e)
 		}
-		chains, e := syncIptables(ipt, mark, want)
-		for _, c := range chains {
-			cleared = append(cleared, "iptables rules in "+c)
-		}
-		err = errors.Join(err, e)
 	}
-	script, places := rs.nativeChanges(mark, want, newer != nil)
+	script, places := rs.nativeChanges(mark, want, left)
 	if script == "" {
 		return cleared, err
 	}
@@ -63,29 +81,20 @@ func syncAccepts(mark string, want []accept) (cleared []string, err error) {
 	return cleared, err
 }
 
-// newerIptables is the iptables that speaks to nftables, and olderIptables the
-// one with tables of its own; nil where it is not in use: asking one that is
-// not would make its tables.
-func newerIptables(rs ruleset) *iptables.IPTables {
-	if !rs.hasIptables() {
-		return nil
-	}
-	return findIptables(true, "iptables-nft", "iptables")
-}
-
-func olderIptables() *iptables.IPTables {
-	// Of the calling thread: it may be in another namespace than the process.
-	b, err := os.ReadFile("/proc/thread-self/net/ip_tables_names")
-	if err != nil || !slices.Contains(strings.Fields(string(b)), filterTable) {
-		return nil
-	}
-	return findIptables(false, "iptables-legacy", "iptables")
+// hasOlderIptables tells whether the iptables with tables of its own has some.
+func hasOlderIptables(tables string) bool {
+	b, err := os.ReadFile(tables)
+	return err == nil && slices.Contains(strings.Fields(string(b)), filterTable)
 }
 
 // findIptables looks for a program that says of itself that it is the newer,
-// or is not: what is called just iptables may be either.
-func findIptables(newer bool, names ...string) *iptables.IPTables {
-	for _, name := range names {
+// which speaks to nftables, or is not: what is called just iptables may be either.
+func findIptables(program string, protocol iptables.Protocol, newer bool) *iptables.IPTables {
+	own := program + "-legacy"
+	if newer {
+		own = program + "-nft"
+	}
+	for _, name := range []string{own, program} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			continue
@@ -94,7 +103,8 @@ func findIptables(newer bool, names ...string) *iptables.IPTables {
 		if err != nil || strings.Contains(string(version), "nf_tables") != newer {
 			continue
 		}
-		if ipt, err := iptables.New(iptables.Path(path), iptables.Timeout(iptablesTimeout)); err == nil {
+		ipt, err := iptables.New(iptables.IPFamily(protocol), iptables.Path(path), iptables.Timeout(iptablesTimeout))
+		if err == nil {
 			return ipt
 		}
 	}

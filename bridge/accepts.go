@@ -37,15 +37,29 @@ const (
 	published = "published"
 )
 
+// wantedAccepts are the accepting rules by the family of nftables' tables that
+// they belong to.
+func wantedAccepts(cfg Config) map[string][]accept {
+	ranges := cfg.IPv6.Both([]netip.Prefix{cfg.Range})
+	want := map[string][]accept{"ip": accepts(cfg, cfg.Range), "inet": accepts(cfg, ranges...)}
+	if cfg.IPv6.IsValid() {
+		want["ip6"] = accepts(cfg, ranges[1:]...)
+	}
+	return want
+}
+
 // accepts let weft's devices forward, answers come back from the outside,
-// published ports be reached, and peers probe their paths to this host.
-func accepts(cfg Config) []accept {
+// published ports be reached, and peers probe their paths to this host. Ranges
+// are the network's.
+func accepts(cfg Config, ranges ...netip.Prefix) []accept {
 	var out []accept
 	for _, d := range cfg.devices() {
 		out = append(out, accept{device: d})
 	}
-	if cfg.Guard.Underlay != "" {
-		out = append(out, accept{device: cfg.Guard.Underlay, within: cfg.Range})
+	for _, r := range ranges {
+		if cfg.Guard.Underlay != "" {
+			out = append(out, accept{device: cfg.Guard.Underlay, within: r})
+		}
 	}
 	out = append(out, accept{device: cfg.Name, to: answers}, accept{device: cfg.Name, to: published})
 	for _, d := range cfg.Probed {
@@ -87,6 +101,8 @@ func (a accept) iptables(mark string) []string {
 func (a accept) nft(mark string) (rule, comment string) {
 	match, comment := "iifname "+strconv.Quote(a.device), mark+" from "+a.device
 	switch {
+	case a.within.IsValid() && a.within.Addr().Is6():
+		match, comment = fmt.Sprintf("%s ip6 saddr %s ip6 daddr %s", match, a.within, a.within), comment+" by IPv6"
 	case a.within.IsValid():
 		match = fmt.Sprintf("%s ip saddr %s ip daddr %s", match, a.within, a.within)
 	case a.probes != 0:

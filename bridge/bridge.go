@@ -66,7 +66,7 @@ const unreachableMetric = 4278198272
 // Set makes the bridge, its addresses, routes, ports and firewall what the
 // config says, and changes only what differs. It goes on past errors.
 func (b *Bridge) Set(cfg Config) error {
-	dev, err := b.device(cfg)
+	dev, cfg, err := b.device(cfg)
 	if err != nil {
 		return err
 	}
@@ -75,27 +75,33 @@ func (b *Bridge) Set(cfg Config) error {
 		b.setSysctls(cfg),
 		b.setAddrs(cfg, dev),
 		b.setRoutes(cfg, dev),
+		b.setNeighbours(cfg, dev),
 		// Before the ports: what a container may send has to be known by then.
 		b.firewall.set(cfg),
 		b.setPorts(cfg, dev),
 	)
 }
 
-// device is the bridge itself, made if need be.
-func (b *Bridge) device(cfg Config) (nl.Link, error) {
+// device is the bridge itself, made if need be, and the config without what it
+// cannot have.
+func (b *Bridge) device(cfg Config) (nl.Link, Config, error) {
 	dev, err := b.conn.Link(cfg.Name)
 	switch {
 	case errors.Is(err, nl.ErrNotFound):
 		if dev, err = b.conn.CreateBridge(cfg.Name, cfg.MAC); err != nil {
-			return dev, err
+			return dev, cfg, err
 		}
 		b.log.Info("made bridge", "name", cfg.Name)
 	case err != nil:
-		return dev, err
+		return dev, cfg, err
 	case dev.Kind != nl.KindBridge || !dev.IsWeft():
-		return dev, fmt.Errorf("device %s is not weft's: remove it (ip link delete %s), or give weft another name", cfg.Name, cfg.Name)
+		return dev, cfg, fmt.Errorf("device %s is not weft's: remove it (ip link delete %s), or give weft another name", cfg.Name, cfg.Name)
 	}
-	return dev, b.conn.AdjustLink(dev, nl.LinkState{Alias: cfg.Alias, MAC: cfg.MAC, MTU: cfg.MTU, Up: true})
+	if err := settle(cfg.Name, bridgeIPv6); err != nil {
+		return dev, cfg, err
+	}
+	err = b.conn.AdjustLink(dev, nl.LinkState{Alias: cfg.Alias, MAC: cfg.MAC, MTU: cfg.MTU, Up: true})
+	return dev, cfg.withoutIPv6(nl.IPv6Off(cfg.Name)), err
 }
 
 func (b *Bridge) setAddrs(cfg Config, dev nl.Link) error {
@@ -103,16 +109,25 @@ func (b *Bridge) setAddrs(cfg Config, dev nl.Link) error {
 	for _, a := range cfg.Exposed {
 		want = append(want, netip.PrefixFrom(a, 32))
 	}
-	return b.conn.SyncAddrs(dev, want, func(p netip.Prefix) bool { return cfg.Range.Contains(p.Addr()) })
+	ours := func(p netip.Prefix) bool {
+		return cfg.ours(p) || p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() // see NextHop
+	}
+	return b.conn.SyncAddrs(dev, cfg.both(want), ours)
 }
 
 // setRoutes leads this host's own prefixes to the bridge. The rest of the
 // range, as far as no tunnel has a route for it, is refused: it must not leak
 // out by the default route, and the bridge must not answer ARP for it.
 func (b *Bridge) setRoutes(cfg Config, dev nl.Link) error {
-	want := []nl.Route{{Dst: cfg.Range, Unreachable: true, Metric: unreachableMetric}}
+	var want []nl.Route
+	for _, p := range cfg.IPv6.Both([]netip.Prefix{cfg.Range}) {
+		want = append(want, nl.Route{Dst: p, Unreachable: true, Metric: unreachableMetric})
+	}
 	for _, p := range cfg.Prefixes {
 		want = append(want, nl.Route{Dst: p, Device: dev.Index, Src: cfg.Gateway})
+		if six := cfg.IPv6.Prefix(p); six.IsValid() {
+			want = append(want, nl.Route{Dst: six, Device: dev.Index, Src: cfg.IPv6.Addr(cfg.Gateway)})
+		}
 	}
 	return b.conn.SyncRoutes(want, func(r nl.Route) bool { return r.Unreachable || r.Device == dev.Index })
 }
@@ -136,6 +151,9 @@ func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
 		l, ok := have[p.HostInterface]
 		if ok {
 			errs = append(errs, b.conn.AdjustLink(l, p.state(cfg, dev)), b.setHairpin(l, cfg.hairpins(p)))
+		}
+		if l.Master != dev.Index {
+			delete(b.furnished, p.HostInterface) // what the bridge knew of it is lost
 		}
 		if ok && b.furnished[p.HostInterface] == furniture(cfg, p) {
 			continue

@@ -13,6 +13,8 @@ import (
 	"hash/fnv"
 	"net"
 	"net/netip"
+
+	"github.com/weft-net/weft/internal/ula"
 )
 
 // Config is all that the bridge should be.
@@ -34,6 +36,9 @@ type Config struct {
 	Published  []Published      // ports of this host that lead to containers of it
 	Subnets    []netip.Prefix   // that do not reach each other, on any host
 	Hosts      []netip.Addr     // gateways of all hosts, which reach every subnet
+	// IPv6 is where each IPv4 address and prefix above has its counterpart; the
+	// zero value for none. Where the host has IPv6 off there is none, either.
+	IPv6 ula.Net
 	// Services tells that somebody else on this host (Kubernetes' kube-proxy)
 	// changes where containers' packets go, and changes the answers back.
 	Services bool

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os/exec"
 	"slices"
 	"strings"
@@ -15,19 +16,19 @@ import (
 // at the kernel's rules only when something changed in them.
 type firewall struct {
 	wrote   tables
-	accepts []accept
-	listed  []string // the kernel's own words for what was written; nil if unknown
+	accepts map[string][]accept // by family
+	listed  []string            // the kernel's own words for what was written; nil if unknown
 	// seen is the state in which all of it was right; nil if it was not.
 	seen *nl.Rulesets
 }
 
 func (f *firewall) set(cfg Config) error {
-	want, accepting := tablesOf(cfg), accepts(cfg)
+	want, accepting := tablesOf(cfg), wantedAccepts(cfg)
 	now, err := nl.ReadRulesets()
 	if err != nil {
 		return fmt.Errorf("set up the firewall: %w", err)
 	}
-	if f.seen != nil && *f.seen == now && slices.Equal(accepting, f.accepts) && f.update(want) == nil {
+	if f.seen != nil && *f.seen == now && maps.EqualFunc(accepting, f.accepts, slices.Equal[[]accept]) && f.update(want) == nil {
 		return nil
 	}
 	f.seen, f.accepts = nil, nil

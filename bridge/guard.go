@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -42,42 +43,55 @@ func guard(cfg Config) guardRules {
 	g := cfg.Guard
 	var out guardRules
 	if g.VXLAN != "" {
-		var ends []string
-		for _, p := range g.Peers {
-			if p.VXLAN {
-				ends = append(ends, p.Underlay.String())
-			}
-		}
 		// Of other networks that use VXLAN on that port nothing is known.
 		ours := fmt.Sprintf("udp dport %d @th,96,24 %#x", g.Port, g.VNI)
-		out.tunnelIn = []string{ours + noneOf("ip saddr", ends) + " counter drop"}
-		out.tunnelTo = []string{ours + noneOf("ip daddr", ends) + " counter drop"}
-		allowed := plain(g.Peers, func(p GuardedPeer) bool { return p.VXLAN })
+		for _, family := range []string{"ip", "ip6"} {
+			var ends []string
+			for _, p := range g.Peers {
+				if p.VXLAN && (family == "ip") == p.Underlay.Is4() {
+					ends = append(ends, p.Underlay.String())
+				}
+			}
+			none := " meta nfproto ipv" + map[string]string{"ip": "4", "ip6": "6"}[family]
+			out.tunnelIn = append(out.tunnelIn, ours+cmp.Or(noneOf(family+" saddr", ends), none)+" counter drop")
+			out.tunnelTo = append(out.tunnelTo, ours+cmp.Or(noneOf(family+" daddr", ends), none)+" counter drop")
+		}
+	}
+	for _, f := range cfg.families() {
+		out.add(cfg, f)
+	}
+	return out
+}
+
+// add adds the rules for what is carried of one family.
+func (out *guardRules) add(cfg Config, f family) {
+	g, rng, from, to := cfg.Guard, f.prefix(cfg.Range), f.name+" saddr", f.name+" daddr"
+	if g.VXLAN != "" {
+		allowed := plain(g.Peers, f.prefix, func(p GuardedPeer) bool { return p.VXLAN })
 		// Whatever its address, as with WireGuard.
-		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.VXLAN), "ip saddr", "")...)
-		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.VXLAN), "ip daddr", "")...)
+		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.VXLAN), from, "")...)
+		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.VXLAN), to, "")...)
 	}
 	if g.Underlay != "" {
-		allowed := plain(g.Peers, func(p GuardedPeer) bool { return p.Direct })
-		within := " " + cfg.Range.String()
+		allowed := plain(g.Peers, f.prefix, func(p GuardedPeer) bool { return p.Direct })
+		within := " " + rng.String()
 		if len(g.Refused) > 0 {
 			var macs []string
 			for _, m := range g.Refused {
 				macs = append(macs, m.String())
 			}
-			out.arriving = append(out.arriving, fmt.Sprintf("iifname %q ether saddr { %s } ip saddr%s counter drop", g.Underlay, strings.Join(macs, ", "), within))
+			out.arriving = append(out.arriving, fmt.Sprintf("iifname %q ether saddr { %s } %s%s counter drop", g.Underlay, strings.Join(macs, ", "), from, within))
 		}
-		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.Underlay), "ip saddr", within)...)
-		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.Underlay), "ip daddr", within)...)
+		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.Underlay), from, within)...)
+		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.Underlay), to, within)...)
 	}
 	inside := append([]string{"lo"}, cfg.devices()...)
 	if g.Underlay != "" {
 		inside = append(inside, g.Underlay) // judged above
 	}
 	others := quoted(inside)
-	out.arriving = append(out.arriving, fmt.Sprintf("iifname != { %s } ip saddr %s counter drop", others, cfg.Range))
-	out.leaving = append(out.leaving, fmt.Sprintf("oifname != { %s } ip daddr %s counter drop", others, cfg.Range))
-	return out
+	out.arriving = append(out.arriving, fmt.Sprintf("iifname != { %s } %s %s counter drop", others, from, rng))
+	out.leaving = append(out.leaving, fmt.Sprintf("oifname != { %s } %s %s counter drop", others, to, rng))
 }
 
 // guardChains keep plaintext where it is allowed, and segments small enough.
@@ -97,13 +111,15 @@ func guardChains(cfg Config) []chain {
 // not in except, which are single addresses that others hold in it.
 type sift struct{ allowed, except []string }
 
-func plain(peers []GuardedPeer, may func(GuardedPeer) bool) sift {
+func plain(peers []GuardedPeer, of func(netip.Prefix) netip.Prefix, may func(GuardedPeer) bool) sift {
 	var allowed, others []netip.Prefix
 	for _, p := range peers {
-		if may(p) {
-			allowed = append(allowed, p.Prefixes...)
-		} else {
-			others = append(others, p.Prefixes...)
+		for _, prefix := range p.Prefixes {
+			if may(p) {
+				allowed = append(allowed, of(prefix))
+			} else {
+				others = append(others, of(prefix))
+			}
 		}
 	}
 	allowed = outermost(allowed)
@@ -164,8 +180,11 @@ func clamp(cfg Config) []string {
 	}
 	list := quoted(devices)
 	const size = "tcp flags & (syn|rst) == syn tcp option maxseg size set rt mtu"
-	return []string{
-		fmt.Sprintf("oifname { %s } ip daddr %s %s", list, cfg.Range, size),
-		fmt.Sprintf("iifname { %s } ip saddr %s %s", list, cfg.Range, size),
+	var rules []string
+	for _, f := range cfg.families() {
+		rules = append(rules,
+			fmt.Sprintf("oifname { %s } %s daddr %s %s", list, f.name, f.prefix(cfg.Range), size),
+			fmt.Sprintf("iifname { %s } %s saddr %s %s", list, f.name, f.prefix(cfg.Range), size))
 	}
+	return rules
 }

@@ -43,8 +43,10 @@ iifname != { "lo", "weft", "weft-vx", "weft-wg", "eth0" } ip saddr 10.32.0.0/12 
 oifname "eth0" ip daddr { 10.40.0.9/32 } counter drop
 oifname "eth0" ip daddr 10.32.0.0/12 ip daddr != { 10.40.0.0/13 } counter drop
 oifname != { "lo", "weft", "weft-vx", "weft-wg", "eth0" } ip daddr 10.32.0.0/12 counter drop`},
-		"tunnel in":  {got.tunnelIn, `udp dport 6784 @th,96,24 0x7 ip saddr != { 192.0.2.2, 192.0.2.3 } counter drop`},
-		"tunnel out": {got.tunnelTo, `udp dport 6784 @th,96,24 0x7 ip daddr != { 192.0.2.2, 192.0.2.3 } counter drop`},
+		"tunnel in": {got.tunnelIn, `udp dport 6784 @th,96,24 0x7 ip saddr != { 192.0.2.2, 192.0.2.3 } counter drop
+udp dport 6784 @th,96,24 0x7 meta nfproto ipv6 counter drop`},
+		"tunnel out": {got.tunnelTo, `udp dport 6784 @th,96,24 0x7 ip daddr != { 192.0.2.2, 192.0.2.3 } counter drop
+udp dport 6784 @th,96,24 0x7 meta nfproto ipv6 counter drop`},
 	} {
 		if got := strings.Join(tc.got, "\n"); got != tc.want {
 			t.Errorf("%s:\n%s\nwant:\n%s", what, got, tc.want)
@@ -55,7 +57,7 @@ oifname != { "lo", "weft", "weft-vx", "weft-wg", "eth0" } ip daddr 10.32.0.0/12 
 func TestGuardWithoutPlaintextLetsNoneIn(t *testing.T) {
 	cfg := guarded(peer("192.0.2.2", false, false, "10.40.0.0/13"))
 	got := guard(cfg)
-	if got.tunnelIn[0] != "udp dport 6784 @th,96,24 0x7 counter drop" || got.arriving[0] != `iifname "weft-vx" counter drop` {
+	if got.tunnelIn[0] != "udp dport 6784 @th,96,24 0x7 meta nfproto ipv4 counter drop" || got.arriving[0] != `iifname "weft-vx" counter drop` {
 		t.Errorf("%+v", got)
 	}
 	cfg.Guard = Guard{}

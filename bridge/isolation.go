@@ -72,31 +72,40 @@ func find(nets []network, addr netip.Addr) (network, bool) {
 // bridge also which ports are in which.
 func isolationSets(cfg Config) (inet, bridge []set) {
 	nets := networks(cfg.Subnets)
-	same := set{name: "same", spec: "type ipv4_addr . ipv4_addr; flags interval;"}
-	subnets := set{name: "subnets", spec: "type ipv4_addr; flags interval;"}
-	for _, n := range nets {
-		for _, a := range n.parts {
-			subnets.add(a.String())
-			for _, b := range n.parts {
-				same.add(a.String() + " . " + b.String())
+	for _, f := range cfg.families() {
+		same := set{name: "same" + f.set, spec: fmt.Sprintf("type %s . %s; flags interval;", f.addrs, f.addrs)}
+		subnets := set{name: "subnets" + f.set, spec: fmt.Sprintf("type %s; flags interval;", f.addrs)}
+		hosts := set{name: "hosts" + f.set, spec: fmt.Sprintf("type %s;", f.addrs)}
+		members := set{name: "members" + f.set, spec: fmt.Sprintf("type ifname . %s; flags interval;", f.addrs)}
+		for _, n := range nets {
+			for _, a := range n.parts {
+				subnets.add(f.prefix(a).String())
+				for _, b := range n.parts {
+					same.add(fmt.Sprintf("%s . %s", f.prefix(a), f.prefix(b)))
+				}
 			}
 		}
+		for _, h := range cfg.Hosts {
+			hosts.add(f.addr(h).String())
+		}
+		for _, p := range cfg.Ports {
+			for _, a := range p.Addresses() {
+				n, _ := find(nets, a.Addr())
+				for _, part := range n.parts {
+					members.add(fmt.Sprintf("%q . %s", p.HostInterface, f.prefix(part)))
+				}
+			}
+		}
+		inet = append(inet, hosts, same, subnets)
+		bridge = append(bridge, same, subnets, openPorts(cfg, f), members)
 	}
-	hosts := set{name: "hosts", spec: "type ipv4_addr;"}
-	for _, h := range cfg.Hosts {
-		hosts.add(h.String())
-	}
-	members := set{name: "members", spec: "type ifname . ipv4_addr; flags interval;"}
 	confined := set{name: "confined", spec: "type ifname;"}
 	inside := set{name: "inside", spec: "type ifname;"}
 	for _, p := range cfg.Ports {
 		all, any := true, false
-		for _, a := range p.addresses() {
-			n, ok := find(nets, a.Addr())
+		for _, a := range p.Addresses() {
+			_, ok := find(nets, a.Addr())
 			all, any = all && ok, any || ok
-			for _, part := range n.parts {
-				members.add(fmt.Sprintf("%q . %s", p.HostInterface, part))
-			}
 		}
 		if any {
 			confined.add(fmt.Sprintf("%q", p.HostInterface))
@@ -105,7 +114,7 @@ func isolationSets(cfg Config) (inet, bridge []set) {
 			inside.add(fmt.Sprintf("%q", p.HostInterface))
 		}
 	}
-	return []set{hosts, same, subnets}, []set{same, subnets, openPorts(cfg), members, confined, inside}
+	return inet, append(bridge, confined, inside)
 }
 
 // isolationRouted keeps networks apart where packets are routed: on their way
@@ -116,22 +125,22 @@ func isolationRouted(cfg Config) []chain {
 	if len(cfg.Subnets) == 0 {
 		return nil
 	}
-	return []chain{
-		{name: "isolation", rules: []string{
-			"ct status dnat return",
-			"ip saddr @hosts return",
-			"ip daddr @hosts return",
-			"ip saddr . ip daddr @same return",
-			"ip saddr @subnets drop",
-			"ip daddr @subnets drop",
-		}},
-		{name: "forward", hook: "type filter hook forward priority filter;", rules: []string{
-			fmt.Sprintf("ip saddr %s ip daddr %s goto isolation", cfg.Range, cfg.Range),
-		}},
-		{name: "input", hook: "type filter hook input priority filter;", rules: []string{
-			fmt.Sprintf("iifname { %s } ip saddr %s ip daddr %s goto isolation", quoted(cfg.devices()), cfg.Range, cfg.Range),
-		}},
+	isolation := chain{name: "isolation", rules: []string{"ct status dnat return"}}
+	forward := chain{name: "forward", hook: "type filter hook forward priority filter;"}
+	input := chain{name: "input", hook: "type filter hook input priority filter;"}
+	for _, f := range cfg.families() {
+		from, to, rng := f.name+" saddr", f.name+" daddr", f.prefix(cfg.Range)
+		isolation.rules = append(isolation.rules,
+			from+" @hosts"+f.set+" return",
+			to+" @hosts"+f.set+" return",
+			from+" . "+to+" @same"+f.set+" return",
+			from+" @subnets"+f.set+" drop",
+			to+" @subnets"+f.set+" drop")
+		within := fmt.Sprintf("%s %s %s %s goto isolation", from, rng, to, rng)
+		forward.rules = append(forward.rules, within)
+		input.rules = append(input.rules, fmt.Sprintf("iifname { %s } %s", quoted(cfg.devices()), within))
 	}
+	return []chain{isolation, forward, input}
 }
 
 // isolationBridged keeps networks apart between two ports of the bridge. What
@@ -140,28 +149,36 @@ func isolationBridged(cfg Config) []chain {
 	if len(cfg.Subnets) == 0 {
 		return nil
 	}
-	return []chain{
-		{name: "group", rules: []string{
-			"oifname . ip saddr @members accept",
-			"ip saddr @subnets drop",
-			"oifname @inside drop",
-		}},
-		{name: "isolation", rules: []string{
-			"ip saddr . ip daddr @same accept",
-			"ip daddr . meta l4proto . th dport @open accept",
-			"ip saddr . meta l4proto . th sport @open accept",
-			"arp saddr ip . arp daddr ip @same accept",
-			fmt.Sprintf("ip daddr { 224.0.0.0/4, 255.255.255.255, %s } goto group", broadcast(cfg.Range)),
-			"ip saddr @subnets drop",
-			"ip daddr @subnets drop",
-			"arp saddr ip @subnets drop",
-			"arp daddr ip @subnets drop",
-			"ether type { ip, arp } accept",
-			// The subnets say nothing of IPv6.
-			"iifname @confined drop",
-			"oifname @confined drop",
-		}},
+	group := chain{name: "group"}
+	isolation := chain{name: "isolation", rules: []string{"arp saddr ip . arp daddr ip @same accept"}}
+	for _, f := range cfg.families() {
+		from, to, rng := f.name+" saddr", f.name+" daddr", f.prefix(cfg.Range)
+		group.rules = append(group.rules,
+			"oifname . "+from+" @members"+f.set+" accept",
+			from+" @subnets"+f.set+" drop")
+		many := fmt.Sprintf("%s %s %s { %s } goto group", from, rng, to, f.multicast)
+		if f.name == "ip" { // the sender may have no address yet
+			many = fmt.Sprintf("%s { %s, %s } goto group", to, f.multicast, broadcast(rng))
+		}
+		isolation.rules = append(isolation.rules,
+			from+" . "+to+" @same"+f.set+" accept",
+			to+" . meta l4proto . th dport @open"+f.set+" accept",
+			from+" . meta l4proto . th sport @open"+f.set+" accept",
+			many,
+			from+" @subnets"+f.set+" drop",
+			to+" @subnets"+f.set+" drop")
 	}
+	group.rules = append(group.rules, "oifname @inside drop")
+	isolation.rules = append(isolation.rules,
+		"arp saddr ip @subnets drop",
+		"arp daddr ip @subnets drop",
+		"ether type { ip, arp } accept")
+	if rng := cfg.IPv6.Prefix(cfg.Range); rng.IsValid() {
+		isolation.rules = append(isolation.rules, fmt.Sprintf("ip6 saddr %s ip6 daddr %s accept", rng, rng))
+	}
+	// Other addresses of IPv6, such as link-local ones, are in no network.
+	isolation.rules = append(isolation.rules, "iifname @confined drop", "oifname @confined drop")
+	return []chain{group, isolation}
 }
 
 // broadcast is a network's last address.

@@ -23,7 +23,7 @@ const ReadyAlias = "on weft"
 // made itself it removes again when it fails. The error wraps nl.ErrNotFound
 // if the namespace is gone.
 func (b *Bridge) Plumb(cfg Config, p Port) error {
-	dev, err := b.device(cfg)
+	dev, cfg, err := b.device(cfg)
 	if err != nil {
 		return err
 	}
@@ -74,6 +74,24 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 	if err := errors.Join(b.conn.AdjustLink(host, p.state(cfg, dev)), b.setHairpin(host, cfg.hairpins(p))); err != nil {
 		return err
 	}
+	// Neighbours that are told and not asked for show the bridge no frame from
+	// where they are.
+	if err := b.conn.PinMAC(host, p.mac()); err != nil {
+		return err
+	}
+	for _, n := range cfg.neighbours(p) {
+		if err := b.conn.SetNeighbour(dev, n); err != nil {
+			return err
+		}
+	}
+	furnished := furniture(cfg, p)
+	err = ns.Do(func() error {
+		cfg = cfg.withoutIPv6(nl.IPv6Off(p.Interface))
+		return settle(p.Interface, containerIPv6)
+	})
+	if err != nil {
+		return fmt.Errorf("in container %s: %w", p.NetNS, err)
+	}
 	index, err := furnish(cfg, p, inside)
 	if err != nil {
 		return fmt.Errorf("in container %s: %w", p.NetNS, err)
@@ -86,10 +104,10 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 	} else if err := inside.AdjustLink(inner, nl.LinkState{Alias: ReadyAlias}); err != nil {
 		return err
 	}
-	b.furnished[p.HostInterface] = furniture(cfg, p)
+	b.furnished[p.HostInterface] = furnished
 	return ns.Do(func() error {
 		errs := []error{forgetSoon()}
-		for _, a := range p.addresses() {
+		for _, a := range p.Addresses() {
 			errs = append(errs, b.announce(index, a.Addr(), p.mac()))
 		}
 		return errors.Join(errs...)
@@ -109,11 +127,11 @@ func forgetSoon() error {
 
 // furniture is all that the container's end follows from, and that can change.
 func furniture(cfg Config, p Port) string {
-	return fmt.Sprint(p.Cookie, p.addresses(), p.DefaultRoute, p.mac(), cfg.Gateway, p.mtu(cfg), sources(cfg, p))
+	return fmt.Sprint(p.Cookie, p.Addresses(), p.DefaultRoute, p.mac(), cfg.Gateway, p.mtu(cfg), cfg.IPv6, cfg.MAC, sources(cfg, p))
 }
 
-// addresses are all of the port's.
-func (p Port) addresses() []netip.Prefix { return append([]netip.Prefix{p.Address}, p.More...) }
+// Addresses are all of the port's.
+func (p Port) Addresses() []netip.Prefix { return append([]netip.Prefix{p.Address}, p.More...) }
 
 // pair is the host's end of the veth pair; made tells that it is new.
 func (b *Bridge) pair(cfg Config, p Port, ns *nl.Namespace, inside *nl.Conn) (host nl.Link, made bool, err error) {
@@ -146,20 +164,23 @@ func furnish(cfg Config, p Port, inside *nl.Conn) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := inside.SyncAddrs(l, p.addresses(), func(a netip.Prefix) bool { return cfg.Range.Contains(a.Addr()) }); err != nil {
+	if err := inside.SyncAddrs(l, cfg.both(p.Addresses()), cfg.ours); err != nil {
 		return 0, err
 	}
 	if err := inside.AdjustLink(l, nl.LinkState{MAC: p.mac(), MTU: p.mtu(cfg), Up: true}); err != nil {
 		return 0, err
 	}
+	if err := tellNextHop(cfg, inside, l); err != nil {
+		return 0, err
+	}
 	return l.Index, routes(cfg, p, inside, l)
 }
 
-// routes gives the container a default route through the bridge, unless it has
-// another already, and those by which it sends to each network from its address
-// in there.
+// routes gives the container those by which it sends to each network from its
+// address in there, and of each family a default route through the bridge,
+// unless it has another already.
 func routes(cfg Config, p Port, inside *nl.Conn, l nl.Link) error {
-	want := sources(cfg, p)
+	want := append(sources(cfg, p), cfg.routes6(p)...)
 	for i := range want {
 		want[i].Device = l.Index
 	}
@@ -167,9 +188,15 @@ func routes(cfg Config, p Port, inside *nl.Conn, l nl.Link) error {
 	if err != nil {
 		return err
 	}
-	elsewhere := slices.ContainsFunc(all, func(r nl.Route) bool { return r.Dst.Bits() == 0 && r.Device != l.Index })
-	if p.DefaultRoute && !elsewhere {
-		want = append(want, nl.Route{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Device: l.Index, Via: cfg.Gateway})
+	other := map[netip.Prefix]bool{}
+	for _, r := range all {
+		other[r.Dst] = other[r.Dst] || r.Device != l.Index
+	}
+	if dst := nl.DefaultDst(false); p.DefaultRoute && !other[dst] {
+		want = append(want, nl.Route{Dst: dst, Device: l.Index, Via: cfg.Gateway})
+	}
+	if dst := nl.DefaultDst(true); p.DefaultRoute && !other[dst] && cfg.IPv6.IsValid() {
+		want = append(want, nl.Route{Dst: dst, Device: l.Index, Via: NextHop})
 	}
 	return inside.SyncRoutes(want, func(r nl.Route) bool { return r.Device == l.Index })
 }
@@ -181,7 +208,7 @@ func sources(cfg Config, p Port) []nl.Route {
 	nets := networks(cfg.Subnets)
 	var out []nl.Route
 	seen := map[netip.Prefix]bool{}
-	for _, a := range p.addresses() {
+	for _, a := range p.Addresses() {
 		n, ok := find(nets, a.Addr())
 		if seen[n.subnet] {
 			continue
@@ -246,9 +273,10 @@ func (b *Bridge) Unplumb(cfg Config, p Port) error {
 	if !cfg.Gateway.IsValid() {
 		return nil // there is nothing of weft's in the kernel
 	}
+	cfg = cfg.withoutIPv6(nl.IPv6Off(cfg.Name))
 	cfg.Ports = others(cfg.Ports, p)
 	cfg.Published = slices.DeleteFunc(slices.Clone(cfg.Published), func(o Published) bool {
-		return slices.ContainsFunc(p.addresses(), func(a netip.Prefix) bool { return a.Addr() == o.Address })
+		return slices.ContainsFunc(p.Addresses(), func(a netip.Prefix) bool { return a.Addr() == o.Address })
 	})
 	dev, err := b.conn.Link(cfg.Name)
 	if errors.Is(err, nl.ErrNotFound) {

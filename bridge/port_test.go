@@ -56,11 +56,11 @@ func TestSetFollowsChangedAddressesAndGatewayOfAPortThatIsThere(t *testing.T) {
 	onHost(t, func(h *host) {
 		cfg := config()
 		p := h.port(0, "10.32.0.2")
-		p.More = h.port(0, "10.32.0.5").addresses()
+		p.More = h.port(0, "10.32.0.5").Addresses()
 		cfg.Ports = []Port{p}
 		h.set(cfg)
 		cfg.Gateway = netip.MustParseAddr("10.32.0.9")
-		p.More = h.port(0, "10.32.0.6").addresses()
+		p.More = h.port(0, "10.32.0.6").Addresses()
 		cfg.Ports = []Port{p}
 		h.set(cfg)
 		out, _ := h.inGuest(0, "ip -o address show eth0; ip route")

@@ -13,31 +13,41 @@ type Published struct {
 	HostPort uint16
 	Address  netip.Addr // of the container
 	Port     uint16
+	IPv6     bool // the container has the IPv6 address that goes with it
 }
+
+// leads tells whether a family's packets are led to the container.
+func (p Published) leads(f family) bool { return f.name == "ip" || p.IPv6 && !p.HostIP.IsValid() }
 
 // publishedMaps lead from the ports of the host to the containers'.
 func publishedMaps(cfg Config) []set {
 	if len(cfg.Published) == 0 && !cfg.Services {
 		return nil
 	}
-	all := set{name: "published", isMap: true, spec: "type inet_proto . inet_service : ipv4_addr . inet_service;"}
 	one := set{name: "published_on", isMap: true, spec: "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;"}
-	for _, p := range cfg.Published {
-		key := fmt.Sprintf("%s . %d", p.Protocol, p.HostPort)
-		to := fmt.Sprintf("%s . %d", p.Address, p.Port)
-		if p.HostIP.IsValid() {
-			one.put(p.HostIP.String()+" . "+key, to)
-		} else {
-			all.put(key, to)
+	out := []set{}
+	for _, f := range cfg.families() {
+		all := set{name: "published" + f.set, isMap: true, spec: fmt.Sprintf("type inet_proto . inet_service : %s . inet_service;", f.addrs)}
+		local := set{name: "local" + f.set, spec: fmt.Sprintf("type %s;", f.addrs)}
+		for _, p := range cfg.Published {
+			key := fmt.Sprintf("%s . %d", p.Protocol, p.HostPort)
+			to := fmt.Sprintf("%s . %d", f.addr(p.Address), p.Port)
+			switch {
+			case !p.leads(f):
+			case p.HostIP.IsValid():
+				one.put(p.HostIP.String()+" . "+key, to)
+			default:
+				all.put(key, to)
+			}
 		}
-	}
-	local := set{name: "local", spec: "type ipv4_addr;"}
-	for _, p := range cfg.Ports {
-		for _, a := range p.addresses() {
-			local.add(a.Addr().String())
+		for _, p := range cfg.Ports {
+			for _, a := range p.Addresses() {
+				local.add(f.addr(a.Addr()).String())
+			}
 		}
+		out = append(out, all, local)
 	}
-	return []set{all, one, local}
+	return append(out, one)
 }
 
 // Where bridge-nf-call-iptables is on, a packet to a published port of the same
@@ -49,7 +59,7 @@ func publishedMaps(cfg Config) []set {
 // port that is published, or by a service of which it is an end.
 func (c Config) hairpins(p Port) bool {
 	return c.Services || slices.ContainsFunc(c.Published, func(o Published) bool {
-		return slices.ContainsFunc(p.addresses(), func(a netip.Prefix) bool { return a.Addr() == o.Address })
+		return slices.ContainsFunc(p.Addresses(), func(a netip.Prefix) bool { return a.Addr() == o.Address })
 	})
 }
 
@@ -66,10 +76,13 @@ func reflecting(cfg Config) set {
 }
 
 // openPorts are the published ports as the containers have them.
-func openPorts(cfg Config) set {
-	out := set{name: "open", spec: "type ipv4_addr . inet_proto . inet_service;"}
+func openPorts(cfg Config, f family) set {
+	out := set{name: "open" + f.set, spec: fmt.Sprintf("type %s . inet_proto . inet_service;", f.addrs)}
 	for _, p := range cfg.Published {
-		out.add(fmt.Sprintf("%s . %s . %d", p.Address, p.Protocol, p.Port))
+		if !p.leads(f) {
+			continue
+		}
+		out.add(fmt.Sprintf("%s . %s . %d", f.addr(p.Address), p.Protocol, p.Port))
 	}
 	return out
 }
@@ -80,11 +93,16 @@ func publishedChains(cfg Config) []chain {
 	if len(cfg.Published) == 0 {
 		return nil
 	}
+	publish := chain{name: "publish", rules: []string{
+		"dnat ip to ip daddr . meta l4proto . th dport map @published_on",
+		"fib daddr type local dnat ip to meta l4proto . th dport map @published",
+	}}
+	if cfg.IPv6.IsValid() {
+		// From ::1 there is no way to another device.
+		publish.rules = append(publish.rules, "ip6 daddr != ::1 fib daddr type local dnat ip6 to meta l4proto . th dport map @published6")
+	}
 	return []chain{
-		{name: "publish", rules: []string{
-			"dnat ip to ip daddr . meta l4proto . th dport map @published_on",
-			"fib daddr type local dnat ip to meta l4proto . th dport map @published",
-		}},
+		publish,
 		{name: "prerouting", hook: "type nat hook prerouting priority dstnat - 1;", rules: []string{"jump publish"}},
 		{name: "output", hook: "type nat hook output priority -101;", rules: []string{"jump publish"}},
 		// The bridge takes packets from the host's 127.0.0.1 to a container, so it

@@ -55,7 +55,9 @@ func source(cfg Config) []string {
 	if len(cfg.Published) > 0 || cfg.Services && !cfg.filtersBridged {
 		// From a container of the same bridge: the answer would go directly, and
 		// nobody would turn it back.
-		out = append(out, fmt.Sprintf("ip saddr @local oifname %q ct status dnat masquerade", cfg.Name))
+		for _, f := range cfg.families() {
+			out = append(out, fmt.Sprintf("%s saddr @local%s oifname %q ct status dnat masquerade", f.name, f.set, cfg.Name))
+		}
 	}
 	if cfg.loopbackPublished() {
 		out = append(out, fmt.Sprintf("ip saddr 127.0.0.0/8 oifname %q ct status dnat masquerade", cfg.Name))
@@ -63,13 +65,16 @@ func source(cfg Config) []string {
 	if !cfg.Masquerade {
 		return out
 	}
-	out = append(out, fmt.Sprintf("ip saddr %s ip daddr != { %s, 224.0.0.0/4, 255.255.255.255 } oifname != { %s } masquerade",
-		cfg.Range, cfg.Range, quoted(cfg.devices())))
-	if len(cfg.Tunnels) > 0 {
-		// Other hosts take nothing from a tunnel that is not of the range: what
-		// the host sends or forwards by another address goes as the host.
-		out = append(out, fmt.Sprintf("ip saddr != %s ip daddr %s oifname { %s } snat ip to %s",
-			cfg.Range, cfg.Range, quoted(cfg.Tunnels), cfg.Gateway))
+	for _, f := range cfg.families() {
+		rng := f.prefix(cfg.Range)
+		out = append(out, fmt.Sprintf("%s saddr %s %s daddr != { %s, %s } oifname != { %s } masquerade",
+			f.name, rng, f.name, rng, f.multicast, quoted(cfg.devices())))
+		if len(cfg.Tunnels) > 0 {
+			// Other hosts take nothing from a tunnel that is not of the range: what
+			// the host sends or forwards by another address goes as the host.
+			out = append(out, fmt.Sprintf("%s saddr != %s %s daddr %s oifname { %s } snat %s to %s",
+				f.name, rng, f.name, rng, quoted(cfg.Tunnels), f.name, f.addr(cfg.Gateway)))
+		}
 	}
 	return out
 }

@@ -4,10 +4,14 @@ import (
 	"flag"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
 	"pgregory.net/rapid"
+
+	"github.com/weft-net/weft/internal/ula"
 )
 
 var update = flag.Bool("update", false, "write the golden rules anew")
@@ -26,13 +30,19 @@ func TestRulesAreThoseOfTheGoldenFiles(t *testing.T) {
 		{Protocol: "tcp", HostPort: 8080, Address: netip.MustParseAddr("10.32.0.2"), Port: 80},
 		{Protocol: "udp", HostIP: netip.MustParseAddr("192.0.2.1"), HostPort: 53, Address: netip.MustParseAddr("10.32.0.2"), Port: 5353},
 	}
+	dual := busy
+	dual.Published = slices.Clone(busy.Published)
+	for i := range dual.Published {
+		dual.Published[i].IPv6 = true
+	}
+	dual.IPv6 = ula.Of(uuid.MustParse("7d1c6f9e-0c1b-4d6e-9a53-2f5f5b0f8a11"))
 	open := busy
 	open.Masquerade = false
 	services := config()
 	services.Ports, services.Services = busy.Ports[:1], true
 	filtered := services
 	filtered.filtersBridged = true
-	for name, cfg := range map[string]Config{"plain": plain, "busy": busy, "no-masquerade": open, "services": services, "services-filtered": filtered} {
+	for name, cfg := range map[string]Config{"plain": plain, "busy": busy, "dual-stack": dual, "no-masquerade": open, "services": services, "services-filtered": filtered} {
 		path := "testdata/" + name + ".nft"
 		got := tablesOf(cfg).whole(nil)
 		if *update {
@@ -67,7 +77,7 @@ func TestTablesOfTwoBridgesNeverMeet(t *testing.T) {
 
 func TestAcceptsInTheWordsOfBothPrograms(t *testing.T) {
 	var ipt, nft []string
-	for _, a := range accepts(config()) {
+	for _, a := range accepts(config(), config().Range) {
 		ipt = append(ipt, strings.Join(a.iptables("M"), " "))
 		rule, _ := a.nft("M")
 		nft = append(nft, rule)

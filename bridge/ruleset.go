@@ -100,12 +100,13 @@ func (r nftRule) unconditional() string {
 	return out
 }
 
-// hasIptables tells whether iptables-nft has a chain of ours and can work with
-// it: next to a chain with a hook that it did not make, it does not list rules.
-func (rs ruleset) hasIptables() bool {
+// hasIptables tells whether iptables-nft has a chain of ours in a family (ip or
+// ip6) and can work with it: next to a chain with a hook that it did not make, it
+// does not list rules.
+func (rs ruleset) hasIptables(family string) bool {
 	found := false
 	for _, c := range rs.chains {
-		if c.Family != "ip" || c.Table != filterTable || c.Hook == "" {
+		if c.Family != family || c.Table != filterTable || c.Hook == "" {
 			continue
 		}
 		if c.Name != strings.ToUpper(c.Hook) || string(c.Prio) != "0" {
@@ -117,18 +118,20 @@ func (rs ruleset) hasIptables() bool {
 }
 
 // nativeChanges compares weft's rules in the chains that drop what is forwarded
-// or comes in and that they do not know with those wanted: the transaction that makes them so,
-// "" if they are, and the places where it deletes. iptables tells that the
-// chains of iptables-nft are left to that program.
-func (rs ruleset) nativeChanges(mark string, want []accept, iptables bool) (script string, cleared []string) {
+// or comes in and that they do not know with those wanted: the transaction that
+// makes them so, "" if they are, and the places where it deletes. Wanted is by
+// family; iptables tells of which the chains of iptables-nft are left to that
+// program.
+func (rs ruleset) nativeChanges(mark string, want map[string][]accept, iptables map[string]bool) (script string, cleared []string) {
 	others := func(place string) bool {
-		filter := "ip " + filterTable + " "
-		return iptables && (place == filter+forwardChain || place == filter+dockerChain || place == filter+inputChain)
+		family, _, _ := strings.Cut(place, " ")
+		filter := family + " " + filterTable + " "
+		return iptables[family] && (place == filter+forwardChain || place == filter+dockerChain || place == filter+inputChain)
 	}
 	wanted := map[string][]accept{} // by place
 	for _, c := range rs.chains {
-		if (c.Hook == string(forward) || c.Hook == string(input)) && (c.Family == "ip" || c.Family == "inet") && !others(c.place()) && rs.drops(c) {
-			wanted[c.place()] = at(hook(c.Hook), want)
+		if (c.Hook == string(forward) || c.Hook == string(input)) && want[c.Family] != nil && !others(c.place()) && rs.drops(c) {
+			wanted[c.place()] = at(hook(c.Hook), want[c.Family])
 		}
 	}
 	belongs := func(r nftRule) bool {

@@ -23,7 +23,7 @@ func TestNativeChangesTouchOnlyOurRulesWhereTheyBelong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, cleared := rs.nativeChanges(mark("weft"), accepts(Config{Name: "weft"}), true)
+	got, cleared := rs.nativeChanges(mark("weft"), wantedAccepts(Config{Name: "weft"}), map[string]bool{"ip": true})
 	want := `delete rule inet a f handle 3
 delete rule inet a f handle 4
 delete rule inet b f handle 6
@@ -35,7 +35,7 @@ insert rule inet a f oifname "weft" ct status dnat accept comment "weft weft pub
 	if places := strings.Join(cleared, ", "); places != "inet a f, inet b f" {
 		t.Errorf("cleared: %s", places)
 	}
-	got, _ = rs.nativeChanges(mark("weft"), nil, false)
+	got, _ = rs.nativeChanges(mark("weft"), nil, nil)
 	want = `delete rule ip filter FORWARD handle 9
 delete rule inet a f handle 2
 delete rule inet a f handle 3
@@ -62,7 +62,7 @@ func TestIptablesIsAskedOnlyWhereItCanWork(t *testing.T) {
 		{append(theirs[:4:4], chain("filter", "forward", "forward", "0")), false},
 		{[]nftChain{chain("filter", "FORWARD", "forward", "10")}, false},
 	} {
-		if got := (ruleset{chains: tc.chains}).hasIptables(); got != tc.want {
+		if got := (ruleset{chains: tc.chains}).hasIptables("ip"); got != tc.want {
 			t.Errorf("%v: %v, want %v", tc.chains, got, tc.want)
 		}
 	}
@@ -76,7 +76,7 @@ func FuzzParseRuleset(f *testing.F) {
 		if err != nil {
 			return
 		}
-		script, cleared := rs.nativeChanges(mark("weft"), nil, rs.hasIptables())
+		script, cleared := rs.nativeChanges(mark("weft"), nil, map[string]bool{"ip": rs.hasIptables("ip"), "ip6": rs.hasIptables("ip6")})
 		if strings.Contains(script, "insert") || len(cleared) > len(rs.rules) {
 			t.Errorf("does %q where nothing is wanted", script)
 		}

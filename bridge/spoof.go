@@ -1,38 +1,64 @@
 package bridge
 
-import "fmt"
+import (
+	"fmt"
+	"net"
+	"net/netip"
+)
 
 // spoofedCounter counts what containers sent by addresses that are not theirs.
 const spoofedCounter = "spoofed"
 
-// senderSets say what each port may send by. The address 0.0.0.0 is that of
-// one who has none yet: probes for addresses (RFC 5227) and DHCP.
+// target is the address that a neighbour advertisement is of (RFC 4861, 4.4), for
+// which not every nft has a name.
+const target = "@th,64,128"
+
+// linkLocal is the IPv6 address that goes with a hardware address (RFC 4291,
+// appendix A).
+func linkLocal(mac net.HardwareAddr) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
+}
+
+// senderSets say what each port may send by. The addresses 0.0.0.0 and :: are
+// those of one who has none yet: probes for addresses (RFC 5227, RFC 4862), DHCP
+// and the groups that it listens to.
 func senderSets(cfg Config) []set {
 	ports := set{name: "ports", spec: "type ifname;"}
-	macs := set{name: "macs", spec: "type ifname . ether_addr;"}
 	own := set{name: "own", spec: "type ifname . ether_addr . ipv4_addr;"}
+	own6 := set{name: "own6", spec: "type ifname . ether_addr . ipv6_addr;"}
+	targets := set{name: "targets", spec: "typeof iifname . ether saddr . " + target + ";"}
 	for _, p := range cfg.Ports {
 		ports.add(fmt.Sprintf("%q", p.HostInterface))
 		sender := fmt.Sprintf("%q . %s", p.HostInterface, p.mac())
-		macs.add(sender)
 		own.add(sender + " . 0.0.0.0")
-		for _, a := range p.addresses() {
+		own6.add(sender + " . ::")
+		six := []netip.Addr{linkLocal(p.mac())}
+		for _, a := range p.Addresses() {
 			own.add(sender + " . " + a.Addr().String())
+			if cfg.IPv6.IsValid() {
+				six = append(six, cfg.IPv6.Addr(a.Addr()))
+			}
+		}
+		for _, a := range six {
+			own6.add(sender + " . " + a.String())
+			targets.add(fmt.Sprintf("%s . %#x", sender, a.AsSlice()))
 		}
 	}
-	return []set{ports, macs, own}
+	return []set{ports, own, own6, targets}
 }
 
 // senderChains drop what a container sends by another's address, before the
 // bridge learns from it or anybody sees it. The number of containers does not
-// change what a packet costs. Of IPv6 only the hardware address is looked at.
+// change what a packet costs. No container is a router, or says where one is.
 // Other protocols lead nowhere but to the same bridge and are dropped.
 func senderChains() []chain {
 	return []chain{
 		{name: "sender", rules: []string{
 			"ether type ip iifname . ether saddr . ip saddr @own accept",
 			"ether type arp iifname . ether saddr . arp saddr ip @own iifname . arp saddr ether . arp saddr ip @own accept",
-			"ether type ip6 iifname . ether saddr @macs accept",
+			"icmpv6 type { nd-router-advert, nd-redirect } counter name " + spoofedCounter + " drop",
+			"icmpv6 type nd-neighbor-advert iifname . ether saddr . " + target + " != @targets counter name " + spoofedCounter + " drop",
+			"ether type ip6 iifname . ether saddr . ip6 saddr @own6 accept",
 			"ether type { ip, arp, ip6 } counter name " + spoofedCounter + " drop",
 			"drop",
 		}},

@@ -4,23 +4,32 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 
 	"github.com/weft-net/weft/internal/nl"
 )
 
-const (
-	ipForward = "ipv4/ip_forward"
-	// Writing ipForward also writes these.
-	eachForwarding  = "ipv4/conf/*/forwarding"
-	acceptRedirects = "ipv4/conf/all/accept_redirects"
+// forwarding is how a family's is turned on.
+type forwarding struct {
+	all  string   // the sysctl
+	each []string // patterns of what the kernel also writes with it
+}
+
+var (
+	forwarding4 = forwarding{"ipv4/ip_forward", []string{"ipv4/conf/*/forwarding", "ipv4/conf/all/accept_redirects"}}
+	forwarding6 = forwarding{"ipv6/conf/all/forwarding", []string{"ipv6/conf/*/forwarding"}}
 )
+
+// routerAdvertisements says for each device whether it heeds them: 1 for as
+// long as it does not forward, 2 for always.
+const routerAdvertisements = "ipv6/conf/*/accept_ra"
 
 // setSysctls turns forwarding on, with what was before kept first, and sets up
 // the bridge's own, which vanish with it.
 func (b *Bridge) setSysctls(cfg Config) error {
 	b.sysctls = nil
-	if err := b.forward(); err != nil {
+	if err := b.forward(forwarding4, func() error { return nil }); err != nil {
 		return err
 	}
 	own := map[string]string{
@@ -38,43 +47,100 @@ func (b *Bridge) setSysctls(cfg Config) error {
 	if cfg.loopbackPublished() {
 		own["ipv4/conf/"+cfg.Name+"/route_localnet"] = "1"
 	}
+	if cfg.IPv6.IsValid() {
+		if err := b.forward(forwarding6, b.keepRouters); err != nil {
+			return err
+		}
+		own["ipv6/conf/"+cfg.Name+"/forwarding"] = "1"
+	}
 	for _, key := range slices.Sorted(maps.Keys(own)) {
 		if err := nl.SetSysctl(key, own[key]); err != nil {
 			return err
 		}
 	}
-	own[ipForward] = "1"
+	own[forwarding4.all] = "1"
+	if cfg.IPv6.IsValid() {
+		own[forwarding6.all] = "1"
+	}
 	b.sysctls = own
 	return nil
 }
 
-func (b *Bridge) forward() error {
-	now, err := nl.Sysctl(ipForward)
-	if err != nil || now == "1" {
+// forward turns forwarding on, if it is not.
+func (b *Bridge) forward(f forwarding, prepare func() error) error {
+	now, err := nl.Sysctl(f.all)
+	if err != nil || now != "0" {
 		return err
 	}
-	keys, err := nl.Sysctls(eachForwarding)
-	if err != nil {
-		return err
-	}
-	for _, key := range append(keys, acceptRedirects, ipForward) {
-		value, err := nl.Sysctl(key)
+	keys := []string{f.all}
+	for _, pattern := range f.each {
+		more, err := nl.Sysctls(pattern)
 		if err != nil {
 			return err
 		}
-		if err := b.saver.SaveSysctl(key, value); err != nil {
-			return fmt.Errorf("keep sysctl net/%s: %w", key, err)
+		keys = append(keys, more...)
+	}
+	for _, key := range keys {
+		if err := b.saveSysctl(key); err != nil {
+			return err
 		}
 	}
-	return nl.SetSysctl(ipForward, "1")
+	if err := prepare(); err != nil {
+		return err
+	}
+	return nl.SetSysctl(f.all, "1")
 }
 
-// restoreSysctls writes back what was kept: ipForward first, since it
-// overwrites the others.
+// keepRouters lets devices that hear of their routers by advertisements go on
+// hearing: a host that forwards forgets those routers at once, and its default
+// route with them, unless the device says that it heeds them all the same.
+func (b *Bridge) keepRouters() error {
+	keys, err := nl.Sysctls(routerAdvertisements)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		device := path.Base(path.Dir(key))
+		if device == "all" || device == "default" {
+			continue // of no device that is there
+		}
+		heeds, err := nl.Sysctl(key)
+		forwards, e := nl.Sysctl("ipv6/conf/" + device + "/forwarding")
+		if err != nil || e != nil || heeds != "1" || forwards != "0" {
+			continue // it is gone, or did not heed them before
+		}
+		if err := b.saveSysctl(key); err != nil {
+			return err
+		}
+		if err := nl.SetSysctl(key, "2"); err != nil && !errors.Is(err, nl.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// saveSysctl keeps a value; that of a device that is gone needs no keeping.
+func (b *Bridge) saveSysctl(key string) error {
+	value, err := nl.Sysctl(key)
+	if errors.Is(err, nl.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := b.saver.SaveSysctl(key, value); err != nil {
+		return fmt.Errorf("keep sysctl net/%s: %w", key, err)
+	}
+	return nil
+}
+
+// restoreSysctls writes back what was kept: first those that overwrite others.
 func restoreSysctls(saved map[string]string) (restored []string, err error) {
 	keys := slices.Sorted(maps.Keys(saved))
-	if i := slices.Index(keys, ipForward); i > 0 {
-		keys = append([]string{ipForward}, slices.Delete(keys, i, i+1)...)
+	for _, first := range []string{forwarding4.all, forwarding6.all} {
+		if i := slices.Index(keys, first); i > 0 {
+			keys = append([]string{first}, slices.Delete(keys, i, i+1)...)
+		}
 	}
 	for _, key := range keys {
 		e := nl.SetSysctl(key, saved[key])
@@ -82,7 +148,7 @@ func restoreSysctls(saved map[string]string) (restored []string, err error) {
 		case errors.Is(e, nl.ErrNotFound): // its device is gone
 		case e != nil:
 			err = errors.Join(err, e)
-		case key == ipForward:
+		case key == forwarding4.all || key == forwarding6.all:
 			restored = append(restored, "sysctl net/"+key)
 		}
 	}

@@ -35,7 +35,10 @@ same again changes nothing.
 
 A subnet, by --subnet or as ADDRESS/LENGTH, is a network of its own: containers
 in different ones do not reach each other, on any host, nor those in none. A
-container that is attached with two has an address in each and reaches both.`,
+container that is attached with two has an address in each and reaches both.
+
+With each IPv4 address goes an IPv6 one, which ends in it: weft ps shows both,
+and where an address is asked for either may be said.`,
 		Example: `  ip netns add c1 && weft attach c1
   weft attach c2 10.32.0.77
   weft attach c2 10.32.0.78 10.32.0.79   # two more for the same container
@@ -195,8 +198,8 @@ func addressArg(s string) (netip.Addr, int, error) {
 		return p.Addr(), p.Bits(), nil
 	}
 	addr, err := netip.ParseAddr(s)
-	if err != nil || !addr.Is4() {
-		return addr, -1, usage("%q is not an IPv4 address such as 10.32.0.77", s)
+	if err != nil || addr.Zone() != "" || addr.Is4In6() {
+		return addr, -1, usage("%q is not an address such as 10.32.0.77", s)
 	}
 	return addr, -1, nil
 }

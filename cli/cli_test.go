@@ -58,7 +58,8 @@ func run(env map[string]string, args ...string) (stdout, stderr string, code int
 }
 
 var c1 = api.Attachment{Container: "c1", Address: netip.MustParsePrefix("10.32.0.2/12"), Gateway: netip.MustParseAddr("10.32.0.1"),
-	MAC: "0a:57:0a:20:00:02", Interface: "eth0", HostInterface: "weft0", NetNS: "/run/netns/c1", MTU: 1450, State: "attached", Since: time.Unix(0, 0)}
+	MAC: "0a:57:0a:20:00:02", Interface: "eth0", HostInterface: "weft0", NetNS: "/run/netns/c1", MTU: 1450, State: "attached", Since: time.Unix(0, 0),
+	IPv6: []netip.Addr{netip.MustParseAddr("fd12:3456:789a::a20:2")}}
 
 func TestAttachPrintsTheAddressAndNothingElse(t *testing.T) {
 	f := newFake(t, map[string]any{api.PathAttach: c1})
@@ -74,7 +75,7 @@ func TestAttachPrintsTheAddressAndNothingElse(t *testing.T) {
 func TestPsHasEveryFormat(t *testing.T) {
 	f := newFake(t, map[string]any{api.PathAttachments: []api.Attachment{c1}})
 	for format, want := range map[string]string{
-		"table": "CONTAINER   ENGINE   ADDRESS        INTERFACE   MAC                 STATE\nc1          -        10.32.0.2/12   eth0        0a:57:0a:20:00:02   attached\n",
+		"table": "CONTAINER   ENGINE   ADDRESS        INTERFACE   MAC                 STATE      IPV6\nc1          -        10.32.0.2/12   eth0        0a:57:0a:20:00:02   attached   fd12:3456:789a::a20:2\n",
 		"name":  "c1\n",
 	} {
 		if out, errs, code := run(nil, "ps", "-o", format, "--socket", f.socket); out != want || code != 0 {

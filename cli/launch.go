@@ -97,6 +97,7 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.StringVar(&l.tokenFile, "token-file", "", "`file` that holds the token, - for standard input")
 	f.StringVar(&o.Name, "name", "", "this host's `name` for people (default the host's)")
 	f.StringVar(&l.rng, "range", "", "`prefix` of all containers' addresses (default "+daemon.DefaultRange.String()+", or the mesh's)")
+	f.BoolVar(&o.NoIPv6, "no-ipv6", false, "found a mesh whose containers have IPv4 addresses alone")
 	f.IntVar(&o.BlockBits, "block-bits", 0, "prefix `length` of the blocks that the range is shared out in (default by the range, or the mesh's)")
 	f.StringVar(&o.Encap, "encap", "", fmt.Sprintf("`transports` between hosts: %s (default %s, or the mesh's)", daemon.ModeList, daemon.DefaultEncap))
 	f.StringVar(&l.trusted, "trusted-subnets", "", "`networks` between hosts in which traffic may be in the clear, if the other host says so too; none to take it back")
@@ -105,7 +106,7 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.Uint16Var(&o.WireGuardPort, "wireguard-port", 0, fmt.Sprintf("UDP `port` of WireGuard (default %d, or the mesh's)", daemon.DefaultWGPort))
 	f.Uint16Var(&o.VXLANPort, "vxlan-port", 0, fmt.Sprintf("UDP `port` of VXLAN (default %d, or the mesh's)", daemon.DefaultVXLANPort))
 	f.Uint16Var(&o.Port, "port", 0, fmt.Sprintf("TCP and UDP `port` of gossip (default %d)", daemon.DefaultPort))
-	f.StringVar(&l.advertise, "advertise", "", "`address` by which other hosts reach this one (default by the routes)")
+	f.StringVar(&l.advertise, "advertise", "", "`address` by which other hosts reach this one, or one of IPv4 and one of IPv6: A,B (default by the routes)")
 	f.StringVar(&o.Bridge, "bridge", "", "`name` of the bridge (default "+daemon.DefaultBridge+")")
 	f.IntVar(&o.MTU, "mtu", 0, "MTU of the containers in `bytes` (default what the underlay allows)")
 	f.BoolVar(&l.masquerade, "masquerade", true, "hide the containers behind the host towards the outside")
@@ -184,8 +185,12 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 		}
 	}
 	if l.advertise != "" {
-		if o.Advertise, err = netip.ParseAddr(l.advertise); err != nil {
-			return usage("%q is not an address to advertise", l.advertise)
+		first, second, two := strings.Cut(l.advertise, ",")
+		if o.Advertise, err = netip.ParseAddr(first); err == nil && two {
+			o.AdvertiseAlso, err = netip.ParseAddr(second)
+		}
+		if err != nil {
+			return usage("%q is not an address to advertise, nor one of IPv4 and one of IPv6 with a comma in between", l.advertise)
 		}
 	}
 	if l.tokenFile != "" {

@@ -58,7 +58,7 @@ func isCalled(at api.Attachment, arg string) bool {
 }
 
 func (a *app) printAttachments(list []api.Attachment) error {
-	rows := [][]string{{"CONTAINER", "ENGINE", "ADDRESS", "INTERFACE", "MAC", "STATE"}}
+	rows := [][]string{{"CONTAINER", "ENGINE", "ADDRESS", "INTERFACE", "MAC", "STATE", "IPV6"}}
 	switch a.output {
 	case "json":
 		return a.json(list)
@@ -78,7 +78,7 @@ func (a *app) printAttachments(list []api.Attachment) error {
 		for _, p := range at.More {
 			addrs += "," + p.String()
 		}
-		row := []string{at.Container, cmp.Or(at.Engine, "-"), addrs, at.Interface, cmp.Or(at.MAC, "-"), at.State}
+		row := []string{at.Container, cmp.Or(at.Engine, "-"), addrs, at.Interface, cmp.Or(at.MAC, "-"), at.State, join(at.IPv6)}
 		if a.output == "wide" {
 			since := "-" // an address that is only reserved does not tell
 			if !at.Since.IsZero() {

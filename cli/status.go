@@ -130,6 +130,7 @@ func (a *app) printStatus(s api.Status) error {
 		{"mesh", fmt.Sprintf("%s, gossip %s, traffic %s by %s", s.Mesh.ID, encrypted(s.Mesh.GossipEncrypted), encrypted(s.Mesh.TrafficEncrypted), transport(s.Mesh))},
 		{"peers", fmt.Sprintf("%d known, %d alive", len(s.Peers), alive)},
 		{"addresses", fmt.Sprintf("range %s, this host has %s: %d used, %d free", s.IPAM.Range, join(s.Self.Prefixes), s.IPAM.Used, s.IPAM.Free)},
+		{"IPv6", ipv6(s)},
 		{"bridge", fmt.Sprintf("%s, gateway %s, MTU %d%s", s.Bridge.Name, s.Bridge.Gateway, s.Bridge.MTU, exposed)},
 		{"containers", fmt.Sprintf("%d attached, %d gone", s.Attach.Attached, s.Attach.Gone)},
 	}
@@ -281,6 +282,14 @@ func transport(m api.Mesh) string {
 		return m.Encap + " (userspace)"
 	}
 	return m.Encap
+}
+
+// ipv6 says which addresses go with the IPv4 ones, or why there are none.
+func ipv6(s api.Status) string {
+	if s.Bridge.IPv6Off != "" {
+		return "off: " + s.Bridge.IPv6Off
+	}
+	return fmt.Sprintf("range %s, gateway %s", s.IPAM.IPv6, s.Bridge.IPv6)
 }
 
 func encrypted(b bool) string {

@@ -26,12 +26,12 @@ func twoHosts() api.Status {
 		Version: api.Version{Software: "1.2.3"}, Self: one, Started: time.Now().Add(-time.Hour),
 		Mesh:  api.Mesh{ID: uuid.MustParse("33333333-3333-3333-3333-333333333333"), GossipEncrypted: true, Encap: "vxlan"},
 		Peers: []api.Peer{one, two},
-		IPAM: api.IPAM{Range: range12, BlockBits: 16, Blocks: 16, Unowned: 1, Used: 2, Free: 524285, Member: true, Decision: 7,
+		IPAM: api.IPAM{Range: range12, IPv6: netip.MustParsePrefix("fd12:3456:789a::a20:0/108"), BlockBits: 16, Blocks: 16, Unowned: 1, Used: 2, Free: 524285, Member: true, Decision: 7,
 			Voters: []string{"h1", "h2"}, Leader: "h1", Pending: []string{"h4"}, WaitingFor: []string{"h2"}, LeasesOut: 1,
 			CutOff: []api.CutOff{{Address: netip.MustParseAddr("10.32.0.7"), Owner: "c"}}, Shares: []api.Share{
 				{ID: id, Name: "h1", Blocks: 8, Addresses: 524288, Used: &used, Voter: true, Prefixes: []netip.Prefix{mine}},
 				{Name: "h2", Blocks: 7, Prefixes: []netip.Prefix{theirs}, Removed: true}}},
-		Bridge: api.Bridge{Name: "weft", Gateway: netip.MustParsePrefix("10.32.0.1/12"), MTU: 1450},
+		Bridge: api.Bridge{Name: "weft", Gateway: netip.MustParsePrefix("10.32.0.1/12"), MTU: 1450, IPv6: netip.MustParseAddr("fd12:3456:789a::a20:1")},
 		Links: []api.Link{
 			{Name: "h2", Transport: "vxlan", Underlay: netip.MustParseAddr("192.0.2.2"), Device: "weft-vx", MTU: 1450, Proven: true, Answers: true, RTT: 1234 * time.Microsecond,
 				Loss: 0.25, Received: new(int64(999)), Sent: new(int64(12345)), Changed: time.Now().Add(-3 * time.Hour), Why: "direct does not work"},
@@ -49,6 +49,7 @@ const wholeStatus = `host         h1 (11111111-1111-1111-1111-111111111111), wef
 mesh         33333333-3333-3333-3333-333333333333, gossip encrypted, traffic NOT ENCRYPTED by vxlan
 peers        2 known, 1 alive
 addresses    range 10.32.0.0/12, this host has 10.32.0.0/13: 2 used, 524285 free
+IPv6         range fd12:3456:789a::a20:0/108, gateway fd12:3456:789a::a20:1
 bridge       weft, gateway 10.32.0.1/12, MTU 1450, exposed by 10.32.0.9
 containers   1 attached, 0 gone
 
@@ -127,5 +128,14 @@ func TestStatusOfALargeMeshFitsAScreen(t *testing.T) {
 	}
 	if out, _, _ := run(nil, "status", "peers", "--socket", f.socket); strings.Count(out, "\n") != 503 {
 		t.Errorf("the view of peers is cut: %d lines", strings.Count(out, "\n"))
+	}
+}
+
+func TestStatusSaysWhyAHostHasNoIPv6(t *testing.T) {
+	s := twoHosts()
+	s.Bridge.IPv6, s.Bridge.IPv6Off = netip.Addr{}, "this kernel has no IPv6"
+	f := newFake(t, map[string]any{api.PathStatus: s})
+	if out, _, _ := run(nil, "status", "--socket", f.socket); !strings.Contains(out, "IPv6         off: this kernel has no IPv6\n") {
+		t.Errorf("status:\n%s", out)
 	}
 }

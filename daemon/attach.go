@@ -17,6 +17,9 @@ import (
 // fails undoes what came before it, in reverse. Asking again for what is there
 // already answers the same.
 func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachment, error) {
+	if err := d.wantedInPlan(&req); err != nil {
+		return api.Attachment{}, err
+	}
 	if err := d.checkAsked(req); err != nil {
 		return api.Attachment{}, err
 	}
@@ -207,6 +210,9 @@ func freeInterface(ns *nl.Namespace) (string, error) {
 
 // Detach takes a container off the network and frees its addresses.
 func (d *Daemon) Detach(ctx context.Context, req api.DetachRequest) ([]api.Attachment, error) {
+	if err := d.inPlan(&req.Address); err != nil {
+		return nil, err
+	}
 	if req.Endpoint != nil {
 		return d.detachEndpoint(ctx, *req.Endpoint)
 	}

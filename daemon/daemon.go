@@ -42,9 +42,10 @@ type Daemon struct {
 	identity   mesh.Identity
 	token      mesh.Token // as it was at the start; the mesh knows which is used now
 	settings   settings
-	advertise  netip.Addr // this host's address on the underlay
-	hostCookie uint64     // of the host's own network namespace
-	boot       string     // the kernel's id of this run of the machine
+	underlays  []netip.Addr // this host's addresses on the underlay, one of each family at most
+	advertise  netip.Addr   // the first of them
+	hostCookie uint64       // of the host's own network namespace
+	boot       string       // the kernel's id of this run of the machine
 	engines    []engine.Engine
 	started    time.Time
 	conn       *nl.Conn

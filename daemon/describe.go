@@ -31,9 +31,12 @@ func (d *Daemon) describe(a attachment) api.Attachment {
 	}
 	out := api.Attachment{
 		Container: a.label(), Reference: a.Reference, Engine: a.Engine, ID: a.ID,
-		Address: p.Address, More: p.More, Gateway: d.gateway(), MAC: mac.String(),
+		Address: p.Address, More: p.More, IPv6: d.ipv6Of(a), Gateway: d.gateway(), MAC: mac.String(),
 		Interface: a.Interface, HostInterface: p.HostInterface, NetNS: a.NetNS, MTU: mtu, State: api.StateAttached,
 		Since: a.Since.Round(time.Second), Subnets: a.Subnets, Published: a.mappings(), Endpoint: a.endpoint(), Bridge: d.opts.Bridge,
+	}
+	if len(out.IPv6) > 0 {
+		out.IPv6Gateway = bridge.NextHop
 	}
 	_, gone := d.gone(a.key())
 	active, _ := d.plan.Held(a.key(), a.Address)

@@ -95,12 +95,17 @@ func (d *Daemon) attachEndpoint(ctx context.Context, e api.Endpoint, req api.Att
 	}
 	req.Interface = e.Interface
 	out, err := d.attach(ctx, req)
-	if err != nil || req.NoDefaultRoute {
+	if err != nil {
 		return out, err
 	}
 	a, _ := d.findAttached(c, e.Interface)
 	found, err := d.look(a)
-	out.DefaultRoute = slices.ContainsFunc(found.Routes, func(r nl.Route) bool { return r.Dst.Bits() == 0 })
+	for _, r := range found.Routes {
+		// Those with a source come and go with the subnets.
+		if r.Via.IsValid() && !r.Src.IsValid() {
+			out.Routes = append(out.Routes, api.Route{Destination: r.Dst, Via: r.Via})
+		}
+	}
 	return out, err
 }
 

@@ -18,6 +18,9 @@ const (
 // Expose gives the host an address on the network, besides the gateway's, and
 // lists them all. Without a wish it is content with one that is there already.
 func (d *Daemon) Expose(ctx context.Context, req api.ExposeRequest) (api.Exposure, error) {
+	if err := d.inPlan(&req.Address); err != nil {
+		return api.Exposure{}, err
+	}
 	unlock, err := d.containers.lock(ctx, ownerExpose) // two at once would give two addresses
 	if err != nil {
 		return api.Exposure{}, fmt.Errorf("wait for another request: %w", err)
@@ -44,6 +47,9 @@ func (d *Daemon) Expose(ctx context.Context, req api.ExposeRequest) (api.Exposur
 
 // Hide takes addresses that Expose gave off the host; all where none is named.
 func (d *Daemon) Hide(req api.ExposeRequest) (api.Exposure, error) {
+	if err := d.inPlan(&req.Address); err != nil {
+		return api.Exposure{}, err
+	}
 	have := d.exposed()
 	if req.Address.IsValid() && !slices.Contains(have, req.Address) {
 		return api.Exposure{}, &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("the host is not exposed by address %s", req.Address),
@@ -71,6 +77,9 @@ func (d *Daemon) exposure(addrs []netip.Addr) api.Exposure {
 	out := api.Exposure{Addresses: []netip.Prefix{}}
 	for _, a := range addrs {
 		out.Addresses = append(out.Addresses, netip.PrefixFrom(a, d.settings.Range.Bits()))
+		if d.ipv6Off() == "" {
+			out.IPv6 = append(out.IPv6, d.ipv6().Addr(a))
+		}
 	}
 	return out
 }

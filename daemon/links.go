@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -79,13 +80,13 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 	peers := d.tunnelPeers()
 	for _, p := range peers {
 		onSegment := false
-		if noUnderlay == nil && p.end.Underlay.IsValid() && (d.settings.mode() == encap.ModeDirect || encap.Untrusted(d.ownEnd(), p.end) == "") {
+		if noUnderlay == nil && p.end.Underlay.IsValid() && (d.settings.mode() == encap.ModeDirect || encap.Untrusted(d.ownEnd(p), p.end) == "") {
 			var err error
 			if onSegment, err = encap.OnSegment(d.conn, dev.Name, p.end.Underlay); err != nil {
 				return plan, err
 			}
 		}
-		l := &link{verdicts: encap.Policy(d.settings.mode(), d.ownEnd(), p.end, onSegment)}
+		l := &link{verdicts: d.judge(p, onSegment)}
 		links[p.ID] = l
 		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}}
 		guarded := bridge.GuardedPeer{Underlay: p.Underlay, Prefixes: p.Prefixes}
@@ -209,7 +210,7 @@ const leastPath = 576
 // most is the largest packet that a path may be able to take, by what both ends
 // say of their underlay.
 func (d *Daemon) most(p tunnelPeer, i encap.Instance, underlay int) int {
-	most := encap.Fits(i.Transport, d.advertise, underlay)
+	most := encap.Fits(i.Transport, cmp.Or(p.own, d.advertise), underlay)
 	if d.opts.MTU != 0 {
 		most = min(most, d.opts.MTU)
 	}
@@ -240,14 +241,30 @@ func (d *Daemon) way(p tunnelPeer, i encap.Instance, underlay int, quality map[p
 	return w, true
 }
 
-// ownEnd is this host as policy knows it.
-func (d *Daemon) ownEnd() encap.End {
-	return encap.End{Name: d.opts.Name, Underlay: d.advertise, Trusts: d.opts.Trusted, Can: d.can}
+// judge is what policy says of the link to a peer. Without a family in common
+// there is none, and of the transports WireGuard alone takes both families.
+func (d *Daemon) judge(p tunnelPeer, onSegment bool) []encap.Verdict {
+	verdicts := encap.Policy(d.settings.mode(), d.ownEnd(p), p.end, onSegment)
+	for i, v := range verdicts {
+		switch {
+		case !p.own.IsValid() && p.Underlay.IsValid():
+			verdicts[i].Allowed, verdicts[i].Why = false, fmt.Sprintf("%s has %s on the underlay, and this host %s, which are of no common family", p.end.Name, p.Underlay, d.advertise)
+		case v.Allowed && p.own != d.advertise && v.Transport != encap.TransportWireGuard:
+			verdicts[i].Allowed, verdicts[i].Why = false, fmt.Sprintf("it goes by %s alone", d.advertise)
+		}
+	}
+	return verdicts
+}
+
+// ownEnd is this host as policy knows it, for the link to a peer.
+func (d *Daemon) ownEnd(p tunnelPeer) encap.End {
+	return encap.End{Name: d.opts.Name, Underlay: cmp.Or(p.own, d.advertise), Trusts: d.opts.Trusted, Can: d.can}
 }
 
 // tunnelPeer is another peer, and what it says of its tunnels.
 type tunnelPeer struct {
 	encap.Peer
+	own   netip.Addr // this host's underlay address for the links to it; none without a family in common
 	end   encap.End
 	ports map[string]uint16    // by transport
 	slots map[string]theirSlot // of WireGuard, by this host's device for it
@@ -268,7 +285,8 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 			continue // nothing lies behind it
 		}
 		peer.slots = d.slotsOf(p.Record)
-		if len(p.Record.Underlay) > 0 {
+		var ok bool
+		if peer.own, peer.Underlay, ok = common(d.underlays, p.Record.Underlay); !ok && len(p.Record.Underlay) > 0 {
 			peer.Underlay = p.Record.Underlay[0]
 		}
 		// A next hop outside of the peer's own prefixes would let it take over

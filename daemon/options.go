@@ -64,6 +64,7 @@ type Options struct {
 	BlockBits     int          // prefix length of the blocks that it is cut into
 	VXLANPort     uint16
 	WireGuardPort uint16
+	NoIPv6        bool   // found a mesh whose containers have IPv4 alone
 	Encap         string // one of encap.Modes
 
 	CNI *api.CNISettings // how CNI runtimes find weft; nil for as it was kept, or not at all
@@ -100,6 +101,19 @@ type HostOptions struct {
 	// RotateKeys is how old the keys of WireGuard may become before this host has
 	// the mesh change them; never if it is negative, which is the default.
 	RotateKeys time.Duration `cbor:"23,keyasint,omitempty"`
+	// AdvertiseAlso is an address beside Advertise, of the other family.
+	AdvertiseAlso netip.Addr `cbor:"40,keyasint,omitzero"`
+}
+
+// advertised are the addresses that were given, IPv4 first.
+func (h HostOptions) advertised() (out []netip.Addr) {
+	for _, a := range []netip.Addr{h.Advertise, h.AdvertiseAlso} {
+		if a.IsValid() {
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare) // which puts IPv4 first
+	return out
 }
 
 // or fills what is not given from elsewhere.
@@ -107,10 +121,13 @@ func (h HostOptions) or(o HostOptions) HostOptions {
 	if h.Trusted == nil {
 		h.Trusted = o.Trusted
 	}
+	if !h.Advertise.IsValid() { // they are given together
+		h.Advertise, h.AdvertiseAlso = o.Advertise, o.AdvertiseAlso
+	}
 	return HostOptions{
-		Trusted: h.Trusted,
-		Name:    cmp.Or(h.Name, o.Name), Bridge: cmp.Or(h.Bridge, o.Bridge), Port: cmp.Or(h.Port, o.Port),
-		Advertise: cmp.Or(h.Advertise, o.Advertise), MTU: cmp.Or(h.MTU, o.MTU), Masquerade: cmp.Or(h.Masquerade, o.Masquerade),
+		Trusted: h.Trusted, AdvertiseAlso: h.AdvertiseAlso,
+		Name: cmp.Or(h.Name, o.Name), Bridge: cmp.Or(h.Bridge, o.Bridge), Port: cmp.Or(h.Port, o.Port),
+		Advertise: h.Advertise, MTU: cmp.Or(h.MTU, o.MTU), Masquerade: cmp.Or(h.Masquerade, o.Masquerade),
 		Observer: cmp.Or(h.Observer, o.Observer), ReclaimAfter: cmp.Or(h.ReclaimAfter, o.ReclaimAfter), Subnet: cmp.Or(h.Subnet, o.Subnet),
 		WireGuard: cmp.Or(h.WireGuard, o.WireGuard), RotateKeys: cmp.Or(h.RotateKeys, o.RotateKeys),
 		ReleaseAfter: cmp.Or(h.ReleaseAfter, o.ReleaseAfter), DockerSocket: cmp.Or(h.DockerSocket, o.DockerSocket),
@@ -161,8 +178,10 @@ func (o Options) Validate() error {
 		return bad("gossip and VXLAN cannot share port %d", o.VXLANPort)
 	case o.WireGuardPort != 0 && o.WireGuardPort == cmp.Or(o.Port, DefaultPort):
 		return bad("gossip and WireGuard cannot share port %d", o.WireGuardPort)
-	case o.Advertise.IsValid() && (!o.Advertise.Is4() || o.Advertise.IsUnspecified() || o.Advertise.IsMulticast()):
-		return bad("%s is not an IPv4 address that peers can reach this host by", o.Advertise)
+	case slices.ContainsFunc(o.advertised(), func(a netip.Addr) bool { return !a.IsGlobalUnicast() || a.Is4In6() }):
+		return bad("of the addresses %v, one is not one that peers can reach this host by", o.advertised())
+	case o.AdvertiseAlso.IsValid() && o.Advertise.Is4() == o.AdvertiseAlso.Is4():
+		return bad("%s and %s are of one family: peers reach this host by at most one IPv4 and one IPv6 address", o.Advertise, o.AdvertiseAlso)
 	case o.MTU != 0 && (o.MTU < 576 || o.MTU > 65535):
 		return bad("an MTU of %d is not between 576 and 65535", o.MTU)
 	case o.Timeout <= 0:

@@ -67,8 +67,8 @@ func TestSettingsAreReadBackAndForeignOnesRefused(t *testing.T) {
 	newer := encode(map[int]any{1: s.Range, 2: s.BlockBits, 3: s.Encap, 4: s.VXLANPort, 5: s.WireGuardPort, 7: "something new"})
 	for name, b := range map[string][]byte{
 		"nothing": nil, "noise": []byte("noise"), "newer": newer,
-		"bad range": encode(settings{netip.MustParsePrefix("10.0.0.1/12"), 26, "vxlan", 1, 2, nil}),
-		"bad encap": encode(settings{s.Range, s.BlockBits, "pigeon", 1, 2, nil}),
+		"bad range": encode(settings{netip.MustParsePrefix("10.0.0.1/12"), 26, "vxlan", 1, 2, nil, false}),
+		"bad encap": encode(settings{s.Range, s.BlockBits, "pigeon", 1, 2, nil, false}),
 	} {
 		if _, err := decodeSettings(b); err == nil {
 			t.Errorf("%s is accepted", name)
@@ -85,6 +85,7 @@ func TestOptionsThatTheMeshContradictsAreRefused(t *testing.T) {
 		"VXLAN port is 6784":     func(o *Options) { o.VXLANPort = 4789 },
 		"WireGuard port is 6785": func(o *Options) { o.WireGuardPort = 51820 },
 		"is auto, not vxlan":     func(o *Options) { o.Encap = string(encap.ModeVXLAN) },
+		"IPv6 is on, not off":    func(o *Options) { o.NoIPv6 = true },
 	} {
 		o := DefaultOptions()
 		change(&o)

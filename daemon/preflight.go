@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 
 	"github.com/weft-net/weft/api"
@@ -40,9 +39,10 @@ func (d *Daemon) preflight(known *peerState) error {
 	if d.hostCookie, err = hostCookie(); err != nil {
 		return err
 	}
-	if d.advertise, err = d.underlayAddress(); err != nil {
+	if d.underlays, err = d.underlayAddresses(); err != nil {
 		return err
 	}
+	d.advertise = d.underlays[0]
 	if err := checkPort(d.opts.Port); err != nil {
 		return err
 	}
@@ -96,46 +96,6 @@ func hostCookie() (uint64, error) {
 	return cookie, err
 }
 
-// underlayAddress is the address that the other hosts reach this one by: the
-// one given, else the one by which it reaches the peers to be joined, else the
-// one of the default route, else its only one.
-func (d *Daemon) underlayAddress() (netip.Addr, error) {
-	local, err := d.hostAddresses()
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	if want := d.opts.Advertise; want.IsValid() {
-		if _, ok := local[want]; !ok {
-			return want, &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("address %s is not on any interface of this host", want),
-				Fix: "give one that `ip address` shows to --advertise"}
-		}
-		return want, nil
-	}
-	probes := []netip.Addr{netip.MustParseAddr("192.0.2.1")} // TEST-NET-1: nothing is sent, only the route is looked up
-	for _, target := range slices.Concat(d.opts.Founders, d.opts.Join) {
-		if at, ok := literal(target, d.opts.Port); ok {
-			probes = append([]netip.Addr{at.Addr()}, probes...)
-		}
-	}
-	for _, probe := range probes {
-		if _, src, err := d.conn.RouteTo(probe); err == nil && src.Is4() && !src.IsLoopback() {
-			return src, nil
-		}
-	}
-	if len(local) == 1 {
-		for a := range local {
-			return a, nil
-		}
-	}
-	var names []string
-	for a, dev := range local {
-		names = append(names, fmt.Sprintf("%s (%s)", a, dev))
-	}
-	return netip.Addr{}, &api.Error{Code: api.CodeInvalid,
-		Message: fmt.Sprintf("this host has no default route and %d addresses: %s", len(local), orNone(names)),
-		Fix:     "say by which one the other hosts reach it: --advertise ADDRESS"}
-}
-
 // literal is the address that a target is, if it is one.
 func literal(target string, port uint16) (netip.AddrPort, bool) {
 	if ap, err := netip.ParseAddrPort(target); err == nil {
@@ -145,50 +105,18 @@ func literal(target string, port uint16) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(addr, port), err == nil
 }
 
-func orNone(list []string) string {
-	if len(list) == 0 {
-		return "none"
-	}
-	return strings.Join(list, ", ")
-}
-
-// hostAddresses are the host's global IPv4 addresses with their devices,
-// without those on weft's own.
-func (d *Daemon) hostAddresses() (map[netip.Addr]string, error) {
-	links, err := d.conn.Links()
-	if err != nil {
-		return nil, err
-	}
-	out := map[netip.Addr]string{}
-	for _, l := range links {
-		if l.IsWeft() {
-			continue
-		}
-		addrs, err := d.conn.Addrs(l)
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range addrs {
-			if !a.Addr().IsLoopback() && !a.Addr().IsLinkLocalUnicast() {
-				out[a.Addr()] = l.Name
-			}
-		}
-	}
-	return out, nil
-}
-
 // checkPort makes sure that nothing else has the gossip port.
 func checkPort(port uint16) error {
 	taken := func(proto string, err error) error {
 		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("%s port %d is taken: %v", proto, port, err),
 			Fix: fmt.Sprintf("`ss -lnp | grep :%d` shows by whom; end it, or give another --port", port)}
 	}
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{Port: int(port)})
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{Port: int(port)})
 	if err != nil {
 		return taken("TCP", err)
 	}
 	defer l.Close()
-	u, err := net.ListenUDP("udp4", &net.UDPAddr{Port: int(port)})
+	u, err := net.ListenUDP("udp", &net.UDPAddr{Port: int(port)})
 	if err != nil {
 		return taken("UDP", err)
 	}

@@ -234,10 +234,14 @@ func (a attachment) mappings() []api.PortMapping {
 }
 
 // published are an attachment's ports as the kernel is to have them.
-func (a attachment) published() []bridge.Published {
+func (d *Daemon) published(a attachment) []bridge.Published {
+	if len(a.Published) == 0 {
+		return nil
+	}
+	six := len(d.ipv6Of(a)) > 0
 	var out []bridge.Published
 	for _, p := range a.Published {
-		out = append(out, bridge.Published{Protocol: p.Protocol, HostIP: p.HostIP, HostPort: p.HostPort, Address: a.Address, Port: p.Port})
+		out = append(out, bridge.Published{Protocol: p.Protocol, HostIP: p.HostIP, HostPort: p.HostPort, Address: a.Address, Port: p.Port, IPv6: six})
 	}
 	return out
 }

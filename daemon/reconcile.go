@@ -11,6 +11,7 @@ import (
 	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/ula"
 	"github.com/weft-net/weft/mesh"
 )
 
@@ -152,7 +153,11 @@ func (d *Daemon) followPlan() error {
 	plan.mtu = mtu
 	d.linked = plan
 	set := d.bridge.Set(d.bridgeConfig())
-	up := d.tunnels.Set(d.local(), plan.instances, plan.idle, plan.peers)
+	local := d.local()
+	if d.ipv6Off() != "" {
+		local.IPv6 = ula.Net{} // the bridge has no address for the routes to prefer
+	}
+	up := d.tunnels.Set(local, plan.instances, plan.idle, plan.peers)
 	d.probe(plan.targets)
 	d.tunnel.Store(d.snapshot(mtu))
 	return errors.Join(err, up, set)
@@ -161,7 +166,7 @@ func (d *Daemon) followPlan() error {
 // local is what this host's ends of all transports have in common.
 func (d *Daemon) local() encap.Local {
 	return encap.Local{
-		ID: d.identity.ID, Alias: d.alias(), Underlay: d.advertise, VNI: d.token.VNI(), MTU: d.opts.MTU, Source: d.gateway(),
+		ID: d.identity.ID, Alias: d.alias(), Underlay: d.advertise, VNI: d.token.VNI(), MTU: d.opts.MTU, Source: d.gateway(), IPv6: d.ipv6(), Also: d.underlays[len(d.underlays)-1],
 	}
 }
 
@@ -170,7 +175,8 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 	cfg := bridge.Config{
 		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.mtu(),
 		Range: d.settings.Range, Gateway: d.gateway(), Exposed: d.exposed(),
-		Prefixes: d.plan.Prefixes(d.identity.ID), Masquerade: *d.opts.Masquerade, Subnets: d.subnets(), Hosts: d.hosts(),
+		Prefixes: d.plan.Prefixes(d.identity.ID), Masquerade: *d.opts.Masquerade, IPv6: d.ipv6(),
+		Subnets: d.subnets(), Hosts: d.hosts(),
 	}
 	d.guard(&cfg)
 	// Who may not use its address for now is cut off.
@@ -179,7 +185,7 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 		if active[a.Address] && !a.Released && d.isOfThisBoot(a) {
 			cfg.Ports = append(cfg.Ports, d.port(a))
 			cfg.Services = cfg.Services || a.Network != "" // a kubelet's pod, or the like
-			cfg.Published = append(cfg.Published, a.published()...)
+			cfg.Published = append(cfg.Published, d.published(a)...)
 		}
 	}
 	return cfg
@@ -226,9 +232,12 @@ func (d *Daemon) publish() {
 	if dev, err := d.conn.LinkWithAddr(d.advertise); err == nil {
 		mtu = dev.MTU
 	}
+	var gossip []netip.AddrPort
+	for _, a := range d.underlays {
+		gossip = append(gossip, netip.AddrPortFrom(a, d.opts.Port))
+	}
 	d.note("publish", d.mesh.Publish(mesh.Body{
-		Name: d.opts.Name, Gossip: []netip.AddrPort{netip.AddrPortFrom(d.advertise, d.opts.Port)},
-		Underlay: []netip.Addr{d.advertise}, Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted,
+		Name: d.opts.Name, Gossip: gossip, Underlay: d.underlays, Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted,
 		WireGuardKey: oldKey, Slots: slots, Gateway: d.gateway(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: plan.FreeBlocks, Used: plan.Used,
 		Observer: *d.opts.Observer, Subnets: d.ownSubnets(), Protocol: mesh.ProtocolVersion, Software: Version().Software,

@@ -27,6 +27,7 @@ type settings struct {
 	// Founders are the addresses, in order, of the hosts that founded the mesh
 	// together; none if one did alone.
 	Founders []string `cbor:"6,keyasint,omitempty"`
+	NoIPv6   bool     `cbor:"10,keyasint,omitempty"` // containers have IPv4 alone
 }
 
 // foundingSettings are those of a mesh that is founded with these options.
@@ -34,6 +35,7 @@ func foundingSettings(o Options) settings {
 	s := settings{
 		Range: cmp.Or(o.Range, DefaultRange), BlockBits: o.BlockBits, Encap: cmp.Or(o.Encap, DefaultEncap),
 		VXLANPort: cmp.Or(o.VXLANPort, DefaultVXLANPort), WireGuardPort: cmp.Or(o.WireGuardPort, DefaultWGPort),
+		NoIPv6: o.NoIPv6,
 	}
 	if s.BlockBits == 0 {
 		s.BlockBits = ipam.DefaultBlockBits(s.Range)
@@ -100,6 +102,8 @@ func (s settings) agrees(o Options) error {
 		return differ("VXLAN port", o.VXLANPort, s.VXLANPort)
 	case o.WireGuardPort != 0 && o.WireGuardPort != s.WireGuardPort:
 		return differ("WireGuard port", o.WireGuardPort, s.WireGuardPort)
+	case o.NoIPv6 && !s.NoIPv6:
+		return differ("IPv6", "off", "on")
 	}
 	return nil
 }

@@ -23,12 +23,15 @@ func (d *Daemon) Status() api.Status {
 			Keys: d.keyStatus(), Encap: d.settings.Encap, Userspace: d.tunnel.Load().userspace, VNI: d.token.VNI()},
 		IPAM: d.ipamStatus(),
 		Bridge: api.Bridge{Name: d.opts.Bridge, Gateway: netip.PrefixFrom(d.gateway(), d.settings.Range.Bits()),
-			MAC: bridgeMAC(d.identity.ID).String(), MTU: d.mtu(), Spoofed: spoofed},
+			MAC: bridgeMAC(d.identity.ID).String(), MTU: d.mtu(), Spoofed: spoofed, IPv6Off: d.ipv6Off()},
 		Peers: []api.Peer{}, Links: d.links(), Targets: d.listTargets(), Refused: []api.Refusal{},
 		Health: d.warnings(), Exposed: d.exposed(),
 	}
 	for _, p := range d.processes() {
 		s.Mesh.Processes = append(s.Mesh.Processes, api.Process(p))
+	}
+	if s.Bridge.IPv6Off == "" {
+		s.Bridge.IPv6 = d.ipv6().Addr(d.gateway())
 	}
 	for _, p := range d.mesh.Peers() {
 		peer := api.Peer{
@@ -57,7 +60,7 @@ func (d *Daemon) Status() api.Status {
 func (d *Daemon) ipamStatus() api.IPAM {
 	p := d.plan.Status()
 	out := api.IPAM{
-		Range: p.Range, BlockBits: p.BlockBits, Blocks: p.Blocks, Unowned: p.Unowned, Used: p.Used, Free: p.Free,
+		Range: p.Range, IPv6: d.ipv6().Prefix(p.Range), BlockBits: p.BlockBits, Blocks: p.Blocks, Unowned: p.Unowned, Used: p.Used, Free: p.Free,
 		Member: p.Lodged, Decision: p.Index, Forced: p.Generation, Voters: d.names(p.Voters), WaitingFor: d.names(p.WaitingFor),
 		LeasesIn: p.LeasesIn, LeasesOut: p.LeasesOut, Quarantined: p.Quarantined, Shares: []api.Share{}, Pending: []string{}, CutOff: []api.CutOff{}, Subnets: d.subnets(),
 	}

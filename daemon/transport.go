@@ -132,7 +132,7 @@ func (d *Daemon) canDo(transport string, s settings) error {
 	if d.hasLink(device) {
 		return nil // the port is ours already
 	}
-	u, err := net.ListenUDP("udp4", &net.UDPAddr{Port: int(port)})
+	u, err := net.ListenUDP("udp", &net.UDPAddr{Port: int(port)})
 	if err != nil {
 		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("UDP port %d, which the mesh uses for %s, is taken: %v", port, transport, err),
 			Fix: fmt.Sprintf("`ss -lnup | grep :%d` shows by whom; end it, or found the mesh with another --%s-port", port, transport)}

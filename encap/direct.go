@@ -127,13 +127,13 @@ func (d *Direct) restore(device string) error {
 // Set computes the routes to these peers, as far as they are on the segment.
 func (d *Direct) Set(peers []Peer) error {
 	up := d.Up(d.local)
-	d.routes, d.links = planDirect(d.local, peers)
+	d.routes, d.links = planDirect(d.local.on().single(), peers)
 	dev, err := d.conn.LinkWithAddr(d.local.Underlay)
 	if err != nil {
 		d.routes = nil
 		return errors.Join(up, err)
 	}
-	onDevice(dev.Index, d.mtu, d.routes, d.links)
+	d.local.onDevice(dev.Index, d.mtu, d.routes, d.links)
 	return up
 }
 
@@ -141,7 +141,12 @@ func (d *Direct) Set(peers []Peer) error {
 func planDirect(local Local, peers []Peer) (routes []nl.Route, links []Link) {
 	for _, j := range judge(local, peers, local.Underlay, func(p Peer) (netip.Addr, string) { return p.Underlay, "" }) {
 		if j.usable() {
-			routes = append(routes, routesTo(j.peer, j.peer.Underlay, local.Source)...)
+			by := hop{via: j.peer.Underlay}
+			four, six := by, by
+			// The other family has no next hop on the segment. Its traffic goes by
+			// the transport that is next to this one.
+			four.none, six.none = !by.via.Is4(), by.via.Is4()
+			routes = append(routes, routesTo(local, j.peer, four, six)...)
 		}
 		links = append(links, j.link)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/ula"
 )
 
 // Local is this host's end of a transport.
@@ -19,11 +20,13 @@ type Local struct {
 	Device   string     // name of the tunnel device
 	Alias    string     // marks the device; begins with nl.AliasPrefix
 	Underlay netip.Addr // this host's address that the tunnels end at
+	Also     netip.Addr // another, for transports that take both families; the zero value for none
 	Port     uint16     // UDP, of this host's end and of every other that says no other
 	VNI      uint32     // VXLAN network identifier
 	Key      PrivateKey // of WireGuard
 	MTU      int        // bytes inside of the tunnel, at most; 0 for what the underlay allows
 	Source   netip.Addr // by which the host itself speaks to containers elsewhere
+	IPv6     ula.Net    // where prefixes have their IPv6 counterparts; the zero value for none
 }
 
 // Peer is the other end of a link.

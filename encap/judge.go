@@ -66,9 +66,11 @@ func unusable(local Local, peer Peer, taken space) string {
 		return "it has said no underlay address"
 	case !peer.Underlay.IsGlobalUnicast():
 		return fmt.Sprintf("its underlay address %s is not one that other hosts can reach", peer.Underlay)
-	case peer.Underlay.Is4() != local.Underlay.Is4():
+	case peer.Underlay.Is4() != local.Underlay.Is4() && (!local.Also.IsValid() || peer.Underlay.Is4() != local.Also.Is4()):
 		return fmt.Sprintf("its underlay address %s is not of the family of this host's %s", peer.Underlay, local.Underlay)
-	case peer.Underlay == local.Underlay:
+	case local.IPv6.Contains(peer.Underlay):
+		return fmt.Sprintf("its underlay address %s is inside of the network", peer.Underlay)
+	case peer.Underlay == local.Underlay || peer.Underlay == local.Also:
 		return fmt.Sprintf("its underlay address %s is this host's own", peer.Underlay)
 	}
 	for _, prefix := range peer.Prefixes {

@@ -19,8 +19,15 @@ func VTEPMAC(id uuid.UUID) nl.MAC {
 	return mac
 }
 
-// plan is everything that a VXLAN device needs: for n peers n neighbours, n
-// forwarding entries, and a route for each prefix.
+// linkLocal is the address that goes with a hardware address (RFC 4291, appendix
+// A): the next hop of a peer's IPv6 prefixes. Its gateway's address will not do,
+// since the kernel refuses a next hop to which another device has the route.
+func linkLocal(mac nl.MAC) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
+}
+
+// plan is everything that a VXLAN device needs: for n peers n neighbours
+// of each family, n forwarding entries, and a route for each prefix.
 type plan struct {
 	neighbours []nl.Neighbour
 	fdb        []nl.FDB
@@ -33,33 +40,60 @@ func planVXLAN(local Local, peers []Peer) plan {
 	var p plan
 	for _, j := range judge(local, peers, VTEPMAC(local.ID), vtepOf) {
 		if j.usable() {
+			six := linkLocal(j.end)
 			p.neighbours = append(p.neighbours, nl.Neighbour{Addr: j.peer.VTEP, MAC: j.end})
+			if local.IPv6.IsValid() {
+				p.neighbours = append(p.neighbours, nl.Neighbour{Addr: six, MAC: j.end})
+			}
 			p.fdb = append(p.fdb, nl.FDB{MAC: j.end, Dst: j.peer.Underlay})
-			p.routes = append(p.routes, routesTo(j.peer, j.peer.VTEP, local.Source)...)
+			p.routes = append(p.routes, routesTo(local, j.peer, hop{via: j.peer.VTEP}, hop{via: six})...)
 		}
 		p.links = append(p.links, j.link)
 	}
 	return p
 }
 
-// routesTo are the routes to what lies behind a peer, by a next hop or, if there
-// is none, by the device alone.
-func routesTo(peer Peer, via, src netip.Addr) []nl.Route {
+// hop is how the routes to a peer leave: by a next hop, or by the device alone
+// where there is none.
+type hop struct {
+	via  netip.Addr
+	none bool // the transport cannot carry the family
+}
+
+// routesTo are the routes to what lies behind a peer, in both families.
+func routesTo(local Local, peer Peer, four, six hop) []nl.Route {
 	var out []nl.Route
 	if peer.Metric < 0 {
 		return nil
 	}
 	for _, prefix := range peer.Prefixes {
-		out = append(out, nl.Route{Dst: prefix, Via: via, Src: src, MTU: peer.MTU, Metric: peer.Metric})
+		if !four.none {
+			out = append(out, nl.Route{Dst: prefix, Via: four.via, Src: local.Source, MTU: peer.MTU, Metric: peer.Metric})
+		}
+		if dst := local.IPv6.Prefix(prefix); dst.IsValid() && !six.none {
+			out = append(out, nl.Route{Dst: dst, Via: six.via, Src: local.IPv6.Addr(local.Source), MTU: atLeastIPv6(peer.MTU), Metric: peer.Metric})
+		}
 	}
 	return out
 }
 
+// atLeastIPv6 is the MTU of a route in IPv6, which knows none that is smaller
+// than its own least: what does not fit the path travels in fragments outside.
+func atLeastIPv6(mtu int) int {
+	if mtu == 0 {
+		return 0
+	}
+	return max(mtu, ipv6MTU)
+}
+
 // onDevice completes routes with the device that they are on, and links with
 // what fits.
-func onDevice(index, mtu int, routes []nl.Route, links []Link) {
-	for i := range routes {
+func (l Local) onDevice(index, mtu int, routes []nl.Route, links []Link) {
+	for i, r := range routes {
 		routes[i].Device = index
+		if r.MTU == 0 && r.Dst.Addr().Is4() && mtu < l.deviceMTU(mtu) {
+			routes[i].MTU = mtu
+		}
 	}
 	for i := range links {
 		links[i].MTU = mtu

@@ -82,7 +82,7 @@ func (t *Tunnels) MTU(local Local, instances []Instance) (int, error) {
 	if most < minMTU && local.MTU == 0 {
 		return 0, fmt.Errorf("the underlay leaves an MTU of %d, and %d are needed: raise it on the device of %s", most, minMTU, local.Underlay)
 	}
-	return most, nil
+	return local.deviceMTU(most), nil
 }
 
 // Set makes this host have exactly these instances, of which each is ready for

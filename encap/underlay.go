@@ -7,11 +7,15 @@ import (
 	"net/netip"
 
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/ula"
 )
 
 // minMTU is the least that a tunnel is worth having with: what an underlay of
 // 1280 bytes, the least that IPv6 takes, leaves to IPv4.
 const minMTU = 1200
+
+// ipv6MTU is the least MTU of a device that can have IPv6 (RFC 8200).
+const ipv6MTU = 1280
 
 // underlay is what a tunnel's packets travel over.
 type underlay struct {
@@ -42,6 +46,30 @@ func (u *underlay) fit(local Local, overhead int) (mtu int, err error) {
 	return fits, nil
 }
 
+// deviceMTU is the MTU of a tunnel's device into which so much fits: for IPv6 to
+// be there it may have to be more, and the largest packets travel in fragments.
+// Routes say what fits to IPv4.
+func (l Local) deviceMTU(fits int) int {
+	if l.IPv6.IsValid() && l.MTU == 0 {
+		return max(fits, ipv6MTU)
+	}
+	return fits
+}
+
+// on is local without IPv6 if its device has none.
+func (l Local) on() Local {
+	if nl.IPv6Off(l.Device) != "" {
+		l.IPv6 = ula.Net{}
+	}
+	return l
+}
+
+// single is local for a transport that takes one family of the underlay alone.
+func (l Local) single() Local {
+	l.Also = netip.Addr{}
+	return l
+}
+
 // underlayDevice is the one that carries this host's underlay address.
 func underlayDevice(conn *nl.Conn, addr netip.Addr) (nl.Link, error) {
 	dev, err := conn.LinkWithAddr(addr)
@@ -67,6 +95,15 @@ func Fits(transport string, underlay netip.Addr, mtu int) int {
 	return mtu - overhead(transport, underlay)
 }
 
+// withoutLinkLocal keeps a tunnel's device, before it is up, from an address that
+// nobody on it could use.
+func withoutLinkLocal(device string) error {
+	if err := nl.SetSysctl("ipv6/conf/"+device+"/addr_gen_mode", "1"); !errors.Is(err, nl.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
 // FitsThere is Fits for the other end's underlay, if that is smaller than this
 // one's: WireGuard pads packets to 16 bytes as far as its device's MTU allows.
 func FitsThere(transport string, underlay netip.Addr, mtu int) int {
@@ -89,6 +126,16 @@ func forwards(conn *nl.Conn, dev nl.Link, local Local) error {
 		"rp_filter":      "2", // of this and that of all devices the larger counts
 	} {
 		if err := nl.SetSysctl("ipv4/conf/"+dev.Name+"/"+key, value); err != nil {
+			return err
+		}
+	}
+	for key, value := range map[string]string{
+		"forwarding": "1",
+		// No peer tells this host its routes.
+		"accept_ra":        "0",
+		"accept_redirects": "0",
+	} {
+		if err := nl.SetSysctl("ipv6/conf/"+dev.Name+"/"+key, value); err != nil && !errors.Is(err, nl.ErrNotFound) {
 			return err
 		}
 	}

@@ -67,7 +67,10 @@ func (v *VXLAN) Up(local Local) error {
 	if err != nil {
 		return err
 	}
-	err = v.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MAC: VTEPMAC(local.ID).HardwareAddr(), MTU: mtu, Up: true})
+	if err := withoutLinkLocal(local.Device); err != nil {
+		return err
+	}
+	err = v.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MAC: VTEPMAC(local.ID).HardwareAddr(), MTU: local.deviceMTU(mtu), Up: true})
 	if errors.Is(err, unix.EADDRINUSE) {
 		return portTaken(local.Port, err)
 	}
@@ -93,7 +96,7 @@ func (v *VXLAN) device() (nl.Link, error) {
 	case !errors.Is(err, nl.ErrNotFound):
 		return dev, err
 	}
-	dev, err = v.conn.CreateVXLAN(v.local.Device, VTEPMAC(v.local.ID).HardwareAddr(), v.mtu, want)
+	dev, err = v.conn.CreateVXLAN(v.local.Device, VTEPMAC(v.local.ID).HardwareAddr(), v.local.deviceMTU(v.mtu), want)
 	if errors.Is(err, unix.EEXIST) {
 		err = fmt.Errorf("another VXLAN device uses port %d and network identifier %d: %w", want.Port, want.VNI, err)
 	}
@@ -103,17 +106,18 @@ func (v *VXLAN) device() (nl.Link, error) {
 // Set programs the entries for these peers and removes all others.
 func (v *VXLAN) Set(peers []Peer) error {
 	up := v.Up(v.local)
-	v.plan = planVXLAN(v.local, peers)
+	v.plan = planVXLAN(v.local.on().single(), peers)
 	dev, err := v.conn.Link(v.local.Device)
 	if err != nil {
 		v.plan.routes = nil
 		return errors.Join(up, err)
 	}
-	onDevice(dev.Index, v.mtu, v.plan.routes, v.plan.links)
+	v.local.onDevice(dev.Index, v.mtu, v.plan.routes, v.plan.links)
 	if up != nil {
 		return up
 	}
-	return errors.Join(v.conn.SyncNeighbours(dev, v.plan.neighbours), v.conn.SyncFDB(dev, v.plan.fdb))
+	all := func(netip.Addr) bool { return true }
+	return errors.Join(v.conn.SyncNeighbours(dev, v.plan.neighbours, all), v.conn.SyncFDB(dev, v.plan.fdb))
 }
 
 // Routes lead to the peers by their ends' addresses.

@@ -112,11 +112,10 @@ func (w *WireGuard) up(local Local) (nl.Link, error) {
 	if _, err := w.configure(func(have *wgtypes.Device) *wgtypes.Config { return ownChanges(local, have) }); err != nil {
 		return dev, err
 	}
-	// No link-local address: there is nobody on the link to hear of it.
-	if err := nl.SetSysctl("ipv6/conf/"+local.Device+"/addr_gen_mode", "1"); err != nil && !errors.Is(err, nl.ErrNotFound) {
+	if err := withoutLinkLocal(local.Device); err != nil {
 		return dev, err
 	}
-	err = w.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MTU: mtu, Up: true})
+	err = w.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MTU: local.deviceMTU(mtu), Up: true})
 	if errors.Is(err, unix.EADDRINUSE) {
 		return dev, portTaken(local.Port, err)
 	}
@@ -152,7 +151,7 @@ func (w *WireGuard) device() (nl.Link, error) {
 		return dev, fmt.Errorf("userspace WireGuard ended within %s of its start: wireguard-%s.log in %s says why", since.Round(time.Millisecond), name, w.process.Dir)
 	}
 	w.started = time.Now()
-	if err := w.process.Start(name, w.local.Alias, w.mtu); err != nil {
+	if err := w.process.Start(name, w.local.Alias, w.local.deviceMTU(w.mtu)); err != nil {
 		return dev, err
 	}
 	w.log.Info("userspace WireGuard started", "device", name)
@@ -226,13 +225,13 @@ func (w *WireGuard) connect(ends []tunnelEnd) error {
 // others.
 func (w *WireGuard) Set(peers []Peer) error {
 	_, up := w.up(w.local)
-	w.plan = planWireGuard(w.local, peers)
+	w.plan = planWireGuard(w.local.on(), peers)
 	dev, err := w.conn.Link(w.local.Device)
 	if err != nil {
 		w.plan.routes = nil
 		return errors.Join(up, err)
 	}
-	onDevice(dev.Index, w.mtu, w.plan.routes, w.plan.links)
+	w.local.onDevice(dev.Index, w.mtu, w.plan.routes, w.plan.links)
 	if up != nil {
 		return up
 	}

@@ -45,8 +45,8 @@ func planWireGuard(local Local, peers []Peer) planWG {
 	var p planWG
 	for _, j := range judge(local, peers, local.Key.Public(), keyOf) {
 		if j.usable() {
-			p.ends = append(p.ends, tunnelEnd{j.peer.ID, j.end, netip.AddrPortFrom(j.peer.Underlay, cmp.Or(j.peer.Port, local.Port)), j.peer.Prefixes})
-			p.routes = append(p.routes, routesTo(j.peer, netip.Addr{}, local.Source)...)
+			p.ends = append(p.ends, tunnelEnd{j.peer.ID, j.end, netip.AddrPortFrom(j.peer.Underlay, cmp.Or(j.peer.Port, local.Port)), local.IPv6.Both(j.peer.Prefixes)})
+			p.routes = append(p.routes, routesTo(local, j.peer, hop{}, hop{})...)
 		}
 		p.links = append(p.links, j.link)
 	}

@@ -36,7 +36,7 @@ func (m *Mesh) listen() error {
 		if err := door.answer(c); err != nil {
 			m.log.Debug("hello broke off", "from", c.RemoteAddr(), "err", err)
 		}
-	})
+	}, m.whereabouts)
 
 	c := memberlist.DefaultLANConfig()
 	c.Name = m.cfg.Identity.ID.String()

@@ -29,6 +29,7 @@ const maxPeeking = 128
 type transport struct {
 	memberlist.NodeAwareTransport
 	hello   func(net.Conn)
+	where   func(memberlist.Address) memberlist.Address // by which of its addresses a peer is reached
 	packets chan *memberlist.Packet
 	streams chan net.Conn
 	opened  chan struct{}
@@ -39,9 +40,9 @@ type transport struct {
 	wg      sync.WaitGroup
 }
 
-func newTransport(inner memberlist.NodeAwareTransport, hello func(net.Conn)) *transport {
+func newTransport(inner memberlist.NodeAwareTransport, hello func(net.Conn), where func(memberlist.Address) memberlist.Address) *transport {
 	t := &transport{
-		NodeAwareTransport: inner, hello: hello, packets: make(chan *memberlist.Packet), streams: make(chan net.Conn),
+		NodeAwareTransport: inner, hello: hello, where: where, packets: make(chan *memberlist.Packet), streams: make(chan net.Conn),
 		opened: make(chan struct{}), quiet: make(chan struct{}),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -79,6 +80,11 @@ func (t *transport) carry() {
 // StreamCh carries what is memberlist's.
 func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 
+// WriteToAddress sends a packet.
+func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
+	return t.NodeAwareTransport.WriteToAddress(b, t.where(a))
+}
+
 // DialTimeout opens a stream; see DialAddressTimeout.
 func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
 	return t.DialAddressTimeout(memberlist.Address{Addr: addr}, timeout)
@@ -87,7 +93,7 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 // DialAddressTimeout opens a stream that does not outlive the transport, and
 // has a deadline: memberlist itself gives none to a message that it writes.
 func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	conn, err := t.NodeAwareTransport.DialAddressTimeout(a, timeout)
+	conn, err := t.NodeAwareTransport.DialAddressTimeout(t.where(a), timeout)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/memberlist"
 )
 
 // crowded is an inner transport that, as the real one, ends only when all
@@ -29,7 +31,7 @@ func (c *crowded) Shutdown() error {
 func TestShutdownTakesWhatTheListenerHasAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := &crowded{host: newNetwork(t, 1).Hosts[0], streams: make(chan net.Conn)}
-		tr := newTransport(inner, func(c net.Conn) { c.Close() })
+		tr := newTransport(inner, func(c net.Conn) { c.Close() }, asKnown)
 		tr.cancel() // the first thing that a shutdown does
 		synctest.Wait()
 		theirs, ours := net.Pipe()
@@ -47,7 +49,7 @@ func TestStreamsAreSortedByTheirFirstBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNetwork(t, 2)
 		hellos := make(chan net.Conn, 1)
-		tr := newTransport(w.Hosts[0], func(c net.Conn) { hellos <- c })
+		tr := newTransport(w.Hosts[0], func(c net.Conn) { hellos <- c }, asKnown)
 		tr.open()
 		defer tr.Shutdown()
 		open := func(say string) {
@@ -87,7 +89,7 @@ func TestStreamsAreSortedByTheirFirstBytes(t *testing.T) {
 func TestNothingReachesMemberlistBeforeItIsReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNetwork(t, 2)
-		tr := newTransport(w.Hosts[0], func(c net.Conn) { c.Close() })
+		tr := newTransport(w.Hosts[0], func(c net.Conn) { c.Close() }, asKnown)
 		defer tr.Shutdown()
 		if _, err := w.Hosts[1].WriteTo([]byte("packet"), w.Hosts[0].Addr.String()); err != nil {
 			t.Fatal(err)
@@ -114,3 +116,5 @@ func TestNothingReachesMemberlistBeforeItIsReady(t *testing.T) {
 		(<-tr.StreamCh()).Close()
 	})
 }
+
+func asKnown(a memberlist.Address) memberlist.Address { return a }

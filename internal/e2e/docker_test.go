@@ -13,7 +13,8 @@ func TestDockerContainersKeepTheirAddressesThroughRestarts(t *testing.T) {
 	h := hosts[0]
 	startDocker(t, h)
 	far, _ := attached(t, hosts[1], "far")
-	run(h, "run", "-d", "--name", "web", "--network", "none", "box", "sleep", "1000")
+	// Docker turns IPv6 off where its own network has none.
+	run(h, "run", "-d", "--name", "web", "--network", "none", "--sysctl", "net.ipv6.conf.all.disable_ipv6=0", "--sysctl", "net.ipv6.conf.default.disable_ipv6=0", "box", "sleep", "1000")
 	id := run(h, "inspect", "-f", "{{.Id}}", "web")
 	addr := h.Run("weft", "attach", "web")
 	mustPing(t, far, addr, "a container of Docker from another host")
@@ -27,13 +28,18 @@ func TestDockerContainersKeepTheirAddressesThroughRestarts(t *testing.T) {
 			t.Errorf("attach %s gives %s; want %s again", same, got, addr)
 		}
 	}
+	if len(a.IPv6) != 1 {
+		t.Fatalf("IPv6 addresses %v", a.IPv6)
+	}
+	six := a.IPv6[0].String()
+	mustPing(t, far, six, "a container of Docker from another host by IPv6")
 	if n := len(ps(t, h)); n != 1 {
 		t.Errorf("%d attachments of one container", n)
 	}
 
 	run(h, "restart", "-t", "0", "web")
 	has(t, h, "web", "eth0", addr)
-	netlab.Eventually(t, "it answers after the restart", func() bool { return netlab.Pings(far, addr) })
+	netlab.Eventually(t, "it answers after the restart", func() bool { return netlab.Pings(far, addr) && netlab.Pings(far, six) })
 	run(h, "rename", "web", "shop")
 	inState(t, h, "shop/eth0", api.StateAttached)
 

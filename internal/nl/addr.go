@@ -6,10 +6,18 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 func toIPNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func familyOf(a netip.Addr) int {
+	if a.Is6() {
+		return netlink.FAMILY_V6
+	}
+	return netlink.FAMILY_V4
 }
 
 // fromIPNet keeps host bits; ok is false for nil and for a mask with holes.
@@ -25,9 +33,9 @@ func fromIPNet(n *net.IPNet) (p netip.Prefix, ok bool) {
 	return netip.PrefixFrom(a.Unmap(), ones), true
 }
 
-// Addrs returns a link's IPv4 addresses, with their prefix lengths.
+// Addrs returns a link's addresses of both families, with their prefix lengths.
 func (c *Conn) Addrs(l Link) ([]netip.Prefix, error) {
-	list, err := dump(func() ([]netlink.Addr, error) { return c.h.AddrList(l.raw, netlink.FAMILY_V4) })
+	list, err := dump(func() ([]netlink.Addr, error) { return c.h.AddrList(l.raw, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of %s: %w", l.Name, err)
 	}
@@ -43,11 +51,7 @@ func (c *Conn) Addrs(l Link) ([]netip.Prefix, error) {
 // LinkWithAddr returns the link that carries an address of either family, or
 // an error that wraps ErrNotFound.
 func (c *Conn) LinkWithAddr(addr netip.Addr) (Link, error) {
-	family := netlink.FAMILY_V4
-	if addr.Is6() {
-		family = netlink.FAMILY_V6
-	}
-	list, err := dump(func() ([]netlink.Addr, error) { return c.h.AddrList(nil, family) })
+	list, err := dump(func() ([]netlink.Addr, error) { return c.h.AddrList(nil, familyOf(addr)) })
 	if err != nil {
 		return Link{}, fmt.Errorf("list addresses: %w", err)
 	}
@@ -64,9 +68,10 @@ func (c *Conn) LinkWithAddr(addr netip.Addr) (Link, error) {
 	return Link{}, fmt.Errorf("link with address %s: %w", addr, ErrNotFound)
 }
 
-// SyncAddrs makes the IPv4 addresses of a link that are ours be exactly those
-// wanted, and leaves the others alone. The kernel makes no route for them
-// that their prefix length does not imply.
+// SyncAddrs makes the addresses of a link that are ours be exactly those
+// wanted, and leaves the others alone. The kernel makes no route for an IPv4
+// one that its prefix length does not imply, and none for an IPv6 one; nor does
+// it ask whether somebody else has that, which takes a second.
 func (c *Conn) SyncAddrs(l Link, want []netip.Prefix, ours func(netip.Prefix) bool) error {
 	have, err := c.Addrs(l)
 	if err != nil {
@@ -99,7 +104,11 @@ func (c *Conn) SyncAddrs(l Link, want []netip.Prefix, ours func(netip.Prefix) bo
 
 func (c *Conn) addAddrs(l Link, list []netip.Prefix) error {
 	for _, p := range list {
-		if err := c.h.AddrReplace(l.raw, &netlink.Addr{IPNet: toIPNet(p)}); err != nil {
+		addr := &netlink.Addr{IPNet: toIPNet(p)}
+		if p.Addr().Is6() {
+			addr.Flags = unix.IFA_F_NODAD | unix.IFA_F_NOPREFIXROUTE
+		}
+		if err := c.h.AddrReplace(l.raw, addr); err != nil {
 			return fmt.Errorf("add address %s to %s: %w", p, l.Name, err)
 		}
 	}

@@ -15,8 +15,10 @@ func ForgetFlows(protocol uint8, port uint16) error {
 	if err == nil {
 		err = f.AddPort(netlink.ConntrackOrigDstPort, port)
 	}
-	if err == nil {
-		_, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, f)
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		if err == nil {
+			_, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, f)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("forget connections to port %d: %w", port, err)

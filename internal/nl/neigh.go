@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -19,7 +20,8 @@ func (m MAC) HardwareAddr() net.HardwareAddr { return m[:] }
 // String is the usual colon-separated form.
 func (m MAC) String() string { return m.HardwareAddr().String() }
 
-// Neighbour is a permanent ARP entry: who has an address on a link.
+// Neighbour is a permanent entry of ARP or of IPv6 neighbour discovery: who has
+// an address on a link.
 type Neighbour struct {
 	Addr netip.Addr
 	MAC  MAC
@@ -48,49 +50,69 @@ func (c *Conn) Neighbours(l Link) (map[netip.Addr]MAC, error) {
 	return out, nil
 }
 
-// SyncNeighbours makes the permanent IPv4 neighbours of a link, which is
-// weft's own, be exactly those wanted.
-func (c *Conn) SyncNeighbours(l Link, want []Neighbour) error {
-	list, err := dump(func() ([]netlink.Neigh, error) { return c.h.NeighList(l.Index, netlink.FAMILY_V4) })
-	if err != nil {
-		return fmt.Errorf("list neighbours of %s: %w", l.Name, err)
-	}
-	var have []Neighbour
-	for _, n := range list {
-		a, ok := netip.AddrFromSlice(n.IP)
-		if ok && n.State&netlink.NUD_PERMANENT != 0 && len(n.HardwareAddr) == 6 {
-			have = append(have, Neighbour{a.Unmap(), MAC(n.HardwareAddr)})
+// neighbours returns the permanent neighbours of a link, of both families.
+func (c *Conn) neighbours(l Link) ([]Neighbour, error) {
+	var out []Neighbour
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		list, err := dump(func() ([]netlink.Neigh, error) { return c.h.NeighList(l.Index, family) })
+		if err != nil {
+			return nil, fmt.Errorf("list neighbours of %s: %w", l.Name, err)
+		}
+		for _, n := range list {
+			a, ok := netip.AddrFromSlice(n.IP)
+			// A kernel without IPv6 answers with IPv4.
+			if ok && n.Family == family && n.State&netlink.NUD_PERMANENT != 0 && len(n.HardwareAddr) == 6 {
+				out = append(out, Neighbour{a, MAC(n.HardwareAddr)})
+			}
 		}
 	}
-	entry := func(n Neighbour) *netlink.Neigh {
-		return &netlink.Neigh{LinkIndex: l.Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
-			IP: n.Addr.AsSlice(), HardwareAddr: n.MAC.HardwareAddr()}
+	return out, nil
+}
+
+// SyncNeighbours makes the permanent neighbours of a link that are ours be
+// exactly those wanted, and leaves the others alone.
+func (c *Conn) SyncNeighbours(l Link, want []Neighbour, ours func(netip.Addr) bool) error {
+	have, err := c.neighbours(l)
+	if err != nil {
+		return err
 	}
+	have = slices.DeleteFunc(have, func(n Neighbour) bool { return !ours(n.Addr) })
 	kept := map[netip.Addr]bool{}
 	missing, extra := difference(have, want)
 	for _, n := range missing {
-		if err := c.h.NeighSet(entry(n)); err != nil {
-			return fmt.Errorf("set neighbour %s on %s: %w", n.Addr, l.Name, err)
+		if err := c.SetNeighbour(l, n); err != nil {
+			return err
 		}
 		kept[n.Addr] = true
 	}
 	for _, n := range extra {
 		if kept[n.Addr] {
-			continue // NeighSet overwrote it
+			continue // SetNeighbour overwrote it
 		}
-		if err := c.h.NeighDel(entry(n)); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := c.h.NeighDel(&netlink.Neigh{LinkIndex: l.Index, Family: familyOf(n.Addr), IP: n.Addr.AsSlice()}); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("remove neighbour %s from %s: %w", n.Addr, l.Name, err)
 		}
 	}
 	return nil
 }
 
-// DeleteNeighbour forgets what is known of an address on a link, learned or
-// permanent; nothing known is no error.
-func (c *Conn) DeleteNeighbour(l Link, addr netip.Addr) error {
-	n := &netlink.Neigh{LinkIndex: l.Index, Family: netlink.FAMILY_V4, IP: addr.AsSlice()}
-	if err := c.h.NeighDel(n); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove neighbour %s from %s: %w", addr, l.Name, err)
+// SetNeighbour makes one permanent neighbour, in the place of what was known.
+func (c *Conn) SetNeighbour(l Link, n Neighbour) error {
+	err := c.h.NeighSet(&netlink.Neigh{LinkIndex: l.Index, Family: familyOf(n.Addr), State: netlink.NUD_PERMANENT,
+		IP: n.Addr.AsSlice(), HardwareAddr: n.MAC.HardwareAddr()})
+	if err != nil {
+		return fmt.Errorf("set neighbour %s on %s: %w", n.Addr, l.Name, err)
+	}
+	return nil
+}
+
+// PinMAC makes a bridge send frames for a hardware address to one of its ports
+// and nowhere else, whether or not it has seen frames from there.
+func (c *Conn) PinMAC(port Link, mac net.HardwareAddr) error {
+	err := c.h.NeighSet(&netlink.Neigh{LinkIndex: port.Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER,
+		State: netlink.NUD_NOARP, HardwareAddr: mac})
+	if err != nil {
+		return fmt.Errorf("pin %s to port %s: %w", mac, port.Name, err)
 	}
 	return nil
 }

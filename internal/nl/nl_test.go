@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // inside runs a test in a namespace of its own that has a device a0.
@@ -72,13 +74,15 @@ func TestSyncAddrsLeavesForeignOnesAlone(t *testing.T) {
 
 func TestSyncRoutesReplacesInPlaceAndRemovesTheRest(t *testing.T) {
 	inside(t, func(c *Conn, dev Link) {
-		dst := netip.MustParsePrefix("10.40.0.0/13")
+		dst, dst6 := netip.MustParsePrefix("10.40.0.0/13"), netip.MustParsePrefix("fd00::/109")
 		mine := func(r Route) bool { return r.Device == dev.Index || r.Unreachable }
 		for _, want := range [][]Route{
 			{{Dst: dst, Device: dev.Index}},
-			{{Dst: dst, Device: dev.Index, Via: netip.MustParseAddr("10.40.0.1")}},
+			{{Dst: dst, Device: dev.Index}, {Dst: dst6, Device: dev.Index}},
+			{{Dst: dst, Device: dev.Index, Via: netip.MustParseAddr("10.40.0.1")}, {Dst: dst6, Device: dev.Index, Via: netip.MustParseAddr("fe80::1"), MTU: 1300}},
 			{{Dst: dst, Device: dev.Index, Via: netip.MustParseAddr("10.40.0.2"), MTU: 1300}, {Dst: dst, Unreachable: true, Metric: 99}},
-			{{Dst: dst, Unreachable: true, Metric: 99}},
+			{{Dst: dst, Unreachable: true, Metric: 99}, {Dst: dst6, Unreachable: true, Metric: 99}},
+			{{Dst: DefaultDst(true), Device: dev.Index, Via: netip.MustParseAddr("fe80::1")}, {Dst: DefaultDst(false), Device: dev.Index}},
 			nil,
 		} {
 			if err := c.SyncRoutes(want, mine); err != nil {
@@ -92,19 +96,68 @@ func TestSyncRoutesReplacesInPlaceAndRemovesTheRest(t *testing.T) {
 	})
 }
 
-func TestDeletedNeighbourIsForgottenWhetherOrNotItWasKnown(t *testing.T) {
+func TestSyncNeighboursLeavesForeignOnesAlone(t *testing.T) {
+	four, six := netip.MustParseAddr("10.32.0.1"), netip.MustParseAddr("fd00::1")
+	for _, foreign := range []string{"10.32.0.9", "fd00::9"} {
+		inside(t, func(c *Conn, dev Link) {
+			foreign := Neighbour{netip.MustParseAddr(foreign), MAC{2, 0, 0, 0, 0, 9}}
+			if err := c.SetNeighbour(dev, foreign); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range [][]Neighbour{
+				{{four, MAC{2, 0, 0, 0, 0, 1}}, {six, MAC{2, 0, 0, 0, 0, 1}}},
+				{{four, MAC{2, 0, 0, 0, 0, 3}}, {six, MAC{2, 0, 0, 0, 0, 1}}},
+				{{six, MAC{2, 0, 0, 0, 0, 3}}},
+				nil,
+			} {
+				for range 2 {
+					if err := c.SyncNeighbours(dev, want, func(a netip.Addr) bool { return a != foreign.Addr }); err != nil {
+						t.Fatal(err)
+					}
+				}
+				have, err := c.neighbours(dev)
+				if missing, extra := difference(have, append(want[:len(want):len(want)], foreign)); err != nil || len(missing)+len(extra) > 0 {
+					t.Errorf("neighbours: %v, %v; want %v and %v", have, err, want, foreign)
+				}
+			}
+		})
+	}
+}
+
+func TestIPv6AddressesAreUsableAtOnceAndMakeNoRoute(t *testing.T) {
 	inside(t, func(c *Conn, dev Link) {
-		addr := netip.MustParseAddr("10.32.0.9")
-		if err := c.SyncNeighbours(dev, []Neighbour{{Addr: addr, MAC: MAC{2, 0, 0, 0, 0, 9}}}); err != nil {
-			t.Fatal(err)
-		}
+		addr := netip.MustParsePrefix("fd00::5/128")
 		for range 2 {
-			if err := c.DeleteNeighbour(dev, addr); err != nil {
+			if err := c.SyncAddrs(dev, []netip.Prefix{addr}, any4); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if list, err := c.h.NeighList(dev.Index, netlink.FAMILY_V4); err != nil || len(list) != 0 {
-			t.Errorf("neighbours: %v, %v; want none", list, err)
+		list, err := c.h.AddrList(dev.raw, netlink.FAMILY_V6)
+		if err != nil || len(list) != 1 || list[0].Flags&unix.IFA_F_TENTATIVE != 0 {
+			t.Errorf("addresses: %+v, %v", list, err)
+		}
+		if routes, err := c.Routes(false); err != nil || len(routes) != 0 {
+			t.Errorf("routes: %+v, %v", routes, err)
+		}
+	})
+}
+
+func TestIPv6OffSaysWhy(t *testing.T) {
+	inside(t, func(c *Conn, dev Link) {
+		if why := IPv6Off("a0"); why != "" {
+			t.Errorf("where it is on: %s", why)
+		}
+		if err := SetSysctl("ipv6/conf/a0/disable_ipv6", "1"); err != nil {
+			t.Fatal(err)
+		}
+		if why := IPv6Off("a0"); !strings.Contains(why, "ipv6/conf/a0/disable_ipv6 is 1") {
+			t.Errorf("where it is disabled: %s", why)
+		}
+		if err := c.AdjustLink(dev, LinkState{MTU: 1200}); err != nil {
+			t.Fatal(err)
+		}
+		if why := IPv6Off("a0"); !strings.Contains(why, "below 1280") {
+			t.Errorf("with a small MTU: %s", why)
 		}
 	})
 }

@@ -13,24 +13,29 @@ import (
 // proto 87`): 0x57 is W, and no daemon in iproute2's rt_protos has it.
 const RouteProtocol = 0x57
 
-// Route is an IPv4 route of the main table. It is comparable: two equal routes
-// are the same route.
+// Route is a route of the main table, of either family. It is comparable: two
+// equal routes are the same route.
 type Route struct {
 	Dst netip.Prefix
 	// Device is the link's index; 0 for an unreachable route.
 	Device int
 	// Via is the next hop, reached on the device without a look-up of its own
-	// (onlink); the zero value for a destination that is on the link itself.
+	// (onlink); the zero value for a destination that is on the link itself. It
+	// is of the destination's family.
 	Via netip.Addr
 	// Src is the address that the host itself prefers towards Dst.
 	Src netip.Addr
 	// MTU in bytes; 0 for the device's.
 	MTU int
-	// Metric: the lower is preferred among routes to the same destination.
+	// Metric: the lower is preferred among routes to the same destination; 0
+	// for the kernel's own choice.
 	Metric int
 	// Unreachable makes a route that refuses (ICMP host unreachable).
 	Unreachable bool
 }
+
+// defaultMetric6 is what the kernel makes of an IPv6 route's metric of 0.
+const defaultMetric6 = 1024
 
 func (r Route) toKernel() *netlink.Route {
 	out := &netlink.Route{
@@ -49,11 +54,14 @@ func (r Route) toKernel() *netlink.Route {
 	if r.Src.IsValid() {
 		out.Src = r.Src.AsSlice()
 	}
+	if r.Dst.Addr().Is6() && r.Metric == 0 {
+		out.Priority = defaultMetric6
+	}
 	return out
 }
 
 func routeFromKernel(k netlink.Route) (Route, bool) {
-	dst := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	dst := DefaultDst(k.Family == netlink.FAMILY_V6)
 	if k.Dst != nil {
 		var ok bool
 		if dst, ok = fromIPNet(k.Dst); !ok {
@@ -64,6 +72,9 @@ func routeFromKernel(k netlink.Route) (Route, bool) {
 	if r.Unreachable {
 		r.Device = 0 // the kernel shows the loopback device
 	}
+	if dst.Addr().Is6() && r.Metric == defaultMetric6 {
+		r.Metric = 0
+	}
 	if a, ok := netip.AddrFromSlice(k.Gw); ok {
 		r.Via = a.Unmap()
 	}
@@ -73,23 +84,31 @@ func routeFromKernel(k netlink.Route) (Route, bool) {
 	return r, true
 }
 
-// Routes returns the IPv4 routes of the main table: those that weft made, or all.
+// DefaultDst is the destination of a family's default route.
+func DefaultDst(ipv6 bool) netip.Prefix {
+	if ipv6 {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
+
+// Routes returns the routes of the main table: those that weft made, or all.
 func (c *Conn) Routes(onlyWeft bool) ([]Route, error) {
 	filter, mask := &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE
 	if onlyWeft {
 		filter.Protocol = RouteProtocol
 		mask |= netlink.RT_FILTER_PROTOCOL
 	}
-	list, err := dump(func() ([]netlink.Route, error) {
-		return c.h.RouteListFiltered(netlink.FAMILY_V4, filter, mask)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
-	}
 	var out []Route
-	for _, k := range list {
-		if r, ok := routeFromKernel(k); ok {
-			out = append(out, r)
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		list, err := dump(func() ([]netlink.Route, error) { return c.h.RouteListFiltered(family, filter, mask) })
+		if err != nil {
+			return nil, fmt.Errorf("list routes: %w", err)
+		}
+		for _, k := range list {
+			if r, ok := routeFromKernel(k); ok {
+				out = append(out, r)
+			}
 		}
 	}
 	return out, nil

@@ -19,7 +19,7 @@ import (
 // saying what is in them.
 type Rulesets struct {
 	NFT    uint32 // the generation of nftables: one more for each transaction
-	Legacy uint64 // the older iptables' filter table, but for its counters; 0 for none
+	Legacy uint64 // the older iptables' filter tables, but for their counters; 0 for none
 }
 
 // ReadRulesets looks at the calling thread's namespace. It takes a few system
@@ -58,32 +58,58 @@ func generation() (uint32, error) {
 	return 0, errors.New("the kernel does not say the generation of nftables")
 }
 
-// Of the older iptables' socket options (linux/netfilter_ipv4/ip_tables.h).
+// Of the older iptables' socket options (linux/netfilter_ipv4/ip_tables.h), the
+// same for IPv6.
 const (
 	getInfo    = 64 // IPT_SO_GET_INFO
 	getEntries = 65 // IPT_SO_GET_ENTRIES
 	nameSize   = 32 // XT_TABLE_MAXNAMELEN
 	infoSize   = 84 // struct ipt_getinfo, whose last word is the size of the entries
 	headerSize = 40 // struct ipt_get_entries before the entries
-	entrySize  = 112
-	nextOffset = 90 // in struct ipt_entry
-	counters   = 96 // likewise; two words of 8 bytes
 )
+
+// legacy is one family's older iptables: where it names its tables, the level of
+// its socket options, and its struct ipt_entry or ip6t_entry.
+type legacy struct {
+	names         string
+	domain, level int
+	entrySize     int
+	nextOffset    int
+	counters      int // the offset of two words of 8 bytes
+}
+
+// The files are of the calling thread: it may be in another namespace than the
+// process.
+var legacies = []legacy{
+	{"/proc/thread-self/net/ip_tables_names", unix.AF_INET, unix.IPPROTO_IP, 112, 90, 96},
+	{"/proc/thread-self/net/ip6_tables_names", unix.AF_INET6, unix.IPPROTO_IPV6, 168, 142, 152},
+}
 
 var seed = maphash.MakeSeed()
 
-// LegacyFilter tells two states of the older iptables' filter table apart, but
-// for its counters; 0 where there is none. The kernel announces no change of it.
+// LegacyFilter tells two states of the older iptables' filter tables apart, but
+// for their counters; 0 where there is none. The kernel announces no change of them.
 func LegacyFilter() (uint64, error) {
+	var sum uint64
+	for _, l := range legacies {
+		one, err := l.filter()
+		if err != nil {
+			return 0, err
+		}
+		sum = sum*31 + one
+	}
+	return sum, nil
+}
+
+func (l legacy) filter() (uint64, error) {
 	const table = "filter"
-	// Of the calling thread: it may be in another namespace than the process. To
-	// ask for a table that is not there would make it.
-	names, err := os.ReadFile("/proc/thread-self/net/ip_tables_names")
+	// To ask for a table that is not there would make it.
+	names, err := os.ReadFile(l.names)
 	if err != nil || !slices.Contains(strings.Fields(string(names)), table) {
 		return 0, nil //nolint:nilerr // a kernel without it has no such file
 	}
 	fail := func(err error) (uint64, error) { return 0, fmt.Errorf("look at iptables' table %s: %w", table, err) }
-	s, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	s, err := unix.Socket(l.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return fail(err)
 	}
@@ -91,31 +117,31 @@ func LegacyFilter() (uint64, error) {
 	for {
 		info := make([]byte, infoSize)
 		copy(info[:nameSize], table)
-		if err := getsockopt(s, getInfo, info); err != nil {
+		if err := l.getsockopt(s, getInfo, info); err != nil {
 			return fail(err)
 		}
 		size := binary.NativeEndian.Uint32(info[infoSize-4:])
 		entries := make([]byte, headerSize+size)
 		copy(entries[:nameSize], table)
 		binary.NativeEndian.PutUint32(entries[nameSize:], size)
-		err := getsockopt(s, getEntries, entries)
+		err := l.getsockopt(s, getEntries, entries)
 		if errors.Is(err, unix.EAGAIN) {
 			continue // it has changed in between
 		}
 		if err != nil {
 			return fail(err)
 		}
-		return maphash.Bytes(seed, withoutCounters(entries[headerSize:])) | 1, nil
+		return maphash.Bytes(seed, l.withoutCounters(entries[headerSize:])) | 1, nil
 	}
 }
 
 // withoutCounters zeroes what changes by itself in a table's entries.
-func withoutCounters(entries []byte) []byte {
+func (l legacy) withoutCounters(entries []byte) []byte {
 	out := bytes.Clone(entries)
-	for at := 0; at+entrySize <= len(out); {
-		clear(out[at+counters : at+entrySize])
-		next := int(binary.NativeEndian.Uint16(out[at+nextOffset:]))
-		if next < entrySize {
+	for at := 0; at+l.entrySize <= len(out); {
+		clear(out[at+l.counters : at+l.entrySize])
+		next := int(binary.NativeEndian.Uint16(out[at+l.nextOffset:]))
+		if next < l.entrySize {
 			break // not what we know
 		}
 		at += next
@@ -123,9 +149,9 @@ func withoutCounters(entries []byte) []byte {
 	return out
 }
 
-func getsockopt(s, option int, b []byte) error {
+func (l legacy) getsockopt(s, option int, b []byte) error {
 	size := uint32(len(b))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s), unix.IPPROTO_IP, uintptr(option),
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s), uintptr(l.level), uintptr(option),
 		uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&size)), 0)
 	if errno != 0 {
 		return errno

@@ -65,3 +65,22 @@ func Sysctls(pattern string) ([]string, error) {
 	}
 	return keys, nil
 }
+
+// IPv6Off says why a device has no IPv6 in the calling thread's network
+// namespace; "" if it has.
+func IPv6Off(device string) string {
+	if _, err := Sysctl("ipv6/conf/all/disable_ipv6"); errors.Is(err, ErrNotFound) {
+		return "this kernel has no IPv6"
+	}
+	key := "ipv6/conf/" + device + "/disable_ipv6"
+	off, err := Sysctl(key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return "device " + device + " has none, as the kernel gives it to no device with an MTU below 1280"
+	case err != nil:
+		return err.Error()
+	case off != "0":
+		return "sysctl net/" + key + " is " + off
+	}
+	return ""
+}

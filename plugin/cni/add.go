@@ -83,8 +83,8 @@ func (n *network) result(prev *current.Result, args *skel.CmdArgs, a api.Attachm
 		&current.Interface{Name: a.HostInterface, Mtu: a.MTU},
 		&current.Interface{Name: a.Interface, Mac: a.MAC, Mtu: a.MTU, Sandbox: args.Netns})
 	r.IPs = append(r.IPs, ips(a, current.Int(len(r.Interfaces)-1))...)
-	if a.DefaultRoute {
-		r.Routes = append(r.Routes, &types.Route{Dst: ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0)), GW: a.Gateway.AsSlice()})
+	for _, route := range a.Routes {
+		r.Routes = append(r.Routes, &types.Route{Dst: ipNet(route.Destination), GW: route.Via.AsSlice()})
 	}
 	return r
 }
@@ -94,6 +94,9 @@ func ips(a api.Attachment, on *int) []*current.IPConfig {
 	var out []*current.IPConfig
 	for _, p := range append([]netip.Prefix{a.Address}, a.More...) {
 		out = append(out, &current.IPConfig{Interface: on, Address: ipNet(p), Gateway: a.Gateway.AsSlice()})
+	}
+	for _, addr := range a.IPv6 {
+		out = append(out, &current.IPConfig{Interface: on, Address: ipNet(netip.PrefixFrom(addr, addr.BitLen())), Gateway: a.IPv6Gateway.AsSlice()})
 	}
 	return out
 }

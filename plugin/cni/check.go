@@ -74,7 +74,7 @@ func compare(prev *current.Result, ifname string, found api.Inspection) (out []s
 	}
 	for _, r := range prev.Routes {
 		via, ok := netip.AddrFromSlice(r.GW)
-		if !ok || via.Unmap() != found.Attachment.Gateway {
+		if a := found.Attachment; !ok || via.Unmap() != a.Gateway && via.Unmap() != a.IPv6Gateway {
 			continue // of another interface
 		}
 		dst, err := prefix(r.Dst)
