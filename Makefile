@@ -41,7 +41,7 @@ simnet: ## a mesh of PEERS (1000) real peers in virtual time: how long news take
 	$(GO) test ./internal/simnet -count=1 -v -timeout 0 -run TestScale -simnet.peers $(or $(PEERS),1000)
 
 e2e: build bin/cnitool ## the real daemon on hosts made of namespaces
-	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -v -timeout 15m ./internal/e2e/...
+	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -v -parallel 2 -timeout 20m ./internal/e2e/...
 
 test-kernel-wg: ## tests of WireGuard in a virtual machine whose kernel has it
 	scripts/deps.sh kernel-wg

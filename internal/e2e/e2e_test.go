@@ -5,15 +5,29 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/internal/netlab"
 )
 
+// together has tests run two at a time, since most of what they do is to wait: a
+// lab is seen by nobody else.
+var together sync.Map
+
 // launched makes a lab with n hosts that are one mesh, which is founded with
 // these flags.
 func launched(t *testing.T, n int, flags ...string) (*netlab.Lab, []*netlab.Host) {
+	t.Helper()
+	if _, again := together.LoadOrStore(t.Name(), true); !again && !strings.Contains(t.Name(), "/") {
+		t.Parallel()
+	}
+	return launchedAlone(t, n, flags...)
+}
+
+// launchedAlone is launched for a test that runs while no other does.
+func launchedAlone(t *testing.T, n int, flags ...string) (*netlab.Lab, []*netlab.Host) {
 	t.Helper()
 	lab := netlab.New(t)
 	var hosts []*netlab.Host

@@ -23,7 +23,7 @@ func runtimeHosts(t *testing.T, n int) (hosts []*netlab.Host, cgroup string) {
 	t.Helper()
 	cgroup = fmt.Sprintf("weft-e2e-%d-%d", os.Getpid(), time.Now().UnixNano())
 	t.Cleanup(func() { removeCgroups(t, cgroup) }) // before the lab's, so that it comes after
-	_, hosts = launched(t, n)
+	_, hosts = launchedAlone(t, n)
 	for _, h := range hosts {
 		// A lab's host has its own /sys, in which there are no control groups.
 		h.Run("umount", "--lazy", "/sys")

@@ -33,7 +33,7 @@ func engineHosts(t *testing.T, n int, flags ...string) []*netlab.Host {
 		}
 	}
 	t.Cleanup(func() { removeCgroups(t, parent()) }) // after the lab, which is made after it
-	_, hosts := launched(t, n, flags...)
+	_, hosts := launchedAlone(t, n, flags...)        // control groups are shared
 	for _, h := range hosts {
 		prepare(h)
 	}
