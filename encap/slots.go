@@ -184,7 +184,9 @@ func (s Slots) holds(p SlotPeer, now time.Time) bool {
 	case older.Listed():
 		return !p.Moved
 	}
-	return now.Sub(older.Unlisted) < heldTime
+	// Who is in that place with a later key is one change ahead, and waits for this.
+	behind := func(e uint64) bool { return e <= older.Epoch && SlotIndex(e) == SlotIndex(older.Epoch) }
+	return slices.ContainsFunc(p.Epochs, behind) && now.Sub(older.Unlisted) < heldTime
 }
 
 // Begin is a change of keys that this host begins. It is refused while one is

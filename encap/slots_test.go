@@ -227,6 +227,7 @@ func TestWhoHoldsTheOlderSlot(t *testing.T) {
 		{"a host that is off", turning, with(said(0), func(p *SlotPeer) { p.Live = false }), 0, false},
 		{"one that tells of its own still", unlisted, with(said(0, 1), func(p *SlotPeer) { p.Moved = true }), 0, true},
 		{"one that does not any more", unlisted, said(1), 0, false},
+		{"one that is a change ahead", unlisted, said(1, 2), 0, false},
 		{"a stopped daemon whose kernel may send by it", unlisted, with(said(0, 1), func(p *SlotPeer) { p.Live, p.Heard = false, true }), 0, true},
 	} {
 		if got := c.s.holds(c.peer, slotsBegan.Add(c.after)); got != c.want {

@@ -98,7 +98,7 @@ func (h *host) look(w *WireGuard) string {
 	}
 	slices.Sort(ends)
 	return dev.PublicKey.String() + "\n" + strings.Join(ends, "\n") + "\n" + h.run("ip -o route show proto 87 | sort; ip -o link show "+h.local.Device+" | grep -o 'mtu [0-9]*\\|[<,]UP\\|alias .*'; "+
-		"ip -o address show dev "+h.local.Device+"; sysctl net.ipv4.conf."+h.local.Device+".forwarding net.ipv4.conf."+h.local.Device+".send_redirects")
+		"ip -o address show dev "+h.local.Device+" | sed 's/^[0-9]*: //'; sysctl net.ipv4.conf."+h.local.Device+".forwarding net.ipv4.conf."+h.local.Device+".send_redirects")
 }
 
 func TestWireGuardIsSetRepairedAndRemoved(t *testing.T) {

@@ -10,7 +10,7 @@ cache=.cache/kernel-wg
 
 # The driver's tests as everywhere, and of the end-to-end tests those that are
 # about WireGuard, or about kernels that have it.
-end_to_end='Kernel|TrafficBetweenHostsIsCiphertext|HostThatMoves'
+end_to_end='Kernel|TrafficBetweenHostsIsCiphertext|HostThatMoves|KeysAreChangedTwice'
 tests="encap.test -test.v -test.timeout 15m -test.skip /vxlan || code=1
 e2e.test -test.v -test.timeout 25m -test.run '$end_to_end' || code=1
 exit \${code:-0}"
