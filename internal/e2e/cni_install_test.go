@@ -27,7 +27,7 @@ func TestCnitoolAttachesByTheInstalledNetwork(t *testing.T) {
 }
 
 func TestTheNetworkIsThereOnceTheDaemonIsReadyAndGoneAfterAReset(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	h := lab.Host("h1")
 	h.Run("bash", "-c", "mkdir -p "+cniBin+" "+cniConf+"; echo '{}' > "+cniConf+"/99-other.conf; touch "+cniBin+"/other")
 	before := h.Snapshot()

@@ -9,7 +9,7 @@ import (
 )
 
 func TestTargetsAreAddressesNamesFilesAndPrograms(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	first, byName, byFile, byProgram := lab.Host("h1"), lab.Host("h2"), lab.Host("h3"), lab.Host("h4")
 	onSegment, stranger := lab.Host("h5"), lab.Host("stranger")
 	stranger.Run("weft", "launch")

@@ -111,7 +111,7 @@ func on6(h *netlab.Host, only bool) string {
 func TestUnderlayOfIPv6AloneCarriesBothFamilies(t *testing.T) {
 	for encap, mtu := range map[string]int{"wireguard": 1500 - 80, "vxlan": 1500 - 70} {
 		t.Run(encap, func(t *testing.T) {
-			lab := netlab.New(t)
+			lab := newLab(t)
 			h1, h2 := lab.Host("h1"), lab.Host("h2")
 			six := on6(h1, true)
 			on6(h2, true)
@@ -133,7 +133,7 @@ func TestUnderlayOfIPv6AloneCarriesBothFamilies(t *testing.T) {
 }
 
 func TestHostsWithDifferentFamiliesMeetWhereTheyHaveOneInCommon(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	both, four, six := lab.Host("both"), lab.Host("four"), lab.Host("six")
 	bothSix := on6(both, false)
 	on6(six, true)
@@ -181,7 +181,7 @@ open(F, "/sys/class/net/eth0/ifindex"); my $index = <F>;
 send(S, pack("CCnCCnNN", 134, 0, 0, 64, 0, 1800, 0, 0), 0, pack_sockaddr_in6(0, inet_pton(AF_INET6, "ff02::1"), $index)) or die $!`
 
 func TestHostKeepsTheDefaultRouteThatItsRouterAdvertises(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	h, router := lab.Host("h1"), lab.Host("router")
 	hasRoute := func() bool { return strings.Contains(h.Run("ip", "-6", "route", "show", "default"), "proto ra") }
 	netlab.Eventually(t, "the host has a default route", func() bool { router.Run("perl", "-e", routerAdvertisement); return hasRoute() })
@@ -197,7 +197,7 @@ func TestHostKeepsTheDefaultRouteThatItsRouterAdvertises(t *testing.T) {
 }
 
 func TestIPv6HasItsLeastMTUOnAnUnderlayThatHasNoMore(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	h1, h2 := lab.Host("h1"), lab.Host("h2")
 	for _, h := range []*netlab.Host{h1, h2} {
 		h.Run("ip", "link", "set", "eth0", "mtu", "1280")
@@ -230,7 +230,7 @@ func TestMeshWithoutIPv6AndHostsThatHaveItOff(t *testing.T) {
 		t.Errorf("IPv6 forwarding is %s", out)
 	}
 
-	lab := netlab.New(t)
+	lab := newLab(t)
 	h = lab.Host("h1")
 	h.Run("sysctl", "-q", "-w", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
 	netlab.Eventually(t, "its device is up", func() bool { return strings.Contains(h.Run("ip", "link", "show", "eth0"), "state UP") })

@@ -20,10 +20,23 @@ var together sync.Map
 // these flags.
 func launched(t *testing.T, n int, flags ...string) (*netlab.Lab, []*netlab.Host) {
 	t.Helper()
+	runTogether(t)
+	return launchedAlone(t, n, flags...)
+}
+
+// newLab is a lab without hosts.
+func newLab(t *testing.T) *netlab.Lab {
+	t.Helper()
+	runTogether(t)
+	return netlab.New(t)
+}
+
+// runTogether lets another test run beside this one, which is no part of one.
+func runTogether(t *testing.T) {
+	t.Helper()
 	if _, again := together.LoadOrStore(t.Name(), true); !again && !strings.Contains(t.Name(), "/") {
 		t.Parallel()
 	}
-	return launchedAlone(t, n, flags...)
 }
 
 // launchedAlone is launched for a test that runs while no other does.

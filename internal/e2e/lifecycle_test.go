@@ -112,7 +112,7 @@ var before = map[string][]string{
 func TestTrafficPassesOnAnyHostAndResetLeavesItAsItWas(t *testing.T) {
 	for name, setup := range before {
 		t.Run(name, func(t *testing.T) {
-			lab := netlab.New(t)
+			lab := newLab(t)
 			h1, h2 := lab.Host("h1"), lab.Host("h2")
 			for _, cmd := range setup {
 				h1.Run("bash", "-c", cmd)
@@ -146,7 +146,7 @@ func TestTrafficPassesOnAnyHostAndResetLeavesItAsItWas(t *testing.T) {
 }
 
 func TestResetWithoutADaemon(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	h, other := lab.Host("h1"), lab.Host("h2")
 	was := h.Snapshot()
 	other.Run(strings.Fields(h.Run("weft", "launch"))...)
@@ -164,7 +164,7 @@ func TestResetWithoutADaemon(t *testing.T) {
 }
 
 func TestFailedLaunchLeavesNothingBehind(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	founder, h := lab.Host("founder"), lab.Host("h")
 	join := strings.Fields(founder.Run("weft", "launch"))
 	token := join[len(join)-1]
@@ -249,7 +249,7 @@ func TestLaunchInTheForegroundEndsCleanlyOnSIGTERM(t *testing.T) {
 }
 
 func TestInterruptedLaunchUndoesItself(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	far, h := lab.Host("far"), lab.Host("h")
 	token := strings.Fields(far.Run("weft", "launch"))[5]
 	lab.Partition([]*netlab.Host{far}, []*netlab.Host{h})
@@ -261,7 +261,7 @@ func TestInterruptedLaunchUndoesItself(t *testing.T) {
 }
 
 func TestOfTwoLaunchesAtOnceOneIsRefused(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	h := lab.Host("h")
 	results := make([]netlab.Result, 4)
 	var wg sync.WaitGroup
@@ -285,7 +285,7 @@ func TestOfTwoLaunchesAtOnceOneIsRefused(t *testing.T) {
 }
 
 func TestLaunchAgainIsAsTheHostWasTold(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	h1, h2 := lab.Host("h1"), lab.Host("h2")
 	h1.Run("ip", "address", "add", "192.0.2.101/24", "dev", "eth0")
 	join := strings.Fields(h1.Run("weft", "launch", "--name", "first", "--port", "7000", "--advertise", "192.0.2.101", "--bridge", "wb", "--mtu", "1400", "--masquerade=false"))

@@ -102,7 +102,7 @@ func TestSidesOfABrokenNetworkGiveNoAddressTwice(t *testing.T) {
 }
 
 func TestFoundersAgreeOnOneSplitAndJoinersWait(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	var hosts []*netlab.Host
 	var addrs []string
 	for i := range 4 {
@@ -155,7 +155,7 @@ func TestFoundersAgreeOnOneSplitAndJoinersWait(t *testing.T) {
 }
 
 func TestFounderThatIsLaunchedAnewFoundsNoSecondMesh(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	a, b := lab.Host("a"), lab.Host("b")
 	launch := []string{"weft", "launch", "--founders", a.Addr.String() + "," + b.Addr.String(), "--token", a.Run("weft", "token", "new")}
 	stop := a.Start(launch...)

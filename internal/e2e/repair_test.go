@@ -129,7 +129,7 @@ func TestPartitionHealsByItself(t *testing.T) {
 }
 
 func TestMeshFormsOnALossyUnderlay(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	h1, h2 := lab.Host("h1"), lab.Host("h2")
 	h1.Loss(15)
 	h2.Loss(15)

@@ -13,7 +13,7 @@ func damage(h *netlab.Host) {
 }
 
 func TestDamagedStoreIsRefusedAndSetAsideOnRequest(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	h1, h2 := lab.Host("h1"), lab.Host("h2")
 	h1.Run("weft", "launch")
 	join := strings.Fields(h1.Run("weft", "token", "show"))

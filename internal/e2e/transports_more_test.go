@@ -136,7 +136,7 @@ func TestRemovedHostIsCutOffInTheClearToo(t *testing.T) {
 }
 
 func TestJumboFramesAreUsedBetweenThoseThatHaveThem(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	h1, h2, h3 := lab.Host("h1"), lab.Host("h2"), lab.Host("h3")
 	lab.Underlay().Run("bash", "-c", "ip link set p1 mtu 9000; ip link set p2 mtu 9000; ip link set br0 mtu 9000")
 	for _, h := range []*netlab.Host{h1, h2} {
@@ -162,7 +162,7 @@ func TestJumboFramesAreUsedBetweenThoseThatHaveThem(t *testing.T) {
 
 func TestSegmentThatShrinksIsFoundOutInTheClear(t *testing.T) {
 	for transport, overhead := range map[string]int{"direct": 0, "vxlan": 50} {
-		lab := netlab.New(t)
+		lab := newLab(t)
 		h1, h2 := lab.Host("h1"), lab.Host("h2")
 		h2.Run(strings.Fields(h1.Run("weft", "launch", "--encap", transport))...)
 		uses(t, h1, h2, transport)
@@ -194,7 +194,7 @@ func TestSegmentThatShrinksIsFoundOutInTheClear(t *testing.T) {
 }
 
 func TestNothingButWeftsOwnIsOnTheUnderlayOfAnEncryptedMesh(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	h1, h2 := lab.Host("h1"), lab.Host("h2")
 	h1.Start("bash", "-c", "exec tcpdump -l -n -i eth0 'ip and not icmp and not igmp and not udp port 6783 and not tcp port 6783 and not udp port 6785' >/run/other 2>/run/other.log")
 	h1.Start("bash", "-c", "exec tcpdump -l -n -x -i eth0 icmp >/run/icmp 2>/run/icmp.log")
@@ -224,7 +224,7 @@ func TestNothingButWeftsOwnIsOnTheUnderlayOfAnEncryptedMesh(t *testing.T) {
 }
 
 func TestHostWithoutTUNHasLinksInTheClearOnlyWhereThatIsAllowed(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	h1, h2, h3 := lab.Host("h1"), lab.Host("h2"), lab.Host("h3")
 	join := strings.Fields(h1.Run("weft", "launch", "--trusted-subnets", "192.0.2.0/30"))
 	if !status(t, h1).Mesh.Userspace {
@@ -254,7 +254,7 @@ func TestHostWithoutTUNHasLinksInTheClearOnlyWhereThatIsAllowed(t *testing.T) {
 }
 
 func TestHostsBehindARouterUseVXLANWhereDirectIsNotPossible(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	h1, h2, router := lab.Host("h1"), lab.Host("h2"), lab.Host("h3")
 	router.Run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.eth0.send_redirects=0")
 	// Lists that overlap, and one that has everything.
@@ -277,7 +277,7 @@ func TestHostsBehindARouterUseVXLANWhereDirectIsNotPossible(t *testing.T) {
 }
 
 func TestResetLeavesNothingOfDirectLinks(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	hosts := []*netlab.Host{lab.Host("h1"), lab.Host("h2")}
 	var before []netlab.Snapshot
 	for _, h := range hosts {

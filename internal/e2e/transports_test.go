@@ -32,7 +32,7 @@ func uses(t *testing.T, h, to *netlab.Host, transport string) {
 // trusting are hosts that trust the networks given for each.
 func trusting(t *testing.T, trusted ...string) []*netlab.Host {
 	t.Helper()
-	lab := netlab.New(t)
+	lab := newLab(t)
 	var hosts []*netlab.Host
 	var join []string
 	for i, subnets := range trusted {
@@ -189,7 +189,7 @@ func TestChangeOfTrustIsFollowedOnBothEnds(t *testing.T) {
 }
 
 func TestStrangerOnTheSegmentInjectsNothing(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	h1, h2, stranger := lab.Host("h1"), lab.Host("h2"), lab.Host("h3")
 	join := strings.Fields(h1.Run("weft", "launch", "--trusted-subnets", "192.0.2.1/32,192.0.2.2/32"))
 	h2.Run(append(join, "--trusted-subnets", "192.0.2.1/32,192.0.2.2/32")...)
@@ -223,7 +223,7 @@ func TestStrangerOnTheSegmentInjectsNothing(t *testing.T) {
 }
 
 func TestUnderlayThatShrinksBehindARouterIsFoundOut(t *testing.T) {
-	lab := netlab.New(t)
+	lab := newLab(t)
 	h1, h2, router := lab.Host("h1"), lab.Host("h2"), lab.Host("h3")
 	// The router tells nobody why it drops.
 	router.Run("bash", "-c", "sysctl -q -w net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0; "+
