@@ -163,7 +163,12 @@ func (d *Daemon) takeAddress(ctx context.Context, owner string, want netip.Addr,
 		}
 	}
 	if want.IsValid() {
-		return want, d.explain(d.plan.Claim(ctx, owner, want))
+		own := inAny(d.plan.Prefixes(d.identity.ID), want)
+		if err := d.plan.Claim(ctx, owner, want); err != nil || own {
+			return want, d.explain(err)
+		}
+		// Until now its route led to another host.
+		return want, d.reconcileKernel()
 	}
 	if owner != ownerGateway {
 		subnet = d.subnetOr(subnet)

@@ -24,6 +24,9 @@ const (
 	// glance is how often those few things are looked at whose changes the
 	// kernel does not announce.
 	glance = 500 * time.Millisecond
+	// settleNews bounds the pause for what peers and the address plan say: others
+	// wait for what follows from it.
+	settleNews = 150 * time.Millisecond
 	// rest is how many times as long as a pass the pause after it is, so that a
 	// host with many containers that come and go is not busy with passes, which
 	// attaches wait for; settleMost bounds that pause.
@@ -46,7 +49,7 @@ func (d *Daemon) loop(ctx context.Context) {
 		if watch != nil {
 			kernel, firewall, lost = watch.Changed, watch.Firewall, watch.Failed
 		}
-		pause := max(settle, min(rest*took, settleMost))
+		pause := max(settle, min(took, settleNews))
 		select {
 		case <-ctx.Done():
 			if watch != nil {
@@ -61,6 +64,7 @@ func (d *Daemon) loop(ctx context.Context) {
 		case <-d.restless():
 			pause = 0
 		case <-kernel:
+			pause = max(settle, min(rest*took, settleMost))
 		case <-firewall:
 			pause = max(pause, settleFirewall)
 		case <-look.C:

@@ -83,7 +83,7 @@ func TestBothFamiliesReachAllContainersAndHostsByEveryTransport(t *testing.T) {
 	}
 }
 
-func TestIPv6FollowsAnAddressToAnotherHostAtOnce(t *testing.T) {
+func TestIPv6FollowsAnAddressToAnotherHost(t *testing.T) {
 	_, hosts := launched(t, 2)
 	a, _, _ := attachedDual(t, hosts[0], "a")
 	b, _, _ := attachedDual(t, hosts[1], "b")
@@ -94,7 +94,9 @@ func TestIPv6FollowsAnAddressToAnotherHostAtOnce(t *testing.T) {
 	hosts[1].Container("moved")
 	hosts[1].Run("weft", "attach", "moved", four)
 	mustPing(t, b, six, "after, beside it")
-	mustPing(t, a, six, "after, from the other host")
+	// The other host hears of it: with IPv4 the first packet waits for an answer to
+	// ARP meanwhile, with IPv6 it is refused.
+	netlab.Eventually(t, "the other host has its new route", func() bool { return netlab.Pings(a, six) })
 }
 
 // on6 gives a host of the lab an IPv6 address on the underlay, and takes the IPv4

@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/internal/netlab"
 )
 
@@ -143,12 +145,8 @@ func TestSpoofedPacketsAreToldOf(t *testing.T) {
 	if r := a.Try("ping", "-c", "1", "-W", "1", "-I", "10.32.0.200", addrB); r.Code == 0 {
 		t.Error("by an address of its own choice a container reaches another")
 	}
-	s := status(t, h)
-	told := false
-	for _, w := range s.Health {
-		told = told || w.Code == "spoofed-packets"
-	}
-	if s.Bridge.Spoofed == 0 || !told {
-		t.Errorf("%d packets are told of, warnings: %+v", s.Bridge.Spoofed, s.Health)
-	}
+	netlab.Eventually(t, "the packets are told of", func() bool {
+		s := status(t, h)
+		return s.Bridge.Spoofed > 0 && slices.ContainsFunc(s.Health, func(w api.Warning) bool { return w.Code == "spoofed-packets" })
+	})
 }
