@@ -27,25 +27,8 @@ func (d *delegate) GetBroadcasts(overhead, limit int) [][]byte {
 	return d.queue.GetBroadcasts(overhead, limit)
 }
 
-// LocalState is what there is for an exchange: all records when somebody joins,
-// else their sums.
-func (d *delegate) LocalState(join bool) []byte {
-	out := message{Protocol: ProtocolVersion, Kind: kindState}
-	d.mu.Lock()
-	if join {
-		for _, r := range d.records {
-			out.Records = append(out.Records, r.signed)
-		}
-	} else {
-		sums := encode(sumsOf{Peer: d.cfg.Identity.ID, Sums: d.records.sums()})
-		out.Channels = append(out.Channels, channelData{Name: recordsChannel, Data: sums})
-	}
-	d.mu.Unlock()
-	for _, c := range d.cfg.Channels {
-		out.Channels = append(out.Channels, channelData{Name: c.Name(), Data: c.State()})
-	}
-	return encode(out)
-}
+// LocalState is what there is for one of memberlist's exchanges.
+func (d *delegate) LocalState(join bool) []byte { return (*Mesh)(d).state(join) }
 
 // MergeRemoteState takes another peer's LocalState in.
 func (d *delegate) MergeRemoteState(b []byte, _ bool) { d.take(b) }

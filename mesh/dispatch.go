@@ -54,11 +54,16 @@ func (m *Mesh) receive(b []byte) error {
 	case kindWant:
 		return m.receiveWant(msg)
 	}
-	// What was too large for a packet was sent to everybody by its writer. Only
-	// what an exchange brought may be new to others as well.
-	everybody := msg.Kind == kindState
+	reach := toNobody
+	if msg.Kind == kindState {
+		reach = toMany
+	}
 	for _, r := range m.mergeRecords(msg.Records) {
-		m.spread(recordsMessage([]signed{r.signed}), r.ID.String(), everybody || r.ID == m.cfg.Identity.ID)
+		if r.ID == m.cfg.Identity.ID {
+			m.spread(recordsMessage([]signed{r.signed}), r.ID.String(), toAll)
+			continue
+		}
+		m.spread(recordsMessage([]signed{r.signed}), r.ID.String(), reach)
 	}
 	for _, c := range msg.Channels {
 		if c.Name == recordsChannel {
@@ -72,7 +77,7 @@ func (m *Mesh) receive(b []byte) error {
 			continue // a newer peer's channel
 		}
 		if n := ch.Merge(c.Data); n != nil {
-			m.spread(encode(channelMessage(kindDelta, c.Name, n)), "", everybody)
+			m.spread(encode(channelMessage(kindDelta, c.Name, n)), "", reach)
 		}
 	}
 	return nil

@@ -57,6 +57,7 @@ func (m *Mesh) listen() error {
 	c.Label = m.cfg.Token.MeshID.String()
 	c.TCPTimeout = helloTime
 	c.DeadNodeReclaimTime = reclaimAfter
+	c.PushPullInterval = pushPullEvery
 	c.EnableCompression = false // signatures do not compress, and tables are compact already
 	c.Delegate, c.Events = (*delegate)(m), (*delegate)(m)
 	c.Logger = logger

@@ -20,6 +20,9 @@ type member struct {
 const (
 	lateAfter = 2 * time.Second
 	askAgain  = 10 * time.Second
+	// wantsAtOnce bounds how many are asked in a second: where very many are late
+	// something else is under way, as a restart of all, and exchanges do the rest.
+	wantsAtOnce = 8
 )
 
 func (m *Mesh) memberUp(n *memberlist.Node) {
@@ -32,8 +35,11 @@ func (m *Mesh) memberUp(n *memberlist.Node) {
 	delete(m.lostAt, id)
 	name := m.records[id].Body.Name
 	m.forget(time.Now())
-	for _, u := range m.recent {
-		m.post(m.members[id].node, u.msg)
+	for i := range m.recent {
+		if u := &m.recent[i]; u.told < recentTold {
+			u.told++
+			m.post(m.members[id].node, u.msg)
+		}
 	}
 	m.mu.Unlock()
 	m.log.Info("peer is up", "peer", id, "name", name, "addr", n.Address())
@@ -49,6 +55,7 @@ func (m *Mesh) memberUpdated(n *memberlist.Node) {
 	defer m.mu.Unlock()
 	if have, ok := m.members[id]; ok {
 		have.node, have.claim = copyNode(n), decodeDigest(n.Meta)
+		m.changes.Add(1)
 	}
 }
 
@@ -110,17 +117,28 @@ func (m *Mesh) nodeLocked(id uuid.UUID) *memberlist.Node {
 func (m *Mesh) late(now time.Time) []*memberlist.Node {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	changes := m.changes.Load() + 1 // never 0
+	if changes == m.lateAt {
+		return nil // and nobody was late when all were looked at
+	}
 	var out []*memberlist.Node
+	any := false
 	for id, o := range m.members {
-		switch {
-		case !o.claim.ahead(m.records[id]):
+		if !o.claim.ahead(m.records[id]) {
 			o.late = time.Time{}
+			continue
+		}
+		any = true
+		switch {
 		case o.late.IsZero():
 			o.late = now
-		case now.Sub(o.late) >= lateAfter:
+		case now.Sub(o.late) >= lateAfter && len(out) < wantsAtOnce:
 			out = append(out, o.node)
 			o.late = now.Add(askAgain - lateAfter)
 		}
+	}
+	if !any {
+		m.lateAt = changes
 	}
 	return out
 }

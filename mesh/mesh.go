@@ -63,6 +63,7 @@ type Mesh struct {
 	refusals refusals
 	counts   counts
 	changed  chan struct{}
+	changes  atomic.Uint64 // of records, members and targets
 	// inbox holds what memberlist brought, for the one goroutine that handles
 	// it: a delegate must neither wait nor call memberlist.
 	inbox   chan delivery
@@ -86,6 +87,8 @@ type Mesh struct {
 	turn     turn
 	targets  map[string]*target  // as the user gave them
 	attempts map[string]*attempt // by address and port
+	// The changes that attempts and the lateness of members follow already.
+	locatedAt, lateAt uint64
 	// heardFrom is where peers can be answered that have written to this one
 	// before the news of their membership came here.
 	heardFrom map[uuid.UUID]netip.AddrPort
@@ -120,6 +123,7 @@ func New(cfg Config) (*Mesh, error) {
 	}
 	m.wg.Go(m.handle)
 	m.wg.Go(m.rejoin)
+	m.wg.Go(m.exchange)
 	m.wg.Go(m.follow)
 	m.wg.Go(m.tellMeta)
 	m.wg.Go(m.hearSegment)
@@ -143,7 +147,9 @@ func (m *Mesh) refuse(addr, name string, v verdict) {
 	m.poke()
 }
 
+// poke says that something has changed, after it has.
 func (m *Mesh) poke() {
+	m.changes.Add(1)
 	select {
 	case m.changed <- struct{}{}:
 	default:

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -59,8 +60,9 @@ func newQueue(nodes func() int, retransmitMult int) *memberlist.TransmitLimitedQ
 
 // utterance is own news of late.
 type utterance struct {
-	at  time.Time
-	msg []byte
+	at   time.Time
+	msg  []byte
+	told int // newcomers
 }
 
 // Bounds of own news that is told again to who has just come: a newcomer has
@@ -68,11 +70,12 @@ type utterance struct {
 const (
 	recentTime = 10 * time.Second
 	recentKept = 64
+	recentTold = 64 // newcomers; when more come at once, exchanges tell the rest
 )
 
 // remember keeps own news for newcomers; mu is held.
 func (m *Mesh) remember(msg []byte, now time.Time) {
-	m.recent = append(m.recent, utterance{now, msg})
+	m.recent = append(m.recent, utterance{at: now, msg: msg})
 	m.recent = slices.Delete(m.recent, 0, max(0, len(m.recent)-recentKept))
 	m.forget(now)
 }
@@ -93,20 +96,30 @@ func (m *Mesh) announce(msg []byte, peer string) {
 			m.post(n, msg)
 		}
 	}
-	m.spread(msg, peer, true)
+	m.spread(msg, peer, toAll)
 }
 
-// spread passes news on: by gossip, or, where it does not fit a packet and
-// everybody has to hear it from this peer, over TCP to each live one. Who is
-// alone keeps nothing for whoever comes: that one gets everything in an exchange.
-func (m *Mesh) spread(msg []byte, peer string, everybody bool) {
+// To how many peers news goes over TCP that does not fit a packet. What its
+// writer has sent to all need not be passed on. What an exchange has brought may
+// be new to others as well, but when parts of a mesh come together many bring
+// the same; whom that leaves out is told by the next exchanges.
+const (
+	toNobody = 0
+	toMany   = 64
+	toAll    = math.MaxInt
+)
+
+// spread passes news on: by gossip, or, where it does not fit a packet, over TCP
+// to that many. Who is alone keeps nothing for whoever comes: that one gets
+// everything in an exchange.
+func (m *Mesh) spread(msg []byte, peer string, reach int) {
 	switch others := m.others(); {
 	case len(others) == 0:
-	case len(msg) > maxPacket && everybody:
-		for _, n := range others {
+	case len(msg) > maxPacket:
+		rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+		for _, n := range others[:min(reach, len(others))] {
 			m.post(n, msg)
 		}
-	case len(msg) > maxPacket:
 	case peer != "":
 		m.queue.QueueBroadcast(&recordBroadcast{peer, msg})
 		m.queue.Prune(maxSpreading)

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -68,6 +69,12 @@ type Record struct {
 	Version uint64 // the peer adds one for each change
 	Body    Body
 	signed  signed
+	hash    [sumLen]byte // of the payload
+}
+
+func newRecord(id uuid.UUID, version uint64, body Body, s signed) Record {
+	sum := sha256.Sum256(s.Payload)
+	return Record{ID: id, Version: version, Body: body, signed: s, hash: [sumLen]byte(sum[:sumLen])}
 }
 
 // signed is a record as it travels: the payload is carried as its owner wrote
@@ -124,7 +131,7 @@ func (i Identity) sign(meshID uuid.UUID, version uint64, body Body) (Record, err
 		return Record{}, fmt.Errorf("sign own record of %d bytes: %w", len(p), err)
 	}
 	s := signed{Payload: p, Signature: ed25519.Sign(i.Key, append([]byte(recordContext), p...))}
-	return Record{ID: i.ID, Version: version, Body: body, signed: s}, nil
+	return newRecord(i.ID, version, body, s), nil
 }
 
 // verify believes a record only if its bounds, its mesh and its signature hold.
@@ -148,7 +155,7 @@ func verify(meshID uuid.UUID, s signed) (Record, error) {
 		return refuse(err)
 	}
 	p.Body.Name, p.Body.Software = clip(p.Body.Name), clip(p.Body.Software)
-	return Record{ID: IDOf(p.Key), Version: p.Version, Body: p.Body, signed: s}, nil
+	return newRecord(IDOf(p.Key), p.Version, p.Body, s), nil
 }
 
 // refusalReasons names the reasons for counting.

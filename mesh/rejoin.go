@@ -16,8 +16,14 @@ const (
 	// Back-off of the attempts to reach a host that does not answer.
 	firstWait = time.Second
 	lastWait  = time.Minute
-	// tryingAtOnce bounds the attempts at one time.
-	tryingAtOnce = 64
+	// A join tries few addresses first, since whoever answers tells of the others
+	// and tells them of this one; then many at a time.
+	firstTries = 4
+	moreTries  = 64
+	// triesOfAll is about how many addresses the members that are connected try in
+	// a second, all of them together: one that succeeds joins two halves of a mesh,
+	// and each brings the whole state.
+	triesOfAll = 64
 )
 
 // attempt is what is known of an address that is to be reached.
@@ -32,6 +38,11 @@ type attempt struct {
 // located notes under which addresses the peers say that they are reached. A
 // host that was reset is another peer at the same address. mu is held.
 func (m *Mesh) located() {
+	changes := m.changes.Load() + 1 // never 0
+	if changes == m.locatedAt {
+		return
+	}
+	m.locatedAt = changes
 	for id, r := range m.records {
 		if r.Body.Departed || id == m.cfg.Identity.ID {
 			continue
@@ -58,11 +69,15 @@ func (m *Mesh) missing(now time.Time, all bool) []string {
 		return nil // who has left joins nobody
 	}
 	m.located()
+	wanted := m.wanted()
 	var out []string
 	for addr, a := range m.attempts {
 		switch {
 		case m.members[a.peer] != nil || a.peer == m.cfg.Identity.ID:
 			a.wait, a.next, a.cause = 0, time.Time{}, "" // next time it is missed at once
+			if !wanted[addr] {
+				delete(m.attempts, addr)
+			}
 		case m.records[a.peer].Body.Departed:
 		case all || !now.Before(a.next):
 			out = append(out, addr)
@@ -72,24 +87,48 @@ func (m *Mesh) missing(now time.Time, all bool) []string {
 	return out
 }
 
-// Join tries every target and every remembered peer once, many at the same
-// time, and returns how many answered. It fails only if there were any and
-// none did.
+// Join tries targets and remembered peers, each once and many at the same time,
+// until this peer is connected, and returns how many answered. It fails only if
+// there were any and none did. The rest is left to rejoin.
 func (m *Mesh) Join(ctx context.Context) (int, error) {
 	m.lookUp(ctx, true)
-	addrs := m.missing(time.Now(), true)
-	errs := m.tryAll(ctx, addrs)
-	if len(errs) == len(addrs) && len(addrs) > 0 {
+	left := m.missing(time.Now(), true)
+	tried, size := 0, firstTries
+	var errs []error
+	for len(left) > 0 && m.count() == 1 && ctx.Err() == nil {
+		var batch []string
+		batch, left = m.inTurn(left, size)
+		errs = append(errs, m.tryAll(ctx, batch)...)
+		tried, size = tried+len(batch), moreTries
+	}
+	if len(errs) == tried && tried > 0 {
 		return 0, errors.Join(errs...)
 	}
 	m.settle(ctx) // what the peers said of themselves and the others is known now
-	return len(addrs) - len(errs), nil
+	return tried - len(errs), nil
+}
+
+// inTurn parts the missing addresses into those whose turn it is and the rest: a
+// few targets that were not tried yet, at any rate, and others at random, n in all.
+func (m *Mesh) inTurn(missing []string, n int) (now, rest []string) {
+	rand.Shuffle(len(missing), func(i, j int) { missing[i], missing[j] = missing[j], missing[i] })
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	wanted, fresh := m.wanted(), 0
+	for i, addr := range missing {
+		if a := m.attempts[addr]; wanted[addr] && a != nil && a.wait == 0 {
+			missing[i], missing[fresh] = missing[fresh], missing[i]
+			fresh++
+		}
+	}
+	n = min(len(missing), max(n, min(fresh, firstTries)))
+	return missing[:n], missing[n:]
 }
 
 // tryAll returns the errors of those that did not answer.
 func (m *Mesh) tryAll(ctx context.Context, addrs []string) []error {
 	errs := make([]error, len(addrs))
-	turn := make(chan struct{}, tryingAtOnce)
+	turn := make(chan struct{}, moreTries)
 	var wg sync.WaitGroup
 	for i, addr := range addrs {
 		turn <- struct{}{}
@@ -197,6 +236,7 @@ func cause(err error) string {
 func (m *Mesh) rejoin() {
 	tick := time.NewTicker(firstWait)
 	defer tick.Stop()
+	credit := 0.0
 	for {
 		select {
 		case <-m.ctx.Done():
@@ -205,7 +245,10 @@ func (m *Mesh) rejoin() {
 			for _, n := range m.late(now) {
 				m.post(n, wantMessage(m.cfg.Identity.ID))
 			}
-			m.tryAll(m.ctx, m.missing(now, false)) // each error is kept in its attempt
+			credit = min(credit+triesOfAll/float64(m.count()), moreTries)
+			due, _ := m.inTurn(m.missing(now, false), int(credit))
+			credit = max(0, credit-float64(len(due)))
+			m.tryAll(m.ctx, due) // each error is kept in its attempt
 		}
 	}
 }

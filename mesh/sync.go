@@ -19,7 +19,7 @@ const recordsChannel = "weft records"
 // their peers' ids.
 const syncParts = 64
 
-// sumLen is the length of a part's sum: the XOR of its records' hashes.
+// sumLen is the length of a record's hash, and of a part's sum: their XOR.
 const sumLen = 8
 
 func partOf(id uuid.UUID) int { return int(id[0]) % syncParts }

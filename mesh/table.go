@@ -3,7 +3,6 @@ package mesh
 import (
 	"bytes"
 	"crypto/ed25519"
-	"crypto/sha256"
 	"encoding/binary"
 
 	"github.com/google/uuid"
@@ -75,13 +74,10 @@ func (t records) hear(self Identity, meshID uuid.UUID, r Record) (news bool, err
 // digest stands for a record in memberlist's metadata, which is small.
 type digest struct {
 	version uint64
-	hash    [8]byte
+	hash    [sumLen]byte
 }
 
-func (r Record) digest() digest {
-	sum := sha256.Sum256(r.signed.Payload)
-	return digest{version: r.Version, hash: [8]byte(sum[:8])}
-}
+func (r Record) digest() digest { return digest{version: r.Version, hash: r.hash} }
 
 func (d digest) encode() []byte {
 	return append(binary.BigEndian.AppendUint64(nil, d.version), d.hash[:]...)
@@ -92,7 +88,7 @@ func decodeDigest(b []byte) digest {
 	if len(b) != 16 {
 		return digest{}
 	}
-	return digest{version: binary.BigEndian.Uint64(b), hash: [8]byte(b[8:])}
+	return digest{version: binary.BigEndian.Uint64(b), hash: [sumLen]byte(b[8:])}
 }
 
 // ahead tells that a peer has said something that r does not have.

@@ -61,19 +61,28 @@ func (m *Mesh) takeTargets(targets []string) error {
 
 // retarget makes the attempts follow what the targets lead to. mu is held.
 func (m *Mesh) retarget() {
-	wanted := map[string]bool{}
-	for _, t := range m.targets {
-		for _, addr := range t.addrs {
-			wanted[addr] = true
-			if m.attempts[addr] == nil {
-				m.attempts[addr] = &attempt{}
-			}
+	wanted := m.wanted()
+	for addr := range wanted {
+		if m.attempts[addr] == nil {
+			m.attempts[addr] = &attempt{}
+			m.changes.Add(1) // who is there may be known
 		}
 	}
 	maps.DeleteFunc(m.attempts, func(addr string, a *attempt) bool {
 		_, remembered := m.records[a.peer]
 		return !wanted[addr] && !remembered
 	})
+}
+
+// wanted are the addresses that targets lead to. mu is held.
+func (m *Mesh) wanted() map[string]bool {
+	out := map[string]bool{}
+	for _, t := range m.targets {
+		for _, addr := range t.addrs {
+			out[addr] = true
+		}
+	}
+	return out
 }
 
 // lookUp finds out where the targets lead to whose time has come, or all.
