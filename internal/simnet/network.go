@@ -83,8 +83,18 @@ func (h *Host) carry() {
 	}
 }
 
-// Sent is how many bytes this host has sent, and received on the streams that it
-// opened: what both sides of a stream said counts for who opened it.
+// Bytes of headers as on an IPv4 network: those of a datagram, those of a segment
+// with so much in it, and those of the segments that open and close a stream.
+const (
+	datagramHeader = 28
+	segmentHeader  = 52
+	segment        = 1448
+	streamSegments = 7 * segmentHeader
+)
+
+// Sent is how many bytes this host has sent with their headers, and received on
+// the streams that it opened: what both sides of a stream said counts for who
+// opened it.
 func (h *Host) Sent() int64 { return h.sent.Load() }
 
 // Sent is how many bytes all hosts have sent.
@@ -111,7 +121,7 @@ func (h *Host) reach(addr string, dial bool) *Host {
 
 // WriteTo sends a packet.
 func (h *Host) WriteTo(b []byte, addr string) (time.Time, error) {
-	h.sent.Add(int64(len(b)))
+	h.sent.Add(int64(len(b)) + datagramHeader)
 	if to := h.reach(addr, false); to != nil {
 		select {
 		case h.out <- packet{to, append([]byte{}, b...)}:
@@ -135,6 +145,7 @@ func (h *Host) DialTimeout(addr string, timeout time.Duration) (net.Conn, error)
 	if err != nil {
 		return nil, err
 	}
+	h.sent.Add(streamSegments)
 	return &counted{conn, &h.sent}, nil
 }
 
@@ -149,15 +160,19 @@ type counted struct {
 	bytes *atomic.Int64
 }
 
+func (c *counted) count(n int) {
+	c.bytes.Add(int64(n + (n+segment-1)/segment*segmentHeader))
+}
+
 func (c *counted) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	c.bytes.Add(int64(n))
+	c.count(n)
 	return n, err
 }
 
 func (c *counted) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
-	c.bytes.Add(int64(n))
+	c.count(n)
 	return n, err
 }
 

@@ -1,0 +1,157 @@
+package simnet
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/weft-net/weft/mesh"
+)
+
+// world is a mesh of many real peers.
+type world struct {
+	t       *testing.T
+	net     *Network
+	peers   []*mesh.Mesh // nil for one that is not running
+	ids     []mesh.Identity
+	snaps   [][]byte
+	token   mesh.Token
+	cache   *mesh.VerifyCache
+	results []Result
+}
+
+// sharing is the number of peers from which on records that one of them has
+// verified are taken as verified by all, and are in memory once: a real peer
+// does not have that, so the memory of each is told of smaller meshes only.
+const sharing = 1500
+
+func newWorld(t *testing.T, n int) *world {
+	w := &world{t: t, net: New(t, n), peers: make([]*mesh.Mesh, n), snaps: make([][]byte, n)}
+	if n >= sharing {
+		w.cache = mesh.NewVerifyCache()
+	}
+	var err error
+	if w.token, err = mesh.NewToken(); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range w.net.Hosts {
+		_ = h.Shutdown() // never fails; each is powered when its peer is launched
+		id, err := mesh.NewIdentity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.ids = append(w.ids, id)
+	}
+	t.Cleanup(func() {
+		for i := range w.peers {
+			w.stop(i)
+		}
+	})
+	return w
+}
+
+func (w *world) launch(i int) {
+	at := w.net.Hosts[i]
+	at.Power()
+	m, err := mesh.New(mesh.Config{
+		Identity: w.ids[i], Name: fmt.Sprintf("host%d", i), Token: w.token, Transport: at, Bind: at.Addr, Advertise: at.Addr,
+		Snapshot: w.snaps[i], Logger: slog.New(slog.DiscardHandler), Verified: w.cache, Targets: []string{w.net.Hosts[0].Addr.String(), w.net.Hosts[1].Addr.String()},
+	})
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	w.peers[i] = m
+	w.publish(i, 1)
+	_, _ = m.Join(w.t.Context()) // who finds nobody goes on looking
+}
+
+// stop ends a peer as a crash would, but that it remembers all it knew.
+func (w *world) stop(i int) {
+	if p := w.peers[i]; p != nil {
+		w.snaps[i] = p.Snapshot()
+		_ = p.Close() // of a host that is down
+		w.peers[i] = nil
+	}
+}
+
+// publish says about what a daemon does.
+func (w *world) publish(i, prefixes int) {
+	at := w.net.Hosts[i].Addr
+	b := mesh.Body{Name: fmt.Sprintf("host%d", i), Gossip: []netip.AddrPort{at}, Underlay: []netip.Addr{at.Addr()}, UnderlayMTU: 1500,
+		Transports: []string{"wireguard"}, Slots: []mesh.Slot{{Port: 6785, Key: make([]byte, 32)}}, WireGuardKey: make([]byte, 32),
+		Gateway: netip.AddrFrom4([4]byte{10, 32, byte(i >> 8), byte(i)}), Protocol: mesh.ProtocolVersion, Software: "0.1.0", Used: 3, FreeBlocks: 17}
+	for p := range prefixes {
+		b.Prefixes = append(b.Prefixes, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 40 + byte(p), byte(i >> 4), byte(i << 4)}), 28))
+	}
+	if err := w.peers[i].Publish(b); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// sees tells whether a peer sees so many in a state, with the record that they
+// have said.
+func (w *world) sees(n int, s mesh.State) func(*mesh.Mesh) bool {
+	return func(p *mesh.Mesh) bool {
+		seen := 0
+		for _, o := range p.Peers() {
+			if o.State == s && o.Record.Name != "" {
+				seen++
+			}
+		}
+		return seen == n
+	}
+}
+
+func (w *world) running() (out []*mesh.Mesh) {
+	for _, p := range w.peers {
+		if p != nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// measure does something, waits until a condition holds for each running peer,
+// and notes how long that took and how much was sent until then, and in the
+// whole window.
+func (w *world) measure(what string, do func(), holds func(*mesh.Mesh) bool) {
+	w.t.Helper()
+	start, before, real := time.Now(), w.net.Sent(), realTime()
+	do()
+	peers := w.running()
+	// Who was not ready the last time is asked first, as asking costs.
+	for ready, at := 0, 0; ready < len(peers); {
+		if holds(peers[at%len(peers)]) {
+			ready, at = ready+1, at+1
+			continue
+		}
+		if ready = 0; time.Since(start) > 20*time.Minute {
+			w.t.Fatalf("%s: not done after 20 minutes", what)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	took, sent := time.Since(start), w.net.Sent()-before
+	time.Sleep(max(0, window-took))
+	n := float64(len(peers))
+	w.note(Result{What: what, Seconds: took.Seconds(), Until: float64(sent) / n, Rate: float64(w.net.Sent()-before) / n / time.Since(start).Seconds()})
+	w.t.Logf("real time %s", realTime().Sub(real).Round(time.Millisecond))
+}
+
+// idle lets what happened before come to its end, and counts what is sent for as
+// long as it takes that everybody has exchanged with somebody.
+func (w *world) idle() {
+	time.Sleep(3 * time.Minute)
+	const long = 5 * time.Minute
+	before := w.net.Sent()
+	time.Sleep(long)
+	w.note(Result{What: "idle", Rate: float64(w.net.Sent()-before) / float64(len(w.running())) / long.Seconds()})
+}
+
+func (w *world) note(r Result) {
+	r.Peers = *size
+	w.results = append(w.results, r)
+	w.t.Log(len(w.running()), r)
+}
