@@ -15,8 +15,8 @@ const (
 	pushPullEvery = 5 * time.Minute
 )
 
-// exchange tells one peer after the other what this one knows, in short. Who
-// knows something else answers with it or asks for it.
+// exchange compares with one peer after the other. Who knows something else
+// answers with it or asks for it.
 func (m *Mesh) exchange() {
 	for {
 		select {
@@ -24,9 +24,14 @@ func (m *Mesh) exchange() {
 			return
 		case <-time.After(exchangeEvery/2 + rand.N(exchangeEvery)):
 		}
-		if others := m.others(); len(others) > 0 {
-			m.post(others[rand.IntN(len(others))], m.state(false))
-		}
+		m.compare()
+	}
+}
+
+// compare tells some peer, in short, what this one knows.
+func (m *Mesh) compare() {
+	if others := m.others(); len(others) > 0 {
+		m.post(others[rand.IntN(len(others))], m.state(false))
 	}
 }
 

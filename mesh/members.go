@@ -20,8 +20,8 @@ type member struct {
 const (
 	lateAfter = 2 * time.Second
 	askAgain  = 10 * time.Second
-	// wantsAtOnce bounds how many are asked in a second: where very many are late
-	// something else is under way, as a restart of all, and exchanges do the rest.
+	// wantsAtOnce bounds how many are asked in a second: where more are late many
+	// have come at once, and one exchange brings what each would be asked for.
 	wantsAtOnce = 8
 )
 
@@ -113,15 +113,15 @@ func (m *Mesh) nodeLocked(id uuid.UUID) *memberlist.Node {
 	return nil
 }
 
-// late are the members to be asked for their record now.
-func (m *Mesh) late(now time.Time) []*memberlist.Node {
+// late are the members to be asked for their record now, and whether there are
+// more of them than can be asked.
+func (m *Mesh) late(now time.Time) (ask []*memberlist.Node, more bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	changes := m.changes.Load() + 1 // never 0
 	if changes == m.lateAt {
-		return nil // and nobody was late when all were looked at
+		return nil, false // and nobody was late when all were looked at
 	}
-	var out []*memberlist.Node
 	any := false
 	for id, o := range m.members {
 		if !o.claim.ahead(m.records[id]) {
@@ -132,13 +132,16 @@ func (m *Mesh) late(now time.Time) []*memberlist.Node {
 		switch {
 		case o.late.IsZero():
 			o.late = now
-		case now.Sub(o.late) >= lateAfter && len(out) < wantsAtOnce:
-			out = append(out, o.node)
+		case now.Sub(o.late) < lateAfter:
+		case len(ask) == wantsAtOnce:
+			more = true
+		default:
+			ask = append(ask, o.node)
 			o.late = now.Add(askAgain - lateAfter)
 		}
 	}
 	if !any {
 		m.lateAt = changes
 	}
-	return out
+	return ask, more
 }

@@ -242,8 +242,12 @@ func (m *Mesh) rejoin() {
 		case <-m.ctx.Done():
 			return
 		case now := <-tick.C:
-			for _, n := range m.late(now) {
+			ask, more := m.late(now)
+			for _, n := range ask {
 				m.post(n, wantMessage(m.cfg.Identity.ID))
+			}
+			if more {
+				m.compare()
 			}
 			credit = min(credit+triesOfAll/float64(m.count()), moreTries)
 			due, _ := m.inTurn(m.missing(now, false), int(credit))

@@ -208,6 +208,10 @@ func (m *Mesh) rotate() {
 func (m *Mesh) turnOn(now time.Time, mayAsk bool) (ask uuid.UUID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	changes := m.changes.Load() + 1 // never 0
+	if changes == m.turnedAt && !m.turn.underWay() {
+		return uuid.Nil // and nobody held another token when all were looked at
+	}
 	var others []Standing
 	var holders []uuid.UUID
 	for id := range m.members {
@@ -220,7 +224,10 @@ func (m *Mesh) turnOn(now time.Time, mayAsk bool) (ask uuid.UUID) {
 			holders = append(holders, id)
 		}
 	}
-	if len(holders) > 0 && mayAsk {
+	switch {
+	case len(holders) == 0:
+		m.turnedAt = changes
+	case mayAsk:
 		return holders[rand.IntN(len(holders))]
 	}
 	if err := m.turned(func(t *turn) bool { return t.step(now, others) }); err != nil {

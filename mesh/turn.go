@@ -99,15 +99,18 @@ func (t *Tokens) all() []Token {
 // wants tells whether another peer holds a token that this one has to have. Of
 // two that were made at the same time the one with the smaller hash stays.
 func (t *Tokens) wants(theirs Standing) bool {
-	mine := t.standing()
+	_, held := t.newest()
 	switch {
-	case theirs.Held != mine.Held:
-		return theirs.Held > mine.Held
+	case theirs.Held != held:
+		return theirs.Held > held
 	case t.Next == nil:
 		return false
 	}
-	return len(theirs.Hash) > 0 && bytes.Compare(theirs.Hash, mine.Hash) < 0
+	return len(theirs.Hash) > 0 && bytes.Compare(theirs.Hash, t.standing().Hash) < 0
 }
+
+// underWay tells whether a change is.
+func (t *Tokens) underWay() bool { return t.Next != nil || t.Old != nil }
 
 // take is given a token by another peer, and tells whether it changes anything.
 func (t *turn) take(tok Token, epoch uint64, without []uuid.UUID) bool {
@@ -134,6 +137,9 @@ func (t *turn) use() {
 
 // step goes on with a change as far as the others have, and tells whether it did.
 func (t *turn) step(now time.Time, others []Standing) bool {
+	if !t.underWay() {
+		return false
+	}
 	mine := t.standing()
 	switch {
 	case t.Next != nil:
