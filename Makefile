@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X github.com/weft-net/weft/daemon.software=$(VERSION)
 BENCH    = -rounds $(or $(ROUNDS),5) -seconds $(or $(SECONDS_EACH),2)
 TOOLS   := $(GO) tool -modfile=scripts/tools/go.mod
 
-.PHONY: all build image demo test unit sim sim-mutants simnet e2e test-kernel-wg bench-kernel-wg lint bench bench-cni sandboxes fuzz deps clean
+.PHONY: all build image demo test unit sim sim-mutants simnet curves soak e2e test-kernel-wg bench-kernel-wg lint bench bench-cni sandboxes fuzz deps clean
 
 all: build
 
@@ -40,6 +40,17 @@ sim-mutants: ## every mistake that the simulator must catch, and what caught it
 
 simnet: ## a mesh of PEERS (1000) real peers in virtual time: how long news takes, and how many bytes
 	$(GO) test ./internal/simnet -count=1 -v -timeout 0 -run TestScale -simnet.peers $(or $(PEERS),1000)
+
+curves: ## the same for each of SIZES, and the table and the drawing in docs/ of what came of it
+	for n in $(or $(SIZES),10 30 100 300 1000 3000); do \
+		$(GO) test ./internal/simnet -count=1 -v -timeout 0 -run TestScale -simnet.peers $$n -simnet.record $(CURDIR)/docs/scale.csv || exit 1; done
+	$(GO) test ./internal/simnet -count=1 -run TestCurves -update
+
+soak: build ## HOSTS (20) with a container each, whose underlay is in trouble for MINUTES (60), by SEED (1); the report is in bin/soak
+	rm -rf bin/soak && mkdir -p bin/soak
+	$(GO) test -c -o bin/e2e.test ./internal/e2e
+	WEFT_BINARY=$(CURDIR)/bin/weft bin/e2e.test -test.run '^$$' -test.bench Soak -test.benchtime 1x -test.timeout 0 \
+		-soak.time $(or $(MINUTES),60)m -soak.hosts $(or $(HOSTS),20) -soak.seed $(or $(SEED),1) -soak.flags "$(FLAGS)" -soak.out bin/soak
 
 e2e: build bin/cnitool ## the real daemon on hosts made of namespaces
 	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -v -parallel 2 -timeout 20m ./internal/e2e/...

@@ -28,10 +28,10 @@ var mayImport = map[string][]string{
 	"encap":           {"encap/probe", "internal/nl", "internal/ula", "internal/wgproc"},
 	"encap/probe":     {"internal/nl"},
 	"internal/wgproc": {"internal/nl"},
-	"internal/netlab": {},
+	"internal/netlab": {"internal/nl"},
 	"internal/simnet": {"mesh"},
 	"mesh":            {"internal/simnet"},
-	"internal/e2e":    {"api", "internal/netlab"},
+	"internal/e2e":    {"api", "internal/netlab", "internal/soak"},
 	"internal/bench":  {"internal/netlab"},
 }
 

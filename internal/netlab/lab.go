@@ -48,7 +48,7 @@ func New(t testing.TB) *Lab {
 			t.Fatalf("netlab needs the program %s: apt-get install %s", p, pkg)
 		}
 	}
-	l := &Lab{t: t, binaries: filepath.Dir(binary(t))}
+	l := &Lab{t: t, binaries: filepath.Dir(weft(t))}
 	l.underlay = l.start("underlay")
 	l.underlay.Run("ip", "link", "add", "br0", "type", "bridge")
 	l.underlay.Run("ip", "link", "set", "br0", "up")
@@ -61,9 +61,9 @@ var built struct {
 	err  error
 }
 
-// binary is the weft under test: the one that WEFT_BINARY names, else built
+// weft is the one under test: the one that WEFT_BINARY names, else built
 // once for this process.
-func binary(t testing.TB) string {
+func weft(t testing.TB) string {
 	if p := os.Getenv("WEFT_BINARY"); p != "" {
 		return p
 	}
@@ -178,6 +178,29 @@ func (l *Lab) Partition(a, b []*Host) {
 			l.underlay.Run("nft", fmt.Sprintf("add rule bridge lab cut iifname %s oifname %s drop; add rule bridge lab cut iifname %s oifname %s drop",
 				x.port, y.port, y.port, x.port))
 		}
+	}
+}
+
+// Deafen drops what is sent from one host to another, numbered in the order in
+// which they were made, where that is wanted, and nothing else. It is one step,
+// and takes the place of what it did before.
+func (l *Lab) Deafen(drops func(from, to int) bool) {
+	l.t.Helper()
+	var cut []string
+	for a, from := range l.hosts {
+		for b, to := range l.hosts {
+			if drops(a, b) {
+				cut = append(cut, from.port+" . "+to.port)
+			}
+		}
+	}
+	rules := "add table bridge deaf; delete table bridge deaf;\n"
+	if len(cut) > 0 {
+		rules += "table bridge deaf {\nset cut { type ifname . ifname; elements = { " + strings.Join(cut, ", ") + " }; }\n" +
+			"chain forward { type filter hook forward priority 0; iifname . oifname @cut drop; }\n}\n"
+	}
+	if r := l.underlay.Feed(rules, "nft", "-f", "-"); r.Code != 0 {
+		l.t.Fatalf("deafen hosts: %s", r.Stderr)
 	}
 }
 
