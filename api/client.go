@@ -45,6 +45,26 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return call[Status](ctx, c, http.MethodGet, PathStatus, nil)
 }
 
+// Here tells whether the daemon is in the container of this process, or both are
+// in none (pid_namespaces(7)).
+func (c *Client) Here(ctx context.Context) (bool, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.socket)
+	if err != nil {
+		return false, c.explain(err)
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return false, c.explain(err)
+	}
+	var cred *syscall.Ucred
+	e := raw.Control(func(fd uintptr) { cred, err = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED) })
+	if err = errors.Join(e, err); err != nil {
+		return false, c.explain(err)
+	}
+	return cred.Pid != 0, nil
+}
+
 // Attachments lists the containers on the network.
 func (c *Client) Attachments(ctx context.Context) ([]Attachment, error) {
 	return call[[]Attachment](ctx, c, http.MethodGet, PathAttachments, nil)

@@ -144,7 +144,7 @@ type KeysReport struct {
 // stopped, and is replaced when a daemon of another build is launched.
 type Process struct {
 	Device   string `json:"device"`
-	PID      int    `json:"pid"`
+	PID      int    `json:"pid"`                // 0 in another container than the daemon
 	Software string `json:"software,omitempty"` // version; "" if it does not say
 }
 
@@ -340,6 +340,9 @@ type Version struct {
 type StopRequest struct {
 	// All ends the processes that carry traffic without it, too.
 	All bool `json:"all,omitempty"`
+	// StandBy asks only a daemon that was launched to be replaced. It lets go of
+	// the host and waits for its turn again, in case the other fails.
+	StandBy bool `json:"standBy,omitempty"`
 }
 
 // ResetRequest asks the daemon to remove every trace of weft from its host.

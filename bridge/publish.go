@@ -90,8 +90,16 @@ func openPorts(cfg Config, f family) set {
 // publishedChains change the destination of what comes in and of what the host
 // itself sends. They come before what others do at the same place.
 func publishedChains(cfg Config) []chain {
+	var guard []chain
+	if len(cfg.Published) > 0 || cfg.Services {
+		// The bridge takes packets from the host's 127.0.0.1 to a container, for weft
+		// or for a runtime's portmap, so it must not take any to there.
+		guard = []chain{{name: "loopback", hook: "type filter hook prerouting priority raw;", rules: []string{
+			fmt.Sprintf("iifname %q ip daddr 127.0.0.0/8 drop", cfg.Name),
+		}}}
+	}
 	if len(cfg.Published) == 0 {
-		return nil
+		return guard
 	}
 	publish := chain{name: "publish", rules: []string{
 		"dnat ip to ip daddr . meta l4proto . th dport map @published_on",
@@ -101,16 +109,11 @@ func publishedChains(cfg Config) []chain {
 		// From ::1 there is no way to another device.
 		publish.rules = append(publish.rules, "ip6 daddr != ::1 fib daddr type local dnat ip6 to meta l4proto . th dport map @published6")
 	}
-	return []chain{
+	return append([]chain{
 		publish,
 		{name: "prerouting", hook: "type nat hook prerouting priority dstnat - 1;", rules: []string{"jump publish"}},
 		{name: "output", hook: "type nat hook output priority -101;", rules: []string{"jump publish"}},
-		// The bridge takes packets from the host's 127.0.0.1 to a container, so it
-		// must not take any to there.
-		{name: "loopback", hook: "type filter hook prerouting priority raw;", rules: []string{
-			fmt.Sprintf("iifname %q ip daddr 127.0.0.0/8 drop", cfg.Name),
-		}},
-	}
+	}, guard...)
 }
 
 // loopbackPublished tells whether a published port is reached by 127.0.0.1.

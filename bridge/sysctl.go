@@ -41,11 +41,14 @@ func (b *Bridge) setSysctls(cfg Config) error {
 		"ipv4/neigh/" + cfg.Name + "/proxy_delay": "0",
 		// Hosts on the bridge are reached directly or not at all.
 		"ipv4/conf/" + cfg.Name + "/send_redirects": "0",
-		// Only with it does a published port answer on 127.0.0.1.
-		"ipv4/conf/" + cfg.Name + "/route_localnet": "0",
 	}
-	if cfg.loopbackPublished() {
-		own["ipv4/conf/"+cfg.Name+"/route_localnet"] = "1"
+	// Only with it does a published port answer on 127.0.0.1. A runtime's portmap
+	// turns it on for its own ports.
+	switch localnet := "ipv4/conf/" + cfg.Name + "/route_localnet"; {
+	case cfg.loopbackPublished():
+		own[localnet] = "1"
+	case !cfg.Services:
+		own[localnet] = "0"
 	}
 	if cfg.IPv6.IsValid() {
 		if err := b.forward(forwarding6, b.keepRouters); err != nil {

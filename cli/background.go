@@ -88,7 +88,7 @@ func (a *app) background(cmd *cobra.Command, l launchFlags) error {
 	child := exec.Command("/proc/self/exe", argv...)
 	child.Args[0] = "weft"
 	child.Dir = "/"
-	child.Env = childEnv(os.Environ(), l.opts.Token)
+	child.Env = append(childEnv(os.Environ(), l.opts.Token), envReport+"=3")
 	child.ExtraFiles = []*os.File{w}
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = child.Start()
@@ -153,12 +153,25 @@ func readEvents(r io.Reader, events chan<- event) {
 	}
 }
 
-// childEnv is the environment for the daemon in the background. It gets its
+// childEnv is the environment for a daemon that another process starts. It gets its
 // flags as arguments, whatever way they were given here, and the token in the
 // environment, where other users do not see it.
 func childEnv(own []string, token string) []string {
 	env := slices.DeleteFunc(slices.Clone(own), func(v string) bool { return strings.HasPrefix(v, "WEFT_") })
-	return append(env, envReport+"=3", "WEFT_TOKEN="+token)
+	return append(env, "WEFT_TOKEN="+token)
+}
+
+// standBy makes this process anew, as one that waits for its turn: whoever took
+// it shall see this one's end, with all that it had open.
+func standBy(cmd *cobra.Command, l *launchFlags) error {
+	if err := cmd.Flags().Set("when-running", daemon.RunningWait); err != nil {
+		return err
+	}
+	argv := append([]string{"weft"}, childArgs(cmd, l.opts.Join)...)
+	if err := syscall.Exec("/proc/self/exe", argv, childEnv(os.Environ(), l.opts.Token)); err != nil {
+		return fmt.Errorf("start again: %w", err)
+	}
+	return nil
 }
 
 // lastWords is the end of a log, for an error: of what was written since it had

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -71,7 +72,11 @@ that finds the mesh there already: every host may be given the same options. An
 A launch refuses a store that is damaged, and leaves it as it is. What was in it
 is lost to this host, which can only start as a new peer: --set-aside-store
 renames the store to weft.db.corrupt-TIME, takes the containers off the network
-and starts with a new one. A store that can be read is never set aside.`,
+and starts with a new one. A store that can be read is never set aside.
+
+Of two pods on a host, the newer one's daemon replaces the other by --when-running
+replace: userspace WireGuard passes on without a packet lost, and the daemon that
+was asked to make room waits, and comes back if the other ends.`,
 		Example: `  weft launch
   weft launch --range 10.128.0.0/12
   weft launch --trusted-subnets 192.168.1.0/24   # in the clear to hosts that say so too
@@ -79,6 +84,7 @@ and starts with a new one. A store that can be read is never set aside.`,
   WEFT_TOKEN=weft1-… weft launch 192.168.1.1 192.168.1.2
   weft launch --founders 192.168.1.1,192.168.1.2,192.168.1.3 --token-file token  # the same on all hosts
   weft launch --foreground      # for systemd, or a container
+  weft launch --foreground --when-running replace  # where an update starts the new container first
   weft launch --set-aside-store --join 192.168.1.1 --token weft1-…  # after damage`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if l.foreground {
@@ -124,6 +130,8 @@ and starts with a new one. A store that can be read is never set aside.`,
 	f.StringVar(&l.logFile, "log-file", "", "log `file` (default standard error in the foreground, weft.log in the state directory in the background)")
 	f.BoolVar(&l.debug, "debug", false, "log more")
 	f.BoolVar(&l.foreground, "foreground", false, "stay; end on SIGTERM or SIGINT")
+	f.StringVar(&o.WhenRunning, "when-running", daemon.RunningFail, fmt.Sprintf("`what` to do where a daemon runs already: %s, %s for its end, or %s it, if it was launched so too",
+		daemon.RunningFail, daemon.RunningWait, daemon.RunningReplace))
 	return a.withOutput(cmd, formatsOne)
 }
 
@@ -172,6 +180,9 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 			return err
 		}
 		o.CNI = &l.cni
+	}
+	if o.WhenRunning != daemon.RunningFail && !l.foreground {
+		return usage("--when-running %s is for a daemon in the foreground", o.WhenRunning)
 	}
 	if cmd.Flags().Changed("port") && o.Port == 0 {
 		return usage("the gossip port is 0")
@@ -296,6 +307,9 @@ func (a *app) foreground(cmd *cobra.Command, l *launchFlags, args []string) erro
 	err = daemon.Run(ctx, l.opts, log,
 		func(s daemon.Step) { report(event{Step: &s}) },
 		func(r daemon.Ready) { report(event{Ready: &r}); notifySystemd() })
+	if errors.Is(err, daemon.ErrReplaced) {
+		err = standBy(cmd, l)
+	}
 	if err != nil {
 		report(event{Error: asError(err)})
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -29,7 +30,7 @@ const screenPeers = 10
 
 func (a *app) status() *cobra.Command {
 	names := []string{"peers", "ipam", "links", "targets"}
-	var ready, live bool
+	var ready, live, here bool
 	cmd := a.withOutput(&cobra.Command{
 		Use:   "status [peers|ipam|links|targets]",
 		Short: "Show how this host and its mesh are, and what to do about what is wrong",
@@ -40,7 +41,8 @@ does not work.
 
 --ready asks only whether containers can be attached on this host, and --live
 whether the daemon works: for probes and scripts. What is wrong with other hosts
-or on the way to them does not count.`,
+or on the way to them does not count. While one container's daemon replaces
+another's, --ready --here asks for that of this container.`,
 		Example: `  weft status
   weft status peers -o wide
   weft status ipam
@@ -52,6 +54,9 @@ or on the way to them does not count.`,
 			if ready && live || (ready || live) && len(args) > 0 {
 				return usage("--ready and --live are each a question of their own")
 			}
+			if here && !ready {
+				return usage("--here goes with --ready")
+			}
 			ctx, cancel := a.request()
 			defer cancel()
 			s, err := a.client().Status(ctx)
@@ -59,6 +64,8 @@ or on the way to them does not count.`,
 				return err
 			}
 			switch {
+			case here:
+				return a.readyHere(ctx, s)
 			case ready:
 				return a.probe("ready", s.Unready())
 			case live:
@@ -75,8 +82,23 @@ or on the way to them does not count.`,
 		},
 	}, []string{"table", "wide", "json"})
 	cmd.Flags().BoolVar(&ready, "ready", false, "only: can containers be attached here?")
+	cmd.Flags().BoolVar(&here, "here", false, "with --ready: by the daemon of this container?")
 	cmd.Flags().BoolVar(&live, "live", false, "only: does the daemon work?")
 	return cmd
+}
+
+// readyHere answers whether containers can be attached by the daemon of this container.
+func (a *app) readyHere(ctx context.Context, s api.Status) error {
+	against := s.Unready()
+	here, err := a.client().Here(ctx)
+	if err != nil {
+		return err
+	}
+	if !here {
+		against = append(against, api.Warning{Code: "daemon-elsewhere", Severity: api.SeverityError, Text: "the daemon that answers is in another container",
+			Fix: "nothing has to be done while a newer one takes its place"})
+	}
+	return a.probe("ready", against)
 }
 
 // probe answers one question: yes, or what is against it.
@@ -139,7 +161,7 @@ func (a *app) printStatus(s api.Status) error {
 	}
 	if a.output == "wide" {
 		for _, p := range s.Mesh.Processes {
-			rows = append(rows, []string{"process", fmt.Sprintf("%d carries the packets of %s, weft %s", p.PID, p.Device, cmp.Or(p.Software, "of an older version"))})
+			rows = append(rows, []string{"process", carriedBy(p)})
 		}
 	}
 	if err := a.table(rows); err != nil {
@@ -163,6 +185,14 @@ func (a *app) printStatus(s api.Status) error {
 		fmt.Fprintf(a.Stdout, "  %s %s: %s\n    fix: %s\n", w.Severity, w.Code, w.Text, w.Fix)
 	}
 	return nil
+}
+
+// carriedBy says which process carries the packets of a device.
+func carriedBy(p api.Process) string {
+	if p.PID == 0 {
+		return "one of another container carries the packets of " + p.Device
+	}
+	return fmt.Sprintf("%d carries the packets of %s, weft %s", p.PID, p.Device, cmp.Or(p.Software, "of an older version"))
 }
 
 // keysLine says how far this host is with the keys of WireGuard.

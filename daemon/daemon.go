@@ -94,6 +94,7 @@ type Daemon struct {
 	end     chan struct{}
 	endOnce sync.Once
 	endAll  atomic.Bool // the processes of the transport are to end, too
+	standBy atomic.Bool // another daemon takes this one's place
 	erasing chan erasure
 }
 
@@ -108,7 +109,7 @@ type tunnel struct {
 // Run launches a daemon and lives until ctx ends or a request over the socket
 // says so. It calls progress after each step of the launch, and ready once
 // containers can be attached. A launch that fails leaves nothing behind that
-// it made. Errors for the user are, or wrap, *api.Error.
+// it made. Errors for the user are, or wrap, *api.Error; ErrReplaced is none.
 func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), ready func(Ready)) error {
 	d := &Daemon{opts: o, log: log, now: time.Now, end: make(chan struct{}), erasing: make(chan erasure)}
 	d.tunnel.Store(&tunnel{})
@@ -118,7 +119,17 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	d.attached.goneAt = map[string]time.Time{}
 	d.health.failing = map[string]error{}
 	d.keys.begun = make(chan struct{}, 1)
-	srv, err := d.launch(ctx, progress, ready)
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	turn, err := d.awaitTurn(ctx)
+	if errors.Is(err, context.Canceled) {
+		return nil // there is nothing to end
+	}
+	if err != nil {
+		return err
+	}
+	srv, err := d.launch(ctx, turn, progress, ready)
 	if err != nil {
 		return err
 	}
@@ -140,7 +151,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 		cancel()
 		wg.Wait()
 		e.reply <- d.erase(e.report)
-		d.Stop(api.StopRequest{}) // another that asks for a reset now must not wait for ever
+		d.endOnce.Do(func() { close(d.end) }) // another that asks for a reset now must not wait for ever
 		defer d.speaking.Wait()
 		return srv.close()
 	}
@@ -152,6 +163,9 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 		return errors.Join(err, d.tunnels.End())
 	}
 	log.Info("daemon stops; traffic goes on without it")
+	if d.standBy.Load() {
+		err = errors.Join(err, ErrReplaced)
+	}
 	return err
 }
 
@@ -161,9 +175,16 @@ func engines(o Options) []engine.Engine {
 }
 
 // Stop ends Run, once the request that asked for it is answered.
-func (d *Daemon) Stop(req api.StopRequest) {
+func (d *Daemon) Stop(req api.StopRequest) error {
+	if req.StandBy {
+		if err := d.mayReplace(); err != nil {
+			return err
+		}
+		d.standBy.Store(true)
+	}
 	d.endAll.Store(req.All)
 	d.endOnce.Do(func() { close(d.end) })
+	return nil
 }
 
 // StopAll ends the processes that a daemon which runs no more has left, and

@@ -38,11 +38,8 @@ type Ready struct {
 }
 
 // launch takes a host from nothing, or from what an earlier daemon left, to a
-// state in which containers can be attached.
-func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Ready)) (_ *server, err error) {
-	if err := d.opts.Validate(); err != nil {
-		return nil, err
-	}
+// state in which containers can be attached. It ends the turn.
+func (d *Daemon) launch(ctx context.Context, turn *store.Turn, progress func(Step), ready func(Ready)) (_ *server, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Timeout)
 	defer cancel()
 	d.started = d.now()
@@ -56,6 +53,7 @@ func (d *Daemon) launch(ctx context.Context, progress func(Step), ready func(Rea
 	}
 
 	known, err := d.openState()
+	turn.Close()
 	if err != nil {
 		return nil, err
 	}

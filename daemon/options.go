@@ -69,6 +69,8 @@ type Options struct {
 
 	CNI *api.CNISettings // how CNI runtimes find weft; nil for as it was kept, or not at all
 
+	WhenRunning string // what to do where a daemon runs already, see RunningFail
+
 	SetAside bool          // put a store that cannot be read out of the way, and be a new peer
 	Timeout  time.Duration // how long a launch may take to become ready
 }
@@ -184,6 +186,8 @@ func (o Options) Validate() error {
 		return bad("%s and %s are of one family: peers reach this host by at most one IPv4 and one IPv6 address", o.Advertise, o.AdvertiseAlso)
 	case o.MTU != 0 && (o.MTU < 576 || o.MTU > 65535):
 		return bad("an MTU of %d is not between 576 and 65535", o.MTU)
+	case !slices.Contains(runnings, o.WhenRunning):
+		return bad("where a daemon runs already, %q cannot be done: this weft has %s, %s and %s", o.WhenRunning, RunningFail, RunningWait, RunningReplace)
 	case o.Timeout <= 0:
 		return bad("the timeout %s is not positive", o.Timeout)
 	case o.ReclaimAfter > 0 && o.ReclaimAfter < time.Minute:

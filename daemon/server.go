@@ -141,7 +141,7 @@ func (d *Daemon) routes() http.Handler {
 	mux.HandleFunc("POST "+api.PathConnect, answer(d, d.Connect))
 	mux.HandleFunc("POST "+api.PathForget, answer(d, func(_ context.Context, r api.ConnectRequest) ([]api.Target, error) { return d.Forget(r) }))
 	mux.HandleFunc("POST "+api.PathPrime, answer(d, func(ctx context.Context, _ struct{}) (api.IPAM, error) { return d.Prime(ctx) }))
-	mux.HandleFunc("POST "+api.PathStop, answerLast(d, func(_ context.Context, r api.StopRequest) (struct{}, error) { d.Stop(r); return struct{}{}, nil }))
+	mux.HandleFunc("POST "+api.PathStop, answerLast(d, func(_ context.Context, r api.StopRequest) (struct{}, error) { return struct{}{}, d.Stop(r) }))
 	mux.HandleFunc("POST "+api.PathReset, answerLast(d, d.Reset))
 	return mux
 }

@@ -33,14 +33,14 @@ func kubeCluster(t *testing.T, binary, tag string, config map[string]string) (*n
 			n.config[key] = value
 		}
 		n.load(archive)
-		if i == 0 && nodes[1].isReady() {
+		if i == 0 && nodes[1].isReady(nodes[1].newest()) {
 			t.Error("a node is ready before there is a founder")
 		}
 		n.start(tag)
 		nodes[i] = n
 	}
 	for _, n := range nodes {
-		n.awaitReady()
+		n.awaitReady(n.newest())
 		netlab.Eventually(t, n.Name+" has a link to the other", func() bool {
 			links := status(t, n.Host).Links
 			return len(links) == len(nodes)-1 && links[0].Reason == ""
@@ -57,7 +57,7 @@ func weftBinary(t *testing.T, h *netlab.Host) string {
 func TestDaemonSetOnTwoNodes(t *testing.T) {
 	second := image(t, newer(t, "7.7.2"), "weft:second")
 	scratch := netlab.New(t).Host("scratch")
-	_, nodes := kubeCluster(t, weftBinary(t, scratch), "weft:first", map[string]string{"WEFT_ENCAP": "vxlan"})
+	_, nodes := kubeCluster(t, weftBinary(t, scratch), "weft:first", nil) // by userspace WireGuard
 	if s := status(t, nodes[0].Host); len(s.IPAM.Shares) != 2 || len(s.IPAM.Voters) == 0 {
 		t.Errorf("the mesh is %+v", s.IPAM)
 	}
@@ -65,7 +65,7 @@ func TestDaemonSetOnTwoNodes(t *testing.T) {
 	mustPing(t, a, b.addr, "a pod to one on another node")
 	mustPing(t, b, a.addr, "and back")
 	probes := manifest(t)["DaemonSet"].Spec.Template.Spec.Containers[0]
-	if r := nodes[0].probe(probes.LivenessProbe); r.Code != 0 {
+	if r := nodes[0].probe(nodes[0].newest(), probes.LivenessProbe); r.Code != 0 {
 		t.Errorf("the liveness probe says %s%s", r.Stdout, r.Stderr)
 	}
 
@@ -74,12 +74,10 @@ func TestDaemonSetOnTwoNodes(t *testing.T) {
 		back := pinging(t, b.Container, a.addr, "to a node that is updated")
 		for _, n := range nodes {
 			n.load(second)
-			n.end()
+			n.update("weft:second")
 			if n.Try("test", "-e", kubeConf+"/10-weft.conflist").Code != 0 {
-				t.Error("the runtime does not find the network while the pod is replaced")
+				t.Error("the runtime does not find the network after the pod was replaced")
 			}
-			n.start("weft:second")
-			n.awaitReady()
 			if s := status(t, n.Host); s.Version.Software != "7.7.2" {
 				t.Errorf("status says %+v", s.Version)
 			}
@@ -90,13 +88,27 @@ func TestDaemonSetOnTwoNodes(t *testing.T) {
 		mustPing(t, c, b.addr, "a pod that was made after the update")
 		nodes[0].cni("del", "c")
 	})
+	t.Run("a new daemon that fails gives the node back to the old one", func(t *testing.T) {
+		n := nodes[0]
+		old := n.newest()
+		n.start("weft:first")
+		failing := n.newest()
+		n.awaitReady(failing)
+		n.mustDocker("rm", "--force", failing)
+		n.pods = n.pods[:len(n.pods)-1]
+		n.awaitReady(old)
+		if s := status(t, n.Host); s.Version.Software != "7.7.2" {
+			t.Errorf("status says %+v", s.Version)
+		}
+		netlab.Eventually(t, "a pod reaches another node again", func() bool { return netlab.Pings(a, b.addr) })
+	})
 	t.Run("a pod that is deleted while there is no daemon is gone with the next", func(t *testing.T) {
 		n := nodes[1]
 		n.pod("d")
 		n.end()
 		n.cni("del", "d")
 		n.start("weft:second")
-		n.awaitReady()
+		n.awaitReady(n.newest())
 		if list := listed(t, n.Host); len(list) != 1 {
 			t.Errorf("there are %+v", list)
 		}
@@ -106,11 +118,11 @@ func TestDaemonSetOnTwoNodes(t *testing.T) {
 		n := nodes[1]
 		n.cni("del", "b")
 		const killed = 137 // the command, by the end of the container in which it is
-		if r := n.docker("exec", "weft", "/usr/bin/weft", "reset", "--yes"); r.Code != 0 && r.Code != killed {
+		if r := n.docker("exec", n.newest(), "/usr/bin/weft", "reset", "--yes"); r.Code != 0 && r.Code != killed {
 			t.Errorf("reset: %s", r.Stderr)
 		}
 		netlab.Eventually(t, "the daemon has ended", func() bool {
-			return n.mustDocker("inspect", "--format", "{{.State.Status}}", "weft") == "exited"
+			return n.mustDocker("inspect", "--format", "{{.State.Status}}", n.newest()) == "exited"
 		})
 		left := n.Run("bash", "-c", "ls "+kubeBin+" "+kubeConf+" /var/lib/weft /run/weft; ip -o link show type bridge; nft list tables")
 		if strings.Contains(left, "weft-") || strings.Contains(left, "conflist") || strings.Contains(left, ": weft") || strings.Contains(left, "weft.") {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -94,6 +95,8 @@ type kubeNode struct {
 	cgroup string
 	config map[string]string // the ConfigMap's data
 	token  string
+	pods   []string // names of the containers that were started and not removed, the newest last
+	serial int
 }
 
 const (
@@ -121,7 +124,9 @@ func newKubeNode(t *testing.T, h *netlab.Host, cgroup string) *kubeNode {
 	n := &kubeNode{Host: h, t: t, cgroup: cgroup}
 	// The engine and its containers go before the lab's host.
 	t.Cleanup(func() {
-		n.docker("rm", "--force", "weft")
+		for _, name := range n.pods {
+			n.docker("rm", "--force", name)
+		}
 		stop()
 	})
 	netlab.Eventually(t, "Docker answers on "+h.Name, func() bool { return n.docker("version").Code == 0 })
@@ -159,12 +164,15 @@ func (n *kubeNode) load(path string) {
 	n.Run("rm", name)
 }
 
-// start starts the pod, with another image than the manifest's.
+// start starts the pod, with another image than the manifest's, beside one that is
+// there already.
 func (n *kubeNode) start(image string) {
 	n.t.Helper()
+	n.serial++
+	n.pods = append(n.pods, fmt.Sprintf("weft-%d", n.serial))
 	pod := manifest(n.t)["DaemonSet"].Spec.Template.Spec
 	c := pod.Containers[0]
-	args := []string{"run", "--detach", "--name", "weft", "--network", "host", "--cgroup-parent", "/" + n.cgroup}
+	args := []string{"run", "--detach", "--name", n.newest(), "--network", "host", "--cgroup-parent", "/" + n.cgroup}
 	for _, key := range slices.Sorted(maps.Keys(n.config)) {
 		args = append(args, "--env", key+"="+n.config[key])
 	}
@@ -228,38 +236,54 @@ func (n *kubeNode) volume(name string) string {
 	return ""
 }
 
+func (n *kubeNode) newest() string { return n.pods[len(n.pods)-1] }
+
 // probe asks as the kubelet does.
-func (n *kubeNode) probe(p execProbe) netlab.Result {
+func (n *kubeNode) probe(pod string, p execProbe) netlab.Result {
 	n.t.Helper()
-	return n.docker(append([]string{"exec", "weft"}, p.Exec.Command...)...)
+	return n.docker(append([]string{"exec", pod}, p.Exec.Command...)...)
 }
 
-func (n *kubeNode) isReady() bool {
+func (n *kubeNode) isReady(pod string) bool {
 	n.t.Helper()
-	c := manifest(n.t)["DaemonSet"].Spec.Template.Spec.Containers[0]
-	return n.probe(c.ReadinessProbe).Code == 0
+	return n.probe(pod, manifest(n.t)["DaemonSet"].Spec.Template.Spec.Containers[0].ReadinessProbe).Code == 0
 }
 
-// awaitReady waits for the readiness probe, and shows the log if it never comes.
-func (n *kubeNode) awaitReady() {
+// awaitReady waits for a pod's readiness probe, and shows the log if it never comes.
+func (n *kubeNode) awaitReady(pod string) {
 	n.t.Helper()
 	n.t.Cleanup(func() {
 		if n.t.Failed() {
-			r := n.docker("logs", "weft")
-			n.t.Logf("log of %s:\n%s%s", n.Name, r.Stdout, r.Stderr)
+			r := n.docker("logs", pod)
+			n.t.Logf("log of %s on %s:\n%s%s", pod, n.Name, r.Stdout, r.Stderr)
 		}
 	})
-	netlab.Eventually(n.t, "the pod on "+n.Name+" is ready", n.isReady)
+	netlab.Eventually(n.t, pod+" on "+n.Name+" is ready", func() bool { return n.isReady(pod) })
 }
 
-// end stops the pod as a kubelet does, and removes it.
+// end stops the oldest pod as a kubelet does, and removes it.
 func (n *kubeNode) end() {
 	n.t.Helper()
-	n.mustDocker("stop", "--time", "10", "weft")
-	if r := n.docker("inspect", "--format", "{{.State.ExitCode}}", "weft"); strings.TrimSpace(r.Stdout) != "0" {
+	pod := n.pods[0]
+	n.mustDocker("stop", "--time", "10", pod)
+	if r := n.docker("inspect", "--format", "{{.State.ExitCode}}", pod); strings.TrimSpace(r.Stdout) != "0" {
 		n.t.Errorf("the daemon on %s ended with %s", n.Name, r.Stdout)
 	}
-	n.mustDocker("rm", "weft")
+	n.mustDocker("rm", pod)
+	n.pods = n.pods[1:]
+}
+
+// update replaces the pod as the DaemonSet's strategy has it: the new one starts, and
+// when it is ready the old one ends.
+func (n *kubeNode) update(image string) {
+	n.t.Helper()
+	old := n.newest()
+	n.start(image)
+	n.awaitReady(n.newest())
+	if n.isReady(old) {
+		n.t.Errorf("%s on %s is ready, and so is the pod that replaces it", old, n.Name)
+	}
+	n.end()
 }
 
 // pod is a network namespace that cnitool put on the network, as a runtime does.

@@ -117,7 +117,7 @@ func (s *Store) Close() (err error) {
 func (s *Store) Destroy(others ...string) error {
 	// The lock is let go of last, so that no other daemon starts on half of it.
 	err := s.db.Close()
-	for _, name := range append([]string{fileName}, others...) {
+	for _, name := range append([]string{fileName, turnName}, others...) {
 		if e := os.Remove(filepath.Join(s.dir, name)); e != nil && !errors.Is(e, fs.ErrNotExist) {
 			err = errors.Join(err, e)
 		}

@@ -74,6 +74,10 @@ func (l *lock) becomeCarrier(ctx context.Context) error {
 
 func (l *lock) close() { l.f.Close() }
 
+// elsewhere stands for a process that is in another container, so that it has no
+// number here (pid_namespaces(7)).
+const elsewhere = -1
+
 // holder is the process that has a part, 0 if there is none. A process that has
 // one itself must not ask: it would lose it.
 func holder(path string, part int64) (pid int, err error) {
@@ -89,8 +93,11 @@ func holder(path string, part int64) (pid int, err error) {
 	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, held); err != nil {
 		return 0, fmt.Errorf("look who holds %s: %w", f.Name(), err)
 	}
-	if held.Type == unix.F_UNLCK {
+	switch {
+	case held.Type == unix.F_UNLCK:
 		return 0, nil
+	case held.Pid == 0:
+		return elsewhere, nil
 	}
 	return int(held.Pid), nil
 }

@@ -51,8 +51,8 @@ func (p Process) Start(device, alias string, mtu int) error {
 	return nil
 }
 
-// Renew has a process of this program take the place of one of another build,
-// without a packet lost, and tells whether there was one. It returns when the
+// Renew has a process of this program take the place of one of another build or
+// in another container, without a packet lost, and tells whether there was one. It returns when the
 // other has ended. If the other cannot be succeeded, it goes on.
 func (p Process) Renew(device string) (renewed bool, err error) {
 	if pid, err := p.oldOf(device); err != nil || pid != 0 {
@@ -83,7 +83,7 @@ func (p Process) Renew(device string) (renewed bool, err error) {
 		return false, err
 	}
 	if err := p.run(renewTime, device, "--succeed"); err != nil {
-		return false, errors.Join(fmt.Errorf("replace userspace WireGuard (pid %d): %w", pid, err), p.endPart(lockPath(p.Dir, device), successor))
+		return false, errors.Join(fmt.Errorf("replace userspace WireGuard: %w", err), p.endPart(lockPath(p.Dir, device), successor))
 	}
 	return true, nil
 }
@@ -194,6 +194,9 @@ func (p Process) endPart(path string, part int64) error {
 	}
 	fail := func(err error) error {
 		return fmt.Errorf("end userspace WireGuard (pid %d): %w", pid, err)
+	}
+	if pid == elsewhere {
+		return fmt.Errorf("end userspace WireGuard: it is in another container, and ends with that (%s)", path)
 	}
 	process, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {

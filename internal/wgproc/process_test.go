@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +17,11 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "old" {
 		beOld(os.Args[2])
+	}
+	if len(os.Args) > 1 && os.Args[1] == "holder" {
+		pid, err := holder(os.Args[2], carrier)
+		fmt.Print(pid, " ", err)
+		return
 	}
 	if len(os.Args) > 1 && os.Args[1] == "wg" {
 		if Main(os.Args[2:]) != nil {
@@ -180,5 +186,31 @@ func TestLogDoesNotRepeatItself(t *testing.T) {
 	}
 	if got := strings.Count(out.String(), "\n"); got != 2 {
 		t.Errorf("%d lines:\n%s", got, out.String())
+	}
+}
+
+func TestProcessOfAnotherContainerIsElsewhere(t *testing.T) {
+	dir := t.TempDir()
+	look := func(program string, args ...string) string {
+		out, err := exec.Command(program, args...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	path := lockPath(dir, "x")
+	if got := look("unshare", "--pid", "--fork", os.Args[0], "holder", path); got != "0 <nil>" {
+		t.Errorf("holder of a lock that is not there: %s", got)
+	}
+	l, err := takeLock(dir, "x", carrier)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	if got, want := look(os.Args[0], "holder", path), fmt.Sprint(os.Getpid(), " <nil>"); got != want {
+		t.Errorf("holder in this container: %s, want %s", got, want)
+	}
+	if got, want := look("unshare", "--pid", "--fork", os.Args[0], "holder", path), fmt.Sprint(elsewhere, " <nil>"); got != want {
+		t.Errorf("holder in another container: %s, want %s", got, want)
 	}
 }

@@ -14,8 +14,8 @@ import (
 // Info says what process carries the packets of a device.
 type Info struct {
 	Device   string
-	PID      int
-	Software string // version of the program; "" for one of an older weft
+	PID      int    // 0 in another container
+	Software string // version of the program; "" for one of an older weft, or in another container
 }
 
 // Running are the processes of the directory, in the order of their devices.
@@ -31,7 +31,7 @@ func (p Process) Running() ([]Info, error) {
 			return nil, err
 		}
 		if pid != 0 {
-			out = append(out, Info{deviceOf(path), pid, argument(pid, softwareFlag)})
+			out = append(out, Info{deviceOf(path), max(0, pid), argument(pid, softwareFlag)})
 		}
 	}
 	old, err := p.old()
@@ -76,8 +76,12 @@ func argument(pid int, prefix string) string {
 
 // sameProgram tells whether a process runs the program in a file: the very file,
 // or one with the same content. That says more than any version, which builds
-// need not change, and a process of any build can be asked it.
+// need not change, and a process of any build can be asked it. One of another
+// container is never the same: it ends with that.
 func sameProgram(pid int, path string) (bool, error) {
+	if pid == elsewhere {
+		return false, nil
+	}
 	of := fmt.Sprintf("/proc/%d/exe", pid)
 	a, err := os.Stat(of)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -43,7 +43,7 @@ const (
 // carrierProcess is the process that is succeeded, as its successor sees it.
 type carrierProcess struct {
 	conn  *net.UnixConn
-	pidfd int
+	pidfd int           // -1 if it is in another container
 	mu    sync.Mutex    // of writing
 	done  chan struct{} // a word for each thing done
 	gone  chan struct{} // closed when it has ended, or keeps to nothing
@@ -60,15 +60,21 @@ func succeed(dir, device string) (*carrierProcess, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the process that is to be succeeded: %w", err)
 	}
-	cred, err := peerOf(conn)
-	if err != nil {
-		return nil, err
-	}
-	fd, err := unix.PidfdOpen(int(cred.Pid), 0)
+	fd, err := pidfdOf(conn)
 	if err != nil {
 		return nil, fmt.Errorf("open the process that is to be succeeded: %w", err)
 	}
 	return &carrierProcess{conn: conn, pidfd: fd, done: make(chan struct{}, 1), gone: make(chan struct{})}, nil
+}
+
+// pidfdOf is a descriptor of the process at the other end, -1 if that is in another
+// container.
+func pidfdOf(conn *net.UnixConn) (fd int, err error) {
+	cred, err := peerOf(conn)
+	if err != nil || cred.Pid == 0 {
+		return -1, err
+	}
+	return unix.PidfdOpen(int(cred.Pid), 0)
 }
 
 // inherit gets descriptors and state, and makes everything that the process
@@ -158,6 +164,13 @@ func (old *carrierProcess) say(kind byte, content []byte) error {
 // end has it end, by force if it takes too long.
 func (old *carrierProcess) end() {
 	_ = old.say(sayEnd, nil)
+	if old.pidfd < 0 {
+		select { // it closes the connection, and then lets go of the lock
+		case <-old.gone:
+		case <-time.After(answerTime):
+		}
+		return
+	}
 	if gone, err := waitFor(old.pidfd, answerTime); err == nil && gone {
 		return
 	}
@@ -167,7 +180,9 @@ func (old *carrierProcess) end() {
 
 func (old *carrierProcess) close() {
 	old.conn.Close()
-	unix.Close(old.pidfd)
+	if old.pidfd >= 0 {
+		unix.Close(old.pidfd)
+	}
 }
 
 // pause waits, but for nothing if the carrier is gone.
