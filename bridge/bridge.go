@@ -158,7 +158,7 @@ func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
 		if ok && b.furnished[p.HostInterface] == furniture(cfg, p) {
 			continue
 		}
-		if err := b.plumb(cfg, dev, p); err != nil && !errors.Is(err, nl.ErrNotFound) {
+		if _, err := b.plumb(cfg, dev, p); err != nil && !errors.Is(err, nl.ErrNotFound) {
 			errs = append(errs, err) // one whose namespace is gone has nothing to be repaired
 		}
 	}

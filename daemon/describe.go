@@ -8,6 +8,7 @@ import (
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
+	"github.com/weft-net/weft/internal/nl"
 )
 
 // Attachments lists the containers of this host, by reference and interface.
@@ -49,6 +50,18 @@ func (d *Daemon) describe(a attachment) api.Attachment {
 		out.State = api.StateGone
 	case !active:
 		out.State = api.StateCutOff
+	}
+	return out
+}
+
+// describeRouted is describe with the routes that a container's runtime is to
+// hear of. Those with a source come and go with the subnets.
+func (d *Daemon) describeRouted(a attachment, routes []nl.Route) api.Attachment {
+	out := d.describe(a)
+	for _, r := range routes {
+		if a.Sandbox != "" && r.Via.IsValid() && !r.Src.IsValid() {
+			out.Routes = append(out.Routes, api.Route{Destination: r.Dst, Via: r.Via})
+		}
 	}
 	return out
 }
