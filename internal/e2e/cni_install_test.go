@@ -49,19 +49,6 @@ func TestTheNetworkIsThereOnceTheDaemonIsReadyAndGoneAfterAReset(t *testing.T) {
 	if got := files(); got != want {
 		t.Errorf("after a launch without flags there are %s", got)
 	}
-	// What is on the host is known still when the store is not.
-	token := h.Run("weft", "token")
-	h.Run("weft", "stop")
-	h.Run("bash", "-c", "echo broken > /var/lib/weft/weft.db; rm "+cniBin+"/weft-cni")
-	refuses(t, h, 1, "no weft answers", "weft", "launch", "--set-aside-store", "--join", "127.0.0.9", "--token", token)
-	if got := files(); got != strings.Replace(want, "./bin/weft-cni ", "", 1) {
-		t.Errorf("after a launch that failed there are %s", got)
-	}
-	h.Run("weft", "launch", "--set-aside-store")
-	h.Run("find", "/var/lib/weft", "-name", "weft.db?*", "-delete")
-	if got := files(); got != want {
-		t.Errorf("after the store was set aside there are %s", got)
-	}
 	h.Run("bash", "-c", "ln -sf /usr/lib/cni/portmap "+cniBin)
 	if r := h.Try("weft", "cni", "install", "--bin-dir", cniBin, "--conf-dir", cniConf, "--network", "pods", "--chain", "portmap", "--dry-run"); !strings.Contains(r.Stdout, `"portMappings": true`) || !strings.Contains(r.Stderr, "would be removed "+cniConf+"/10-weft.conflist") {
 		t.Errorf("the dry run says %s%s", r.Stdout, r.Stderr)
@@ -82,5 +69,29 @@ func TestTheNetworkIsThereOnceTheDaemonIsReadyAndGoneAfterAReset(t *testing.T) {
 	h.Run("weft", "reset", "--yes")
 	if diff := netlab.Diff(before, h.Snapshot()); diff != "" {
 		t.Errorf("a reset leaves:\n%s", diff)
+	}
+}
+
+func TestWhatIsInstalledForCNIIsKnownStillWhenTheStoreIsNot(t *testing.T) {
+	_, hosts := launched(t, 1)
+	h := hosts[0]
+	installed(t, h)
+	h.Run("bash", "-c", "find "+cniBin+" -type l -delete")
+	files := func() string { return h.Run("bash", "-c", "cd /run/cni && find . -type f | sort | tr '\n' ' '") }
+	want := files()
+	line := strings.Fields(h.Run("weft", "token", "show"))
+	h.Run("weft", "stop")
+	h.Run("bash", "-c", "echo broken > /var/lib/weft/weft.db; rm "+cniBin+"/weft-cni")
+	refuses(t, h, 1, "no weft answers", "weft", "launch", "--set-aside-store", "--join", "127.0.0.9", "--token", line[len(line)-1])
+	if got := files(); got != strings.Replace(want, "./bin/weft-cni ", "", 1) {
+		t.Errorf("after a launch that failed there are %s", got)
+	}
+	h.Run("weft", "launch", "--set-aside-store")
+	if got := files(); got != want {
+		t.Errorf("after the store was set aside there are %s; before %s", got, want)
+	}
+	h.Run("weft", "reset", "--yes")
+	if left := files(); left != "" {
+		t.Errorf("a reset leaves %s", left)
 	}
 }
