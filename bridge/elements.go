@@ -3,6 +3,7 @@ package bridge
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -57,11 +58,30 @@ const few = 64
 // container brings are sent without it.
 func (f *firewall) change(changes []change) error {
 	gone, come, ok := kernelElements(changes)
-	if ok {
-		return nl.ChangeElements(gone, come)
+	if !ok {
+		_, err := nft(script(changes), "-f", "-")
+		return err
 	}
-	_, err := nft(script(changes), "-f", "-")
-	return err
+	if f.sets == nil {
+		var err error
+		if f.sets, err = nl.OpenSets(); err != nil {
+			return err
+		}
+	}
+	if err := f.sets.Change(gone, come); err != nil {
+		return errors.Join(err, f.close())
+	}
+	return nil
+}
+
+// close lets go of the kernel.
+func (f *firewall) close() error {
+	sets := f.sets
+	f.sets = nil
+	if sets == nil {
+		return nil
+	}
+	return sets.Close()
 }
 
 // kernelElements are changes as the kernel takes them; ok is false where only nft

@@ -23,6 +23,7 @@ type firewall struct {
 	listed  []string            // the kernel's own words for what was written; nil if unknown
 	// seen is the state in which all of it was right; nil if it was not.
 	seen *nl.Rulesets
+	sets *nl.Sets // nil until it is needed
 }
 
 func (f *firewall) set(cfg Config) error {

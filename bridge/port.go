@@ -13,6 +13,9 @@ import (
 // needs a few milliseconds.
 const forwardTime = time.Second
 
+// lookAgain is the pause between two looks for what the kernel does by and by.
+const lookAgain = 250 * time.Microsecond
+
 // ReadyAlias is the alias that a container's end gets when all else is done, for
 // who waits inside. It is not nl.AliasPrefix: the device may be a host's to a
 // weft inside.
@@ -23,7 +26,7 @@ const ReadyAlias = "on weft"
 // removes again when it fails. The error wraps nl.ErrNotFound if the namespace
 // is gone.
 func (b *Bridge) Plumb(cfg Config, p Port) ([]nl.Route, error) {
-	dev, cfg, err := b.device(cfg)
+	dev, cfg, err := b.present(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +229,7 @@ func sources(cfg Config, p Port) []nl.Route {
 // awaitForwarding returns once the port carries frames, so that the first
 // ping after an attach is not lost.
 func (b *Bridge) awaitForwarding(name string) error {
-	for end := time.Now().Add(forwardTime); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(forwardTime); ; time.Sleep(lookAgain) {
 		l, err := b.conn.Link(name)
 		if err != nil || l.Running {
 			return err
@@ -246,7 +249,7 @@ func (b *Bridge) deletePort(name string) error {
 	}
 	done := make(chan error, 1)
 	b.closing.Go(func() { done <- b.deleting.DeleteLink(name) })
-	look := time.NewTicker(time.Millisecond)
+	look := time.NewTicker(lookAgain)
 	defer look.Stop()
 	for {
 		select {
@@ -260,27 +263,26 @@ func (b *Bridge) deletePort(name string) error {
 	}
 }
 
-// Unplumb takes one container off the bridge; one that is gone is no error.
+// Unplumb takes one container off the bridge; one that is gone is no error. The
+// bridge is looked up first: while the kernel takes the port apart it answers no
+// question about links.
 func (b *Bridge) Unplumb(cfg Config, p Port) error {
+	cfg = cfg.withoutIPv6(nl.IPv6Off(cfg.Name))
+	dev, err := b.conn.Link(cfg.Name)
+	if err == nil {
+		cfg.filtersBridged, err = b.filterBridged(cfg, dev)
+	}
+	if err != nil && !errors.Is(err, nl.ErrNotFound) {
+		return err
+	}
 	if err := b.deletePort(p.HostInterface); err != nil {
 		return err
 	}
 	if !cfg.Gateway.IsValid() {
 		return nil // there is nothing of weft's in the kernel
 	}
-	cfg = cfg.withoutIPv6(nl.IPv6Off(cfg.Name))
-	dev, err := b.conn.Link(cfg.Name)
-	if errors.Is(err, nl.ErrNotFound) {
-		return b.firewall.expel(cfg, p)
-	}
-	if err == nil {
-		cfg.filtersBridged, err = b.filterBridged(cfg, dev)
-	}
-	if err != nil {
-		return err
-	}
-	if err := b.firewall.expel(cfg, p); err != nil {
-		return err
+	if e := b.firewall.expel(cfg, p); e != nil || err != nil {
+		return e
 	}
 	// The address may turn up on another host next, to which the bridge is the
 	// way: containers here that remember the old owner learn so at once.

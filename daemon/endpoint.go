@@ -115,7 +115,7 @@ func (d *Daemon) freeEndpoint(ctx context.Context, e api.Endpoint) ([]api.Attach
 		if !a.is(e) {
 			continue
 		}
-		described := d.describe(a)
+		described := d.describeWith(a, nil) // a runtime does not ask what there was
 		if err := d.detach(ctx, a); err != nil {
 			errs = append(errs, err)
 			continue

@@ -42,6 +42,11 @@ func (d *Daemon) ipv6Of(a attachment) (out []netip.Addr) {
 	if err := ns.Do(func() error { off = nl.IPv6Off(a.Interface); return nil }); err != nil || off != "" {
 		return nil
 	}
+	return d.sixOf(a)
+}
+
+// sixOf are the IPv6 addresses that go with an attachment's.
+func (d *Daemon) sixOf(a attachment) (out []netip.Addr) {
 	for _, p := range d.port(a).Addresses() {
 		out = append(out, d.ipv6().Addr(p.Addr()))
 	}

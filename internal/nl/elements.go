@@ -1,6 +1,7 @@
 package nl
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,41 +19,55 @@ type Elements struct {
 
 var tableFamilies = map[string]nftables.TableFamily{"inet": nftables.TableFamilyINet, "bridge": nftables.TableFamilyBridge}
 
-// ChangeElements removes elements of sets and adds others, in one transaction,
-// in the calling thread's network namespace. What is to be removed has to be
-// there; what is to be added may be.
-func ChangeElements(remove, add []Elements) error {
-	// The kernel tells some failures once for the whole transaction, so that there
-	// may be fewer answers than are waited for.
-	bound := func(c *netlink.Conn) error { return c.SetReadDeadline(time.Now().Add(requestTimeout)) }
-	conn, err := nftables.New(nftables.WithSockOptions(bound))
+// Sets changes sets of nftables in the network namespace that it was opened in. It
+// keeps its socket: to close one after something was removed takes the kernel ten
+// milliseconds. It is not safe for concurrent use.
+type Sets struct {
+	conn   *nftables.Conn
+	socket *netlink.Conn
+}
+
+// OpenSets returns Sets for the caller's network namespace.
+func OpenSets() (*Sets, error) {
+	s := &Sets{}
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
+		s.socket = c
+		return nil
+	}))
 	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
+		return nil, fmt.Errorf("open nftables: %w", err)
 	}
+	s.conn = conn
+	return s, nil
+}
+
+// Close releases the socket.
+func (s *Sets) Close() error { return s.conn.CloseLasting() }
+
+// Change removes elements of sets and adds others, in one transaction. What is to
+// be removed has to be there; what is to be added may be. After an error nothing
+// is changed, and Sets is of no use any more.
+func (s *Sets) Change(remove, add []Elements) error {
 	step := func(do func(*nftables.Set, []nftables.SetElement) error, list []Elements) error {
 		for _, e := range list {
-			family, ok := tableFamilies[e.Family]
-			if !ok {
-				return fmt.Errorf("nftables has no family %q", e.Family)
-			}
 			elements := make([]nftables.SetElement, len(e.Keys))
 			for i, k := range e.Keys {
 				elements[i].Key = k
 			}
-			set := &nftables.Set{Table: &nftables.Table{Family: family, Name: e.Table}, Name: e.Set}
+			set := &nftables.Set{Table: &nftables.Table{Family: tableFamilies[e.Family], Name: e.Table}, Name: e.Set}
 			if err := do(set, elements); err != nil {
 				return fmt.Errorf("encode elements of %s %s %s: %w", e.Family, e.Table, e.Set, err)
 			}
 		}
 		return nil
 	}
-	if err := step(conn.SetDeleteElements, remove); err != nil {
-		return err
+	// The kernel tells some failures once for the whole transaction, so that there
+	// may be fewer answers than are waited for.
+	err := errors.Join(step(s.conn.SetDeleteElements, remove), step(s.conn.SetAddElements, add), s.socket.SetReadDeadline(time.Now().Add(requestTimeout)))
+	if err == nil {
+		err = s.conn.Flush()
 	}
-	if err := step(conn.SetAddElements, add); err != nil {
-		return err
-	}
-	if err := conn.Flush(); err != nil {
+	if err != nil {
 		return fmt.Errorf("change elements of nftables' sets: %w", err)
 	}
 	return nil
