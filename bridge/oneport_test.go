@@ -49,6 +49,35 @@ func TestOnePortMoreOrLessMakesTheTablesOfAllPorts(t *testing.T) {
 	})
 }
 
+// A port that comes or goes is no change of others' for which the next pass has to
+// look at all rules.
+func TestAPortThatComesOrGoesIsNotTakenForAChangeOfOthers(t *testing.T) {
+	onHost(t, func(h *host) {
+		cfg := config()
+		h.set(cfg)
+		h.set(cfg) // the first one changed something itself
+		known := func(when string) {
+			now, err := nl.ReadRulesets()
+			if err != nil || h.firewall.seen == nil || *h.firewall.seen != now {
+				t.Errorf("%s: the rules are at %+v; known %+v, %v", when, now, h.firewall.seen, err)
+			}
+		}
+		known("first")
+		p := h.port(0, "10.32.0.2")
+		if _, err := h.Plumb(cfg, p); err != nil {
+			t.Fatal(err)
+		}
+		known("plumbed")
+		cfg.Ports = []Port{p}
+		h.set(cfg)
+		known("set again")
+		if err := h.Unplumb(cfg, p); err != nil {
+			t.Fatal(err)
+		}
+		known("unplumbed")
+	})
+}
+
 // same compares the kernel's tables with those that the firewall says it wrote.
 func (h *host) same(when string) {
 	h.t.Helper()
