@@ -11,8 +11,9 @@ TOOLS   := $(GO) tool -modfile=scripts/tools/go.mod
 
 all: build
 
-build: ## build bin/weft, a static binary
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/weft .
+build: ## build bin/weft, a static binary, which carries the small program that is its CNI plugin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o internal/cnifiles/weft-cni ./plugin/cni/weft-cni
+	CGO_ENABLED=0 $(GO) build -trimpath -tags smallplugin -ldflags '$(LDFLAGS)' -o bin/weft .
 
 image: build ## bin/weft-image.tar, for `docker load` and `ctr images import`
 	scripts/image.sh bin/weft weft:$(VERSION) bin/weft-image.tar
@@ -80,4 +81,4 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 	scripts/fuzz.sh $(or $(FUZZTIME),10s)
 
 clean:
-	rm -rf bin
+	rm -rf bin internal/cnifiles/weft-cni

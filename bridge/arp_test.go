@@ -31,7 +31,7 @@ func TestAddressThatMovedToAnotherContainerIsReachedAtOnce(t *testing.T) {
 		if err := h.Unplumb(cfg, old); err != nil {
 			t.Fatal(err)
 		}
-		if err := h.Plumb(cfg, moved); err != nil {
+		if _, err := h.Plumb(cfg, moved); err != nil {
 			t.Fatal(err)
 		}
 		if !h.pings(1, "10.32.0.2") {

@@ -54,6 +54,9 @@ func New(saver SysctlSaver, log *slog.Logger) (*Bridge, error) {
 // Close lets go of the kernel, which keeps everything.
 func (b *Bridge) Close() {
 	b.closing.Wait()
+	if err := b.firewall.close(); err != nil {
+		b.log.Warn("let go of nftables", "err", err)
+	}
 	b.deleting.Close()
 	b.conn.Close()
 }
@@ -102,6 +105,15 @@ func (b *Bridge) device(cfg Config) (nl.Link, Config, error) {
 	}
 	err = b.conn.AdjustLink(dev, nl.LinkState{Alias: cfg.Alias, MAC: cfg.MAC, MTU: cfg.MTU, Up: true})
 	return dev, cfg.withoutIPv6(nl.IPv6Off(cfg.Name)), err
+}
+
+// present is device without a look at how the bridge is, where there is one: Set
+// sees to that.
+func (b *Bridge) present(cfg Config) (nl.Link, Config, error) {
+	if dev, err := b.conn.Link(cfg.Name); err == nil && dev.Up && dev.Alias == cfg.Alias {
+		return dev, cfg.withoutIPv6(nl.IPv6Off(cfg.Name)), nil
+	}
+	return b.device(cfg)
 }
 
 func (b *Bridge) setAddrs(cfg Config, dev nl.Link) error {
@@ -158,7 +170,7 @@ func (b *Bridge) setPorts(cfg Config, dev nl.Link) error {
 		if ok && b.furnished[p.HostInterface] == furniture(cfg, p) {
 			continue
 		}
-		if err := b.plumb(cfg, dev, p); err != nil && !errors.Is(err, nl.ErrNotFound) {
+		if _, err := b.plumb(cfg, dev, p); err != nil && !errors.Is(err, nl.ErrNotFound) {
 			errs = append(errs, err) // one whose namespace is gone has nothing to be repaired
 		}
 	}

@@ -12,6 +12,9 @@ import (
 	"github.com/weft-net/weft/internal/nl"
 )
 
+// errRulesDiffer says that it takes more than elements of sets.
+var errRulesDiffer = errors.New("the rules differ")
+
 // firewall keeps weft's own tables and its accepting rules in place. It looks
 // at the kernel's rules only when something changed in them.
 type firewall struct {
@@ -20,6 +23,7 @@ type firewall struct {
 	listed  []string            // the kernel's own words for what was written; nil if unknown
 	// seen is the state in which all of it was right; nil if it was not.
 	seen *nl.Rulesets
+	sets *nl.Sets // nil until it is needed
 }
 
 func (f *firewall) set(cfg Config) error {
@@ -43,28 +47,27 @@ func (f *firewall) set(cfg Config) error {
 	return nil
 }
 
-// admit lets in what a config has more than the one before, and leaves it to
-// set to find what others have changed.
-func (f *firewall) admit(cfg Config) error {
-	if f.update(tablesOf(cfg)) == nil {
-		return nil
-	}
-	return f.set(cfg)
-}
-
 // update changes elements of sets where nothing else differs.
 func (f *firewall) update(want tables) error {
 	if want.frame(nil) != f.wrote.frame(nil) {
-		return errors.New("the rules differ")
+		return errRulesDiffer
 	}
-	script := want.changes(f.wrote)
-	if script == "" {
-		return nil
-	}
-	if _, err := nft(script, "-f", "-"); err != nil {
+	if err := f.changed(want.changes(f.wrote)); err != nil {
 		return err
 	}
-	f.wrote, f.listed = want, nil
+	f.wrote = want
+	return nil
+}
+
+// changed makes changes that are all there is to do.
+func (f *firewall) changed(changes []change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	if err := f.change(changes); err != nil {
+		return err
+	}
+	f.listed = nil
 	if f.seen != nil {
 		// If others wrote at the same time, the next look finds another.
 		f.seen = &nl.Rulesets{NFT: f.seen.NFT + 1, Legacy: f.seen.Legacy}
@@ -75,7 +78,7 @@ func (f *firewall) update(want tables) error {
 // setTables compares the tables with those wanted, and makes them anew where
 // they differ.
 func (f *firewall) setTables(want tables) error {
-	if f.listed != nil && want.frame(nil) == f.wrote.frame(nil) && want.changes(f.wrote) == "" {
+	if f.listed != nil && want.frame(nil) == f.wrote.frame(nil) && len(want.changes(f.wrote)) == 0 {
 		if now, err := list(want); err == nil && slices.Equal(now, f.listed) {
 			return nil
 		}

@@ -103,7 +103,7 @@ func TestIPv6AddressThatMovedIsReachedAtOnce(t *testing.T) {
 		}
 		moved := second(2, "10.32.0.7")
 		cfg.Ports = []Port{watcher, moved}
-		if err := h.Plumb(cfg, moved); err != nil {
+		if _, err := h.Plumb(cfg, moved); err != nil {
 			t.Fatal(err)
 		}
 		if !h.pings(1, six(cfg, "10.32.0.9")) {
@@ -229,7 +229,7 @@ func (h *host) uplink() {
 		h.t.Fatal(err)
 	}
 	h.run("sysctl -q -w net.ipv6.conf.up0.accept_dad=0; ip link set up0 up; ip address add 2001:db8::1/64 dev up0 nodad")
-	if out, err := h.inGuest(2, "sysctl -q -w net.ipv6.conf.up1.accept_dad=0; ip link set up1 up; ip address add 2001:db8::2/64 dev up1 nodad"); err != nil {
+	if out, err := h.inGuest(2, "sysctl -q -w net.ipv6.conf.up1.accept_dad=0; ip link set up1 up; ip address add 2001:db8::2/64 dev up1 nodad; until ip link show up1 | grep -q 'state UP'; do sleep 0.01; done"); err != nil {
 		h.t.Fatal(err, out)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/weft-net/weft/internal/nl"
@@ -14,55 +13,53 @@ import (
 // needs a few milliseconds.
 const forwardTime = time.Second
 
+// lookAgain is the pause between two looks for what the kernel does by and by.
+const lookAgain = 250 * time.Microsecond
+
 // ReadyAlias is the alias that a container's end gets when all else is done, for
 // who waits inside. It is not nl.AliasPrefix: the device may be a host's to a
 // weft inside.
 const ReadyAlias = "on weft"
 
-// Plumb puts one container on the bridge, or repairs what is there. What it
-// made itself it removes again when it fails. The error wraps nl.ErrNotFound
-// if the namespace is gone.
-func (b *Bridge) Plumb(cfg Config, p Port) error {
-	dev, cfg, err := b.device(cfg)
+// Plumb puts one container on the bridge, or repairs what is there, and returns
+// the routes by the bridge that the container has now. What it made itself it
+// removes again when it fails. The error wraps nl.ErrNotFound if the namespace
+// is gone.
+func (b *Bridge) Plumb(cfg Config, p Port) ([]nl.Route, error) {
+	dev, cfg, err := b.present(cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if cfg.filtersBridged, err = b.filterBridged(cfg, dev); err != nil {
-		return err
+		return nil, err
 	}
 	// Before the port: what the container may send has to be known by then.
-	cfg.Ports = append(others(cfg.Ports, p), p)
-	if err := b.firewall.admit(cfg); err != nil {
-		return err
+	if err := b.firewall.admit(cfg, p); err != nil {
+		return nil, err
 	}
 	return b.plumb(cfg, dev, p)
 }
 
-// others are all ports but one.
-func others(ports []Port, p Port) []Port {
-	return slices.DeleteFunc(slices.Clone(ports), func(o Port) bool { return o.HostInterface == p.HostInterface })
-}
-
-func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
+func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (routes []nl.Route, err error) {
 	ns, err := nl.OpenNamespace(p.NetNS)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer ns.Close()
 	if cookie, err := ns.Cookie(); err != nil {
-		return err
+		return nil, err
 	} else if p.Cookie != 0 && cookie != p.Cookie {
-		return fmt.Errorf("network namespace %s is another one than before: %w", p.NetNS, nl.ErrNotFound)
+		return nil, fmt.Errorf("network namespace %s is another one than before: %w", p.NetNS, nl.ErrNotFound)
 	}
 	inside, err := nl.OpenIn(ns)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer inside.Close()
 
 	host, made, err := b.pair(cfg, p, ns, inside)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if made {
 		defer func() {
@@ -72,16 +69,16 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 		}()
 	}
 	if err := errors.Join(b.conn.AdjustLink(host, p.state(cfg, dev)), b.setHairpin(host, cfg.hairpins(p))); err != nil {
-		return err
+		return nil, err
 	}
 	// Neighbours that are told and not asked for show the bridge no frame from
 	// where they are.
 	if err := b.conn.PinMAC(host, p.mac()); err != nil {
-		return err
+		return nil, err
 	}
 	for _, n := range cfg.neighbours(p) {
 		if err := b.conn.SetNeighbour(dev, n); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	furnished := furniture(cfg, p)
@@ -90,22 +87,22 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (err error) {
 		return settle(p.Interface, containerIPv6)
 	})
 	if err != nil {
-		return fmt.Errorf("in container %s: %w", p.NetNS, err)
+		return nil, fmt.Errorf("in container %s: %w", p.NetNS, err)
 	}
-	index, err := furnish(cfg, p, inside)
+	index, routes, err := furnish(cfg, p, inside)
 	if err != nil {
-		return fmt.Errorf("in container %s: %w", p.NetNS, err)
+		return nil, fmt.Errorf("in container %s: %w", p.NetNS, err)
 	}
 	if err := b.awaitForwarding(p.HostInterface); err != nil {
-		return err
+		return nil, err
 	}
 	if inner, err := inside.Link(p.Interface); err != nil {
-		return err
+		return nil, err
 	} else if err := inside.AdjustLink(inner, nl.LinkState{Alias: ReadyAlias}); err != nil {
-		return err
+		return nil, err
 	}
 	b.furnished[p.HostInterface] = furnished
-	return ns.Do(func() error {
+	return routes, ns.Do(func() error {
 		errs := []error{forgetSoon()}
 		for _, a := range p.Addresses() {
 			errs = append(errs, b.announce(index, a.Addr(), p.mac()))
@@ -153,40 +150,41 @@ func (b *Bridge) pair(cfg Config, p Port, ns *nl.Namespace, inside *nl.Conn) (ho
 	return host, err == nil, err
 }
 
-// furnish sets up the container's end and returns its index.
-func furnish(cfg Config, p Port, inside *nl.Conn) (int, error) {
+// furnish sets up the container's end and returns its index and its routes.
+func furnish(cfg Config, p Port, inside *nl.Conn) (index int, routes []nl.Route, err error) {
 	if lo, err := inside.Link("lo"); err != nil {
-		return 0, err
+		return 0, nil, err
 	} else if err := inside.AdjustLink(lo, nl.LinkState{Up: true}); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	l, err := inside.Link(p.Interface)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if err := inside.SyncAddrs(l, cfg.both(p.Addresses()), cfg.ours); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if err := inside.AdjustLink(l, nl.LinkState{MAC: p.mac(), MTU: p.mtu(cfg), Up: true}); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if err := tellNextHop(cfg, inside, l); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	return l.Index, routes(cfg, p, inside, l)
+	routes, err = setRoutes(cfg, p, inside, l)
+	return l.Index, routes, err
 }
 
-// routes gives the container those by which it sends to each network from its
+// setRoutes gives the container those by which it sends to each network from its
 // address in there, and of each family a default route through the bridge,
 // unless it has another already.
-func routes(cfg Config, p Port, inside *nl.Conn, l nl.Link) error {
+func setRoutes(cfg Config, p Port, inside *nl.Conn, l nl.Link) ([]nl.Route, error) {
 	want := append(sources(cfg, p), cfg.routes6(p)...)
 	for i := range want {
 		want[i].Device = l.Index
 	}
 	all, err := inside.Routes(false)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	other := map[netip.Prefix]bool{}
 	for _, r := range all {
@@ -198,7 +196,7 @@ func routes(cfg Config, p Port, inside *nl.Conn, l nl.Link) error {
 	if dst := nl.DefaultDst(true); p.DefaultRoute && !other[dst] && cfg.IPv6.IsValid() {
 		want = append(want, nl.Route{Dst: dst, Device: l.Index, Via: NextHop})
 	}
-	return inside.SyncRoutes(want, func(r nl.Route) bool { return r.Device == l.Index })
+	return want, inside.SyncRoutes(want, func(r nl.Route) bool { return r.Device == l.Index })
 }
 
 // sources are the routes of a container in several networks: to each of them by
@@ -231,7 +229,7 @@ func sources(cfg Config, p Port) []nl.Route {
 // awaitForwarding returns once the port carries frames, so that the first
 // ping after an attach is not lost.
 func (b *Bridge) awaitForwarding(name string) error {
-	for end := time.Now().Add(forwardTime); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(forwardTime); ; time.Sleep(lookAgain) {
 		l, err := b.conn.Link(name)
 		if err != nil || l.Running {
 			return err
@@ -251,7 +249,7 @@ func (b *Bridge) deletePort(name string) error {
 	}
 	done := make(chan error, 1)
 	b.closing.Go(func() { done <- b.deleting.DeleteLink(name) })
-	look := time.NewTicker(time.Millisecond)
+	look := time.NewTicker(lookAgain)
 	defer look.Stop()
 	for {
 		select {
@@ -265,31 +263,26 @@ func (b *Bridge) deletePort(name string) error {
 	}
 }
 
-// Unplumb takes one container off the bridge; one that is gone is no error.
+// Unplumb takes one container off the bridge; one that is gone is no error. The
+// bridge is looked up first: while the kernel takes the port apart it answers no
+// question about links.
 func (b *Bridge) Unplumb(cfg Config, p Port) error {
+	cfg = cfg.withoutIPv6(nl.IPv6Off(cfg.Name))
+	dev, err := b.conn.Link(cfg.Name)
+	if err == nil {
+		cfg.filtersBridged, err = b.filterBridged(cfg, dev)
+	}
+	if err != nil && !errors.Is(err, nl.ErrNotFound) {
+		return err
+	}
 	if err := b.deletePort(p.HostInterface); err != nil {
 		return err
 	}
 	if !cfg.Gateway.IsValid() {
 		return nil // there is nothing of weft's in the kernel
 	}
-	cfg = cfg.withoutIPv6(nl.IPv6Off(cfg.Name))
-	cfg.Ports = others(cfg.Ports, p)
-	cfg.Published = slices.DeleteFunc(slices.Clone(cfg.Published), func(o Published) bool {
-		return slices.ContainsFunc(p.Addresses(), func(a netip.Prefix) bool { return a.Addr() == o.Address })
-	})
-	dev, err := b.conn.Link(cfg.Name)
-	if errors.Is(err, nl.ErrNotFound) {
-		return b.firewall.admit(cfg)
-	}
-	if err == nil {
-		cfg.filtersBridged, err = b.filterBridged(cfg, dev)
-	}
-	if err != nil {
-		return err
-	}
-	if err := b.firewall.admit(cfg); err != nil {
-		return err
+	if e := b.firewall.expel(cfg, p); e != nil || err != nil {
+		return e
 	}
 	// The address may turn up on another host next, to which the bridge is the
 	// way: containers here that remember the old owner learn so at once.

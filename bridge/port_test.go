@@ -34,16 +34,16 @@ func TestPlumbRefusesWhatIsNotOursAndUndoes(t *testing.T) {
 		if _, err := h.inGuest(0, "ip link add eth0 type bridge"); err != nil {
 			t.Fatal(err)
 		}
-		if err := h.Plumb(cfg, h.port(0, "10.32.0.2")); err == nil || !strings.Contains(err.Error(), "has an interface eth0 already") {
+		if _, err := h.Plumb(cfg, h.port(0, "10.32.0.2")); err == nil || !strings.Contains(err.Error(), "has an interface eth0 already") {
 			t.Errorf("Plumb over a foreign interface: %v", err)
 		}
 		gone := h.port(1, "10.32.0.2")
 		gone.Cookie++
-		if err := h.Plumb(cfg, gone); !errors.Is(err, nl.ErrNotFound) {
+		if _, err := h.Plumb(cfg, gone); !errors.Is(err, nl.ErrNotFound) {
 			t.Errorf("Plumb of another namespace: %v", err)
 		}
 		gone.NetNS = "/run/netns/there-is-none"
-		if err := h.Plumb(cfg, gone); !errors.Is(err, nl.ErrNotFound) {
+		if _, err := h.Plumb(cfg, gone); !errors.Is(err, nl.ErrNotFound) {
 			t.Errorf("Plumb of no namespace: %v", err)
 		}
 		if now := h.run("ip -o link"); now != links {

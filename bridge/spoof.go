@@ -4,10 +4,17 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 )
 
 // spoofedCounter counts what containers sent by addresses that are not theirs.
 const spoofedCounter = "spoofed"
+
+// portSet is the set of the ports.
+const portSet = "ports"
+
+// key is the port as an element of sets.
+func (p Port) key() string { return strconv.Quote(p.HostInterface) }
 
 // target is the address that a neighbour advertisement is of (RFC 4861, 4.4), for
 // which not every nft has a name.
@@ -23,12 +30,12 @@ func linkLocal(mac net.HardwareAddr) netip.Addr {
 // those of one who has none yet: probes for addresses (RFC 5227, RFC 4862), DHCP
 // and the groups that it listens to.
 func senderSets(cfg Config) []set {
-	ports := set{name: "ports", spec: "type ifname;"}
+	ports := set{name: portSet, spec: "type ifname;"}
 	own := set{name: "own", spec: "type ifname . ether_addr . ipv4_addr;"}
 	own6 := set{name: "own6", spec: "type ifname . ether_addr . ipv6_addr;"}
 	targets := set{name: "targets", spec: "typeof iifname . ether saddr . " + target + ";"}
 	for _, p := range cfg.Ports {
-		ports.add(fmt.Sprintf("%q", p.HostInterface))
+		ports.add(p.key())
 		sender := fmt.Sprintf("%q . %s", p.HostInterface, p.mac())
 		own.add(sender + " . 0.0.0.0")
 		own6.add(sender + " . ::")

@@ -104,7 +104,7 @@ func TestSubnetsAreKeptApartInIPv6RoutedAndOnTheBridge(t *testing.T) {
 		}
 		check("by the host")
 		for n, p := range cfg.Ports { // as somebody in the containers may
-			for _, o := range others(cfg.Ports, p) {
+			for _, o := range cfg.withoutPort(p).Ports {
 				to := six(cfg, o.Address.Addr().String())
 				if out, err := h.inGuest(n, "ip -6 route add "+to+" dev eth0; ip -6 neigh replace "+to+" dev eth0 nud permanent lladdr "+o.mac().String()); err != nil {
 					t.Fatal(out)

@@ -156,7 +156,7 @@ func TestAnAddressTakenOffOrPutOnIsSpoofedOrNotAtOnce(t *testing.T) {
 			t.Errorf("by an address that it was not given it reaches another:\n%s", out)
 		}
 		a.More = []netip.Prefix{netip.MustParsePrefix("10.32.0.9/12")}
-		if err := h.Plumb(cfg, a); err != nil {
+		if _, err := h.Plumb(cfg, a); err != nil {
 			t.Fatal(err)
 		}
 		if out, err := h.inGuest(0, "ping -c 1 -w 5 -I 10.32.0.9 10.32.0.3"); err != nil {

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -33,6 +32,8 @@ type set struct {
 }
 
 func (s *set) add(key string) { s.put(key, "") }
+
+func (s *set) has(key string) bool { _, ok := s.elements[key]; return ok }
 
 func (s *set) put(key, value string) {
 	if s.elements == nil {
@@ -87,43 +88,47 @@ func (ts tables) whole(counts map[string]counted) string {
 		fmt.Fprintf(&out, "add table %s %s\ndelete table %s %s\n", t.family, t.name, t.family, t.name)
 	}
 	out.WriteString(ts.frame(counts))
-	out.WriteString(ts.changes(nil))
+	out.WriteString(script(ts.changes(nil)))
 	return out.String()
 }
 
-// changes leads from the elements of tables with the same frame to these; ""
-// for none.
-func (ts tables) changes(from tables) string {
-	var out strings.Builder
+// changes lead from the elements of tables with the same frame to these.
+func (ts tables) changes(from tables) (out []change) {
 	for i, t := range ts {
-		for j, s := range t.sets {
+		for j := range t.sets {
+			c := change{family: t.family, table: t.name, set: &t.sets[j]}
 			var old map[string]string
 			if from != nil {
 				old = from[i].sets[j].elements
 			}
-			var gone, come []string
-			for _, k := range slices.Sorted(maps.Keys(old)) {
-				if v, ok := s.elements[k]; !ok || v != old[k] {
-					gone = append(gone, k)
+			for k, v := range old {
+				if now, ok := c.set.elements[k]; !ok || now != v {
+					c.gone = append(c.gone, k)
 				}
 			}
-			for _, k := range slices.Sorted(maps.Keys(s.elements)) {
-				v := s.elements[k]
-				if o, ok := old[k]; ok && o == v {
-					continue
+			for k, v := range c.set.elements {
+				if before, ok := old[k]; !ok || before != v {
+					c.come = append(c.come, k)
 				}
-				if s.isMap {
-					k += " : " + v
-				}
-				come = append(come, k)
 			}
-			if len(gone) > 0 {
-				fmt.Fprintf(&out, "delete element %s %s %s { %s }\n", t.family, t.name, s.name, strings.Join(gone, ", "))
-			}
-			if len(come) > 0 {
-				fmt.Fprintf(&out, "add element %s %s %s { %s }\n", t.family, t.name, s.name, strings.Join(come, ", "))
+			if len(c.gone)+len(c.come) > 0 {
+				slices.Sort(c.gone)
+				slices.Sort(c.come)
+				out = append(out, c)
 			}
 		}
 	}
-	return out.String()
+	return out
+}
+
+// set is the one of a name, if there is.
+func (ts tables) set(family, name string) *set {
+	for i := range ts {
+		for j := range ts[i].sets {
+			if s := &ts[i].sets[j]; ts[i].family == family && s.name == name {
+				return s
+			}
+		}
+	}
+	return nil
 }

@@ -26,22 +26,19 @@ func (d *Daemon) Attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 	if req.Endpoint != nil {
 		return d.attachEndpoint(ctx, *req.Endpoint, req)
 	}
-	return d.attach(ctx, req)
-}
-
-func (d *Daemon) attach(ctx context.Context, req api.AttachRequest) (api.Attachment, error) {
-	if err := d.checkAsked(req); err != nil {
-		return api.Attachment{}, err
-	}
-	mac, err := wishedMAC(req.MAC)
-	if err != nil {
-		return api.Attachment{}, err
-	}
 	c, err := d.requested(ctx, req)
 	if err != nil {
 		return api.Attachment{}, err
 	}
 	defer c.close()
+	return d.attach(ctx, req, c)
+}
+
+func (d *Daemon) attach(ctx context.Context, req api.AttachRequest, c *container) (api.Attachment, error) {
+	mac, err := wishedMAC(req.MAC)
+	if err != nil {
+		return api.Attachment{}, err
+	}
 	d.settle(ctx, append([]netip.Addr{req.Address}, req.More...))
 	unlock, err := d.containers.lock(ctx, c.owner())
 	if err != nil {
@@ -85,21 +82,27 @@ func (d *Daemon) attach(ctx context.Context, req api.AttachRequest) (api.Attachm
 	if err := d.name(&a, d.subnetOr(req.Subnet), a.Address); err != nil {
 		return api.Attachment{}, undo(err)
 	}
-	if err := d.keep.saveAttachment(a); err != nil {
-		return api.Attachment{}, undo(err)
-	}
 	d.setAttached(a)
-	if err := d.plumb(a); err != nil {
+	// The record takes its time on the disk, and the interface in the kernel. What
+	// a crash leaves of one without the other the next launch takes away.
+	saving := make(chan error, 1)
+	go func() { saving <- d.keep.saveAttachment(a) }()
+	routes, err := d.plumb(a)
+	if unsaved := <-saving; unsaved != nil && err == nil {
+		return api.Attachment{}, undo(errors.Join(unsaved, d.unplumb(a)))
+	} else if err != nil {
 		return api.Attachment{}, undo(err)
 	}
 	if len(req.More) > 0 {
-		if _, err := d.addAddresses(ctx, a, req.More, netip.Prefix{}); err != nil {
-			return api.Attachment{}, errors.Join(err, d.unplumb(a), d.forget(a))
+		out, err := d.addAddresses(ctx, a, req.More, netip.Prefix{})
+		if err != nil {
+			return api.Attachment{}, errors.Join(err, d.dismantle(a))
 		}
-		a, _ = d.attachedByKey(a.key())
+		d.log.Info("attached", "container", a.label(), "address", a.Address, "interface", a.Interface)
+		return out, nil
 	}
 	d.log.Info("attached", "container", a.label(), "address", a.Address, "interface", a.Interface)
-	return d.describe(a), nil
+	return d.describeRouted(a, routes), nil
 }
 
 // addAddresses gives an interface those of some addresses that it does not have,
@@ -137,14 +140,16 @@ func (d *Daemon) addAddresses(ctx context.Context, a attachment, more []netip.Ad
 		}
 		d.setAttached(a)
 	}
-	if err := d.plumb(a); err != nil {
+	routes, err := d.plumb(a)
+	if err != nil {
 		if len(a.More) == len(before.More) {
 			return api.Attachment{}, err
 		}
 		d.setAttached(before)
-		return api.Attachment{}, undo(errors.Join(err, d.keep.saveAttachment(before), d.plumb(before)))
+		_, e := d.plumb(before)
+		return api.Attachment{}, undo(errors.Join(err, d.keep.saveAttachment(before), e))
 	}
-	return d.describe(a), nil
+	return d.describeRouted(a, routes), nil
 }
 
 // takeAddress allocates an address for an owner in a subnet (the host's default
@@ -187,10 +192,17 @@ func (d *Daemon) subnetOr(asked netip.Prefix) netip.Prefix {
 
 // forget undoes an attachment: record and address.
 func (d *Daemon) forget(a attachment) error {
-	d.clearAttached(a)
 	if err := d.keep.dropAttachment(a.key()); err != nil {
+		d.clearAttached(a)
 		return err
 	}
+	return d.forgotten(a)
+}
+
+// forgotten frees the addresses of an attachment of which there is no record any
+// more.
+func (d *Daemon) forgotten(a attachment) error {
+	d.clearAttached(a)
 	var errs []error
 	for _, addr := range a.addresses() {
 		errs = append(errs, d.plan.Release(a.key(), addr))
@@ -288,14 +300,27 @@ func (d *Daemon) detach(ctx context.Context, a attachment) error {
 	if !ok || a.Sandbox != listed.Sandbox || a.Network != listed.Network {
 		return nil
 	}
-	if err := d.unplumb(a); err != nil {
-		return err
-	}
-	if err := d.forget(a); err != nil {
+	if err := d.dismantle(a); err != nil {
 		return err
 	}
 	d.log.Info("detached", "container", a.Reference, "address", a.Address)
 	return nil
+}
+
+// dismantle takes an attachment out of the kernel and forgets it, both at once:
+// what a crash leaves of one without the other the next launch takes away, or a
+// container that was not told to be detached is attached still.
+func (d *Daemon) dismantle(a attachment) error {
+	dropping := make(chan error, 1)
+	go func() { dropping <- d.keep.dropAttachment(a.key()) }()
+	err := d.unplumb(a)
+	switch kept := <-dropping; {
+	case err != nil && kept == nil:
+		return errors.Join(err, d.keep.saveAttachment(a)) // it has its addresses still
+	case err != nil || kept != nil:
+		return errors.Join(err, kept)
+	}
+	return d.forgotten(a)
 }
 
 // dropAddress takes one of several addresses off an interface.
@@ -314,7 +339,7 @@ func (d *Daemon) dropAddress(ctx context.Context, a attachment, addr netip.Addr)
 	case !ok || len(rest) == len(before.addresses()):
 		return out, nil // it is gone already
 	case len(rest) == 0:
-		return out, errors.Join(d.unplumb(before), d.forget(before))
+		return out, d.dismantle(before)
 	}
 	a = before
 	usable := func(addr netip.Addr) bool { ok, _ := d.plan.Held(a.key(), addr); return ok }
@@ -329,11 +354,12 @@ func (d *Daemon) dropAddress(ctx context.Context, a attachment, addr netip.Addr)
 		return api.Attachment{}, err
 	}
 	d.setAttached(a)
-	follow := d.plumb
-	if !usable(a.Address) {
-		follow = d.unplumb // what is left is cut off
+	if usable(a.Address) {
+		_, err = d.plumb(a)
+	} else {
+		err = d.unplumb(a) // what is left is cut off
 	}
-	if err := follow(a); err != nil {
+	if err != nil {
 		// It is on the interface still, so it must not be given to another.
 		d.setAttached(before)
 		return api.Attachment{}, errors.Join(err, d.keep.saveAttachment(before))
@@ -354,13 +380,13 @@ func (d *Daemon) unplumb(a attachment) error {
 	return nil
 }
 
-// plumb makes the kernel's side of one attachment right. An address that may
-// not be used for now is not put back by it.
-func (d *Daemon) plumb(a attachment) error {
+// plumb makes the kernel's side of one attachment right, and returns its routes
+// by the bridge. An address that may not be used for now is not put back by it.
+func (d *Daemon) plumb(a attachment) ([]nl.Route, error) {
 	d.kernel.Lock()
 	defer d.kernel.Unlock()
 	if active, refused := d.plan.Held(a.key(), a.Address); !active {
-		return &api.Error{Code: api.CodeConflict,
+		return nil, &api.Error{Code: api.CodeConflict,
 			Message: fmt.Sprintf("container %s is cut off, since address %s may not be used here: %s", a.Reference, a.Address, cmp.Or(refused, "its owner has not answered")),
 			Fix:     fmt.Sprintf("wait for its owner (weft status ipam), or `weft detach %s` and attach it again for another address", a.Reference)}
 	}

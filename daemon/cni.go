@@ -18,12 +18,12 @@ const thisProgram = "/proc/self/exe"
 func (d *Daemon) CNI(_ context.Context, req api.CNIRequest) (api.CNIReport, error) {
 	d.cni.Lock()
 	defer d.cni.Unlock()
-	old, had, err := d.keep.cni()
+	before, had, err := notedCNI(d.keep, d.opts)
 	if err != nil {
 		return api.CNIReport{}, err
 	}
 	if req.Settings == nil {
-		return d.removeCNI(old, had, req.DryRun)
+		return d.removeCNI(before, had, req.DryRun)
 	}
 	files := cniFiles(*req.Settings, d.opts)
 	if err := files.Validate(); err != nil {
@@ -33,7 +33,7 @@ func (d *Daemon) CNI(_ context.Context, req api.CNIRequest) (api.CNIReport, erro
 		return api.CNIReport{}, &api.Error{Code: api.CodeConflict, Message: oneLine(err)}
 	}
 	report := api.CNIReport{Written: files.Files(), Network: files.Network()}
-	if before := cniFiles(old, d.opts); had {
+	if had {
 		report.Removed = slices.DeleteFunc(before.Files(), func(f string) bool { return slices.Contains(report.Written, f) })
 	}
 	if req.DryRun {
@@ -41,12 +41,12 @@ func (d *Daemon) CNI(_ context.Context, req api.CNIRequest) (api.CNIReport, erro
 	}
 	if len(report.Removed) > 0 {
 		// What is in the same place under the same name is written again below.
-		if _, err := cniFiles(old, d.opts).Remove(); err != nil {
+		if _, err := before.Remove(); err != nil {
 			return api.CNIReport{}, err
 		}
 	}
-	// Kept first: what was half written is removed by a reset, too.
-	if err := d.keep.saveCNI(req.Settings); err != nil {
+	// Noted first: what was half written is removed by a reset, too.
+	if err := files.Note(d.opts.StateDir); err != nil {
 		return api.CNIReport{}, err
 	}
 	if err := files.Install(thisProgram); err != nil {
@@ -56,11 +56,10 @@ func (d *Daemon) CNI(_ context.Context, req api.CNIRequest) (api.CNIReport, erro
 	return report, nil
 }
 
-func (d *Daemon) removeCNI(s api.CNISettings, had, dryRun bool) (report api.CNIReport, err error) {
+func (d *Daemon) removeCNI(files cnifiles.Config, had, dryRun bool) (report api.CNIReport, err error) {
 	if !had {
 		return report, nil
 	}
-	files := cniFiles(s, d.opts)
 	if dryRun {
 		report.Removed = files.Files()
 		return report, nil
@@ -68,8 +67,8 @@ func (d *Daemon) removeCNI(s api.CNISettings, had, dryRun bool) (report api.CNIR
 	if report.Removed, err = files.Remove(); err != nil {
 		return report, err
 	}
-	d.log.Info("CNI runtimes do not find weft any more", "network", s.Name)
-	return report, d.keep.saveCNI(nil)
+	d.log.Info("CNI runtimes do not find weft any more", "network", files.Name)
+	return report, cnifiles.Forget(d.opts.StateDir)
 }
 
 // presentCNI renews what CNI runtimes find weft by, once it can serve them. A
@@ -79,9 +78,9 @@ func (d *Daemon) presentCNI(ctx context.Context) error {
 		_, err := d.CNI(ctx, api.CNIRequest{Settings: d.opts.CNI})
 		return err
 	}
-	kept, ok, err := d.keep.cni()
+	noted, ok, err := notedCNI(d.keep, d.opts)
 	if err == nil && ok {
-		_, err = d.CNI(ctx, api.CNIRequest{Settings: &kept})
+		_, err = d.CNI(ctx, api.CNIRequest{Settings: &api.CNISettings{BinDir: noted.BinDir, ConfDir: noted.ConfDir, Name: noted.Name, Chain: noted.Chain}})
 	}
 	d.note("cni", err)
 	return nil
@@ -98,12 +97,31 @@ func cniFiles(s api.CNISettings, o Options) cnifiles.Config {
 	return c
 }
 
+// notedCNI is how this host presents itself to CNI runtimes; ok is false if not
+// at all.
+func notedCNI(k keep, o Options) (c cnifiles.Config, ok bool, err error) {
+	if c, ok, err = cnifiles.Noted(o.StateDir); err != nil {
+		return c, false, err
+	}
+	if !ok {
+		s, kept, err := k.cni() // by a weft that had no note
+		if err != nil || !kept {
+			return c, false, err
+		}
+		c = cnifiles.Config{BinDir: s.BinDir, ConfDir: s.ConfDir, Name: s.Name, Chain: s.Chain}
+		if err := errors.Join(c.Note(o.StateDir), k.dropCNI()); err != nil {
+			return c, false, err
+		}
+	}
+	return cniFiles(api.CNISettings{BinDir: c.BinDir, ConfDir: c.ConfDir, Name: c.Name, Chain: c.Chain}, o), true, nil
+}
+
 // eraseCNI removes what CNI runtimes find weft by.
 func eraseCNI(k keep, o Options) ([]string, error) {
-	s, ok, err := k.cni()
+	files, ok, err := notedCNI(k, o)
 	if err != nil || !ok {
 		return nil, err
 	}
-	removed, err := cniFiles(s, o).Remove()
-	return removed, errors.Join(err, k.saveCNI(nil))
+	removed, err := files.Remove()
+	return removed, errors.Join(err, cnifiles.Forget(o.StateDir))
 }

@@ -150,7 +150,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 		// The loop would put back what is being removed.
 		cancel()
 		wg.Wait()
-		e.reply <- d.erase(e.report)
+		e.reply <- d.erase(e.report, false)
 		d.endOnce.Do(func() { close(d.end) }) // another that asks for a reset now must not wait for ever
 		defer d.speaking.Wait()
 		return srv.close()

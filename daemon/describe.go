@@ -3,11 +3,13 @@ package daemon
 import (
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
+	"github.com/weft-net/weft/internal/nl"
 )
 
 // Attachments lists the containers of this host, by reference and interface.
@@ -20,7 +22,11 @@ func (d *Daemon) Attachments() []api.Attachment {
 	return append(out, d.reserved()...)
 }
 
-func (d *Daemon) describe(a attachment) api.Attachment {
+func (d *Daemon) describe(a attachment) api.Attachment { return d.describeWith(a, d.ipv6Of(a)) }
+
+// describeWith is describe with the IPv6 addresses that the container has, which
+// it takes a look into its namespace to know.
+func (d *Daemon) describeWith(a attachment, six []netip.Addr) api.Attachment {
 	p := d.port(a)
 	mac, mtu := a.MAC, d.mtu()
 	if mac == nil {
@@ -31,7 +37,7 @@ func (d *Daemon) describe(a attachment) api.Attachment {
 	}
 	out := api.Attachment{
 		Container: a.label(), Reference: a.Reference, Engine: a.Engine, ID: a.ID,
-		Address: p.Address, More: p.More, IPv6: d.ipv6Of(a), Gateway: d.gateway(), MAC: mac.String(),
+		Address: p.Address, More: p.More, IPv6: six, Gateway: d.gateway(), MAC: mac.String(),
 		Interface: a.Interface, HostInterface: p.HostInterface, NetNS: a.NetNS, MTU: mtu, State: api.StateAttached,
 		Since: a.Since.Round(time.Second), Subnets: a.Subnets, Published: a.mappings(), Endpoint: a.endpoint(), Bridge: d.opts.Bridge,
 	}
@@ -49,6 +55,22 @@ func (d *Daemon) describe(a attachment) api.Attachment {
 		out.State = api.StateGone
 	case !active:
 		out.State = api.StateCutOff
+	}
+	return out
+}
+
+// describeRouted is describe with the routes that a container's runtime is to
+// hear of. Those with a source come and go with the subnets.
+func (d *Daemon) describeRouted(a attachment, routes []nl.Route) api.Attachment {
+	var six []netip.Addr
+	if slices.ContainsFunc(routes, func(r nl.Route) bool { return r.Dst.Addr().Is6() }) {
+		six = d.sixOf(a)
+	}
+	out := d.describeWith(a, six)
+	for _, r := range routes {
+		if a.Sandbox != "" && r.Via.IsValid() && !r.Src.IsValid() {
+			out.Routes = append(out.Routes, api.Route{Destination: r.Dst, Via: r.Via})
+		}
 	}
 	return out
 }

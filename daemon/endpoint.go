@@ -80,7 +80,7 @@ func (d *Daemon) attachEndpoint(ctx context.Context, e api.Endpoint, req api.Att
 	if req.AddressOnly {
 		return d.reserve(ctx, e, req)
 	}
-	c, err := d.resolve(ctx, req.Container)
+	c, err := d.requested(ctx, req)
 	if err != nil {
 		return api.Attachment{}, err
 	}
@@ -94,19 +94,7 @@ func (d *Daemon) attachEndpoint(ctx context.Context, e api.Endpoint, req api.Att
 		}
 	}
 	req.Interface = e.Interface
-	out, err := d.attach(ctx, req)
-	if err != nil {
-		return out, err
-	}
-	a, _ := d.findAttached(c, e.Interface)
-	found, err := d.look(a)
-	for _, r := range found.Routes {
-		// Those with a source come and go with the subnets.
-		if r.Via.IsValid() && !r.Src.IsValid() {
-			out.Routes = append(out.Routes, api.Route{Destination: r.Dst, Via: r.Via})
-		}
-	}
-	return out, err
+	return d.attach(ctx, req, c)
 }
 
 // detachEndpoint frees all that an endpoint has, whatever is left of it.
@@ -127,7 +115,7 @@ func (d *Daemon) freeEndpoint(ctx context.Context, e api.Endpoint) ([]api.Attach
 		if !a.is(e) {
 			continue
 		}
-		described := d.describe(a)
+		described := d.describeWith(a, nil) // a runtime does not ask what there was
 		if err := d.detach(ctx, a); err != nil {
 			errs = append(errs, err)
 			continue

@@ -130,7 +130,7 @@ func (d *Daemon) follow(ctx context.Context, e engine.Engine, a attachment) erro
 	switch {
 	case len(found) == 0 && (late || e.KeepsStopped()):
 		d.log.Info("container is removed", "container", a.label(), "address", a.Address)
-		return errors.Join(d.unplumb(a), d.forget(a))
+		return d.dismantle(a)
 	case late && !a.Released && len(found) == 1 && d.opts.ReleaseAfter > 0:
 		d.log.Info("address of a stopped container is free", "container", a.label(), "address", a.Address)
 		return d.release(a)
@@ -187,7 +187,7 @@ func (d *Daemon) reattach(ctx context.Context, a attachment, c *container) error
 	if !moved {
 		return nil
 	}
-	if err := d.plumb(a); err != nil {
+	if _, err := d.plumb(a); err != nil {
 		return err // the loop tries again
 	}
 	d.log.Info("attached again", "container", a.label(), "address", a.Address, "interface", a.Interface)

@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/internal/nl"
@@ -41,19 +42,35 @@ func (d *Daemon) ipv6Of(a attachment) (out []netip.Addr) {
 	if err := ns.Do(func() error { off = nl.IPv6Off(a.Interface); return nil }); err != nil || off != "" {
 		return nil
 	}
+	return d.sixOf(a)
+}
+
+// sixOf are the IPv6 addresses that go with an attachment's.
+func (d *Daemon) sixOf(a attachment) (out []netip.Addr) {
 	for _, p := range d.port(a).Addresses() {
 		out = append(out, d.ipv6().Addr(p.Addr()))
 	}
 	return out
 }
 
-// wantedInPlan is inPlan for the addresses that an attachment is asked for.
+// wantedInPlan is inPlan for the addresses that an attachment is asked for. One
+// that is asked for by both families is one.
 func (d *Daemon) wantedInPlan(req *api.AttachRequest) error {
 	wanted := []*netip.Addr{&req.Address}
+	req.More = slices.Clone(req.More)
 	for i := range req.More {
 		wanted = append(wanted, &req.More[i])
 	}
-	return d.inPlan(wanted...)
+	if err := d.inPlan(wanted...); err != nil {
+		return err
+	}
+	seen := map[netip.Addr]bool{req.Address: true}
+	req.More = slices.DeleteFunc(req.More, func(a netip.Addr) bool {
+		twice := seen[a]
+		seen[a] = true
+		return twice
+	})
+	return nil
 }
 
 // inPlan puts IPv4 addresses, which the plan is of, in the place of the IPv6 ones

@@ -29,7 +29,7 @@ const (
 	keyHost           = "host"
 	keyTunnelKey      = "tunnel-key" // of a weft that has one slot only; now keySlots
 	keySlots          = "tunnel-slots"
-	keyCNI            = "cni"
+	keyCNI            = "cni"    // of a weft that kept it here; now cnifiles.Note
 	keyTokens         = "tokens" // of a change of the token; none before the first
 	bucketAttachments = "attachments"
 	bucketSysctls     = "sysctls"
@@ -263,7 +263,7 @@ func decodeAttachments(kept []store.Write) (map[string]attachment, error) {
 	return out, nil
 }
 
-// cni is how this host presents itself to CNI runtimes; ok is false if not at all.
+// cni is how this host presents itself to CNI runtimes, if a weft kept it here.
 func (k keep) cni() (s api.CNISettings, ok bool, err error) {
 	b, err := k.Get(bucketPeer, keyCNI)
 	if err != nil || b == nil {
@@ -275,12 +275,7 @@ func (k keep) cni() (s api.CNISettings, ok bool, err error) {
 	return s, true, nil
 }
 
-func (k keep) saveCNI(s *api.CNISettings) error {
-	if s == nil {
-		return k.Put(bucketPeer, keyCNI, nil)
-	}
-	return k.Put(bucketPeer, keyCNI, encode(*s))
-}
+func (k keep) dropCNI() error { return k.Put(bucketPeer, keyCNI, nil) }
 
 func (k keep) saveAttachment(a attachment) error {
 	return k.Put(bucketAttachments, a.key(), encode(a))

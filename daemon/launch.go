@@ -265,7 +265,7 @@ func (d *Daemon) abandon(ctx context.Context, cause error) error {
 		d.log.Error("the failed launch leaves something behind", "what", left)
 	}
 	if err == nil {
-		err = d.erase(report).err
+		err = d.erase(report, d.setAside != "").err
 	}
 	err = errors.Join(err, d.close())
 	if d.setAside != "" {

@@ -72,6 +72,18 @@ func (d *Daemon) describeReserved(e api.Endpoint, addrs []netip.Addr) api.Attach
 			out.More = append(out.More, p)
 		}
 	}
+	if d.ipv6Off() != "" {
+		return out
+	}
+	for _, a := range addrs {
+		out.IPv6 = append(out.IPv6, d.ipv6().Addr(a))
+	}
+	// Not bridge.NextHop, which nobody answers for: weft tells its own containers.
+	out.IPv6Gateway = d.ipv6().Addr(d.gateway())
+	out.Routes = []api.Route{
+		{Destination: netip.PrefixFrom(out.IPv6Gateway, out.IPv6Gateway.BitLen())},
+		{Destination: d.ipv6().Prefix(d.settings.Range), Via: out.IPv6Gateway},
+	}
 	return out
 }
 

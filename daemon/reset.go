@@ -87,7 +87,9 @@ func (d *Daemon) leave(ctx context.Context, force bool) (api.ResetReport, error)
 	return report, nil
 }
 
-func (d *Daemon) erase(report api.ResetReport) erased {
+// erase removes this host's weft from the kernel and the disk. What CNI runtimes
+// find it by stays where the store that noted it comes back.
+func (d *Daemon) erase(report api.ResetReport, keepCNI bool) erased {
 	d.haltPlan() // or it would put back what is being removed
 	d.kernel.Lock()
 	defer d.kernel.Unlock()
@@ -95,7 +97,11 @@ func (d *Daemon) erase(report api.ResetReport) erased {
 	if d.tunnels != nil { // else this launch did not get as far, and what there is is another's
 		tunnels = func() ([]string, error) { return removeTunnels(d.opts, d.keep, d.log) }
 	}
-	report, err := erase(report, d.keep, d.opts, tunnels, d.bridge)
+	presented := func() ([]string, error) { return eraseCNI(d.keep, d.opts) }
+	if keepCNI {
+		presented = func() ([]string, error) { return nil, nil }
+	}
+	report, err := erase(report, d.keep, d.opts, presented, tunnels, d.bridge)
 	return erased{report, err}
 }
 
@@ -213,13 +219,15 @@ func Reset(ctx context.Context, o Options, log *slog.Logger, force bool) (api.Re
 		return api.ResetReport{}, errors.Join(err, k.Close())
 	}
 	defer b.Close()
-	return erase(report, k, o, func() ([]string, error) { return removeTunnels(o, k, log) }, b)
+	presented := func() ([]string, error) { return eraseCNI(k, o) }
+	tunnels := func() ([]string, error) { return removeTunnels(o, k, log) }
+	return erase(report, k, o, presented, tunnels, b)
 }
 
 // erase removes what weft has in the kernel and on the disk. The store goes
 // last and only if all else went, so that a second reset can finish the first.
-func erase(report api.ResetReport, k keep, o Options, tunnels func() ([]string, error), b *bridge.Bridge) (api.ResetReport, error) {
-	gone, err := eraseCNI(k, o)
+func erase(report api.ResetReport, k keep, o Options, presented, tunnels func() ([]string, error), b *bridge.Bridge) (api.ResetReport, error) {
+	gone, err := presented()
 	removed, e := removeFromKernel(k, o, tunnels, b)
 	report.Removed = append(append(report.Removed, gone...), removed...)
 	if err = errors.Join(err, e, journal.Destroy(o.StateDir)); err != nil {

@@ -49,7 +49,7 @@ func (c *containerd) Find(_ context.Context, ref string) ([]Container, error) {
 	if !ok {
 		namespace, id = "*", ref
 	}
-	if !reference.MatchString(id) || namespace != "*" && !reference.MatchString(namespace) {
+	if !reference().MatchString(id) || namespace != "*" && !reference().MatchString(namespace) {
 		return nil, nil
 	}
 	if _, err := os.Stat(c.tasks); err != nil {
@@ -119,7 +119,7 @@ func decodeBundle(namespace, id string, config []byte) (Container, error) {
 	}
 	c := Container{Engine: Containerd, ID: namespace + "/" + id, Name: id, State: "running", OnHost: true}
 	for _, key := range []string{annotationNerdctl, annotationContainer, annotationPod} {
-		if name := spec.Annotations[key]; reference.MatchString(name) {
+		if name := spec.Annotations[key]; reference().MatchString(name) {
 			c.Name = name
 			break
 		}
@@ -131,7 +131,7 @@ func decodeBundle(namespace, id string, config []byte) (Container, error) {
 			}
 		}
 	}
-	if sandbox := spec.Annotations[annotationSandbox]; sandbox != "" && sandbox != id && reference.MatchString(sandbox) {
+	if sandbox := spec.Annotations[annotationSandbox]; sandbox != "" && sandbox != id && reference().MatchString(sandbox) {
 		c.Joined = namespace + "/" + sandbox
 	}
 	return c, nil

@@ -63,7 +63,7 @@ func refusal(resp *http.Response) error {
 
 // Find asks for the one container that Docker means by a reference.
 func (d *docker) Find(ctx context.Context, ref string) ([]Container, error) {
-	if !reference.MatchString(ref) {
+	if !reference().MatchString(ref) {
 		return nil, nil
 	}
 	resp, err := d.get(ctx, "/containers/"+url.PathEscape(ref)+"/json")

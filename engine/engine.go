@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync"
 )
 
 // Names of the engines.
@@ -75,5 +76,6 @@ type Engine interface {
 }
 
 // reference is what engines allow as names and ids. What does not match must
-// not reach a URL, a path or a command line.
-var reference = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)
+// not reach a URL, a path or a command line. It is large, so that it is compiled
+// where it is needed: most processes of weft never need it.
+var reference = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`) })

@@ -28,7 +28,7 @@ func decode(engine string, b []byte) (Container, error) {
 	if err := json.Unmarshal(b, &in); err != nil {
 		return Container{}, fmt.Errorf("read %s's description of a container: %w", engine, err)
 	}
-	if !reference.MatchString(in.ID) || in.State.Pid < 0 {
+	if !reference().MatchString(in.ID) || in.State.Pid < 0 {
 		return Container{}, fmt.Errorf("read %s's description of a container: id %q, process %d", engine, in.ID, in.State.Pid)
 	}
 	c := Container{Engine: engine, ID: in.ID, Name: strings.TrimPrefix(in.Name, "/"), State: in.State.Status, PID: in.State.Pid}

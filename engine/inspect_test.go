@@ -55,7 +55,7 @@ func TestEventsAreReadUntilTheyEnd(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"Id":"a","Name":"/web","State":{"Status":"running","Running":true,"Pid":7},"HostConfig":{"NetworkMode":"container:b"}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if c, err := decode(Docker, b); err == nil && (!reference.MatchString(c.ID) || c.PID < 0 || c.Name == "") {
+		if c, err := decode(Docker, b); err == nil && (!reference().MatchString(c.ID) || c.PID < 0 || c.Name == "") {
 			t.Errorf("%q was read as %+v", b, c)
 		}
 	})
@@ -65,7 +65,7 @@ func FuzzDecodeBundle(f *testing.F) {
 	f.Add([]byte(`{"linux":{"namespaces":[{"type":"network"}]},"annotations":{"io.kubernetes.cri.sandbox-id":"b","nerdctl/name":"web"}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := decodeBundle("default", "a", b)
-		if err == nil && (c.ID != "default/a" || !reference.MatchString(c.Name) || strings.Count(c.Joined, "/") > 1) {
+		if err == nil && (c.ID != "default/a" || !reference().MatchString(c.Name) || strings.Count(c.Joined, "/") > 1) {
 			t.Errorf("%q was read as %+v", b, c)
 		}
 	})

@@ -52,7 +52,7 @@ func command(ctx context.Context, program string, args ...string) *exec.Cmd {
 
 // Find asks for the one container that podman means by a reference.
 func (p podman) Find(ctx context.Context, ref string) ([]Container, error) {
-	if !reference.MatchString(ref) {
+	if !reference().MatchString(ref) {
 		return nil, nil
 	}
 	program, err := p.ready()

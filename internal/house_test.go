@@ -19,20 +19,22 @@ const module = "github.com/weft-net/weft"
 // mayImport lists for each package which others of the module it may use.
 // One that is not listed may use none.
 var mayImport = map[string][]string{
-	"":                {"cli", "plugin/cni"},
-	"plugin/cni":      {"api", "internal/journal"},
-	"cli":             {"api", "daemon", "internal/wgproc"},
-	"ipam":            {"ipam/council"},
-	"daemon":          {"api", "mesh", "ipam", "bridge", "encap", "encap/probe", "engine", "internal/cnifiles", "internal/journal", "internal/nl", "internal/store", "internal/ula", "internal/wgproc"},
-	"bridge":          {"internal/nl", "internal/ula"},
-	"encap":           {"encap/probe", "internal/nl", "internal/ula", "internal/wgproc"},
-	"encap/probe":     {"internal/nl"},
-	"internal/wgproc": {"internal/nl"},
-	"internal/netlab": {"internal/nl"},
-	"internal/simnet": {"mesh"},
-	"mesh":            {"internal/simnet"},
-	"internal/e2e":    {"api", "internal/netlab", "internal/soak"},
-	"internal/bench":  {"internal/netlab"},
+	"":           {"cli", "plugin/cni"},
+	"plugin/cni": {"api", "internal/journal"},
+
+	"plugin/cni/weft-cni": {"plugin/cni"},
+	"cli":                 {"api", "daemon", "internal/wgproc"},
+	"ipam":                {"ipam/council"},
+	"daemon":              {"api", "mesh", "ipam", "bridge", "encap", "encap/probe", "engine", "internal/cnifiles", "internal/journal", "internal/nl", "internal/store", "internal/ula", "internal/wgproc"},
+	"bridge":              {"internal/nl", "internal/ula"},
+	"encap":               {"encap/probe", "internal/nl", "internal/ula", "internal/wgproc"},
+	"encap/probe":         {"internal/nl"},
+	"internal/wgproc":     {"internal/nl"},
+	"internal/netlab":     {"internal/nl"},
+	"internal/simnet":     {"mesh"},
+	"mesh":                {"internal/simnet"},
+	"internal/e2e":        {"api", "internal/netlab", "internal/soak"},
+	"internal/bench":      {"internal/netlab"},
 }
 
 // only lists the packages that alone may import something from outside, with

@@ -35,10 +35,11 @@ func (c Config) Check() error {
 	return nil
 }
 
-// Install copies a program to where runtimes look for plugins, and then writes
-// the network's file. Each appears whole, under its name, at once. Directories
-// are made. What is right already is left alone.
-func (c Config) Install(program string) error {
+// Install copies the plugin, which is weft's own program where this weft carries
+// no other, to where runtimes look for plugins, and then writes the network's
+// file. Each appears whole, under its name, at once. Directories are made. What
+// is right already is left alone.
+func (c Config) Install(weft string) error {
 	if err := c.Check(); err != nil {
 		return err
 	}
@@ -49,7 +50,7 @@ func (c Config) Install(program string) error {
 	}
 	files := c.Files()
 	for _, path := range files[:2] {
-		if err := copyProgram(program, path); err != nil {
+		if err := copyPlugin(weft, path); err != nil {
 			return fmt.Errorf("install %s: %w", path, err)
 		}
 	}
@@ -79,14 +80,14 @@ func (c Config) Remove() (removed []string, err error) {
 	return removed, err
 }
 
-func copyProgram(from, to string) error {
-	src, err := os.Open(from)
+func copyPlugin(weft, to string) error {
+	src, err := openSource(weft)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	if same(src, to) {
-		return nil
+	if there, err := same(src, to); there || err != nil {
+		return err
 	}
 	if _, err := src.Seek(0, io.SeekStart); err != nil {
 		return err
@@ -95,26 +96,31 @@ func copyProgram(from, to string) error {
 }
 
 // same tells whether a file has the content of another, and may be executed.
-func same(src *os.File, path string) bool {
+func same(src io.ReadSeeker, path string) (bool, error) {
+	size, err := src.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = src.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return false, err
+	}
 	f, err := os.Open(path)
 	if err != nil {
-		return false
+		return false, nil
 	}
 	defer f.Close()
-	a, err1 := src.Stat()
-	b, err2 := f.Stat()
-	if err1 != nil || err2 != nil || a.Size() != b.Size() || b.Mode().Perm() != 0o755 {
-		return false
+	if st, err := f.Stat(); err != nil || st.Size() != size || st.Mode().Perm() != 0o755 {
+		return false, nil
 	}
 	x, y := make([]byte, 1<<16), make([]byte, 1<<16)
 	for {
 		n, err1 := io.ReadFull(src, x)
 		m, err2 := io.ReadFull(f, y)
 		if !bytes.Equal(x[:n], y[:m]) {
-			return false
+			return false, nil
 		}
 		if err1 != nil || err2 != nil {
-			return n == m
+			return n == m, nil
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sync"
 )
 
 // PluginType and IPAMType are the names by which runtimes call the plugin.
@@ -19,12 +20,14 @@ const (
 
 // Config is how weft presents itself to container runtimes.
 type Config struct {
-	BinDir, ConfDir string   // absolute paths
-	Name            string   // of the network
-	Chain           []string // types of plugins that run after weft's
+	BinDir  string   `json:"binDir"`  // absolute path
+	ConfDir string   `json:"confDir"` // absolute path
+	Name    string   `json:"name"`    // of the network
+	Chain   []string `json:"chain"`   // types of plugins that run after weft's
 	// Socket and StateDir of the daemon; "" for those that the plugin takes
-	// where it is told none.
-	Socket, StateDir string
+	// where it is told none. They are not noted, since each launch says them.
+	Socket   string `json:"-"`
+	StateDir string `json:"-"`
 }
 
 // Version and versions that the network's file names. Plugins of others may
@@ -33,9 +36,10 @@ const oldVersion = "1.0.0"
 
 var versions = []string{oldVersion, "1.1.0"}
 
+// Compiled when they are needed: most processes of weft never need them.
 var (
-	networkName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`)
-	pluginName  = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
+	networkName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`) })
+	pluginName  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`) })
 )
 
 // Validate finds what is wrong without looking at the host.
@@ -45,11 +49,11 @@ func (c Config) Validate() error {
 		return fmt.Errorf("the directory of CNI plugins %q is not an absolute path", c.BinDir)
 	case !filepath.IsAbs(c.ConfDir):
 		return fmt.Errorf("the directory of CNI networks %q is not an absolute path", c.ConfDir)
-	case !networkName.MatchString(c.Name):
+	case !networkName().MatchString(c.Name):
 		return fmt.Errorf("the network's name %q is not 1 to 63 letters, digits, _ . or -", c.Name)
 	}
 	for i, p := range c.Chain {
-		if !pluginName.MatchString(p) || p == PluginType || p == IPAMType || slices.Contains(c.Chain[:i], p) {
+		if !pluginName().MatchString(p) || p == PluginType || p == IPAMType || slices.Contains(c.Chain[:i], p) {
 			return fmt.Errorf("%q is no plugin that can run after weft's, or is named twice", p)
 		}
 	}

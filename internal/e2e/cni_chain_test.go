@@ -196,7 +196,7 @@ func TestTheBridgePluginTakesAddressesOfWeft(t *testing.T) {
 	far, farAddr := attached(t, hosts[1], "far")
 	// Its containers on weft's own bridge: so other hosts reach them.
 	e := newEngine(t, h, `{"cniVersion": "1.0.0", "name": "mixed", "plugins": [
-		{"type": "bridge", "bridge": "weft", "ipam": {"type": "weft-ipam", "subnet": "10.32.1.0/24", "routes": [{"dst": "0.0.0.0/0"}]}}]}`)
+		{"type": "bridge", "bridge": "weft", "ipam": {"type": "weft-ipam", "subnet": "10.32.1.0/24", "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}]}`)
 	c := h.Container("c1")
 	rt := attachment("c1", nil)
 	r := e.add(rt)
@@ -209,6 +209,14 @@ func TestTheBridgePluginTakesAddressesOfWeft(t *testing.T) {
 	}
 	mustPing(t, c, farAddr, "a container of the bridge plugin to another host")
 	mustPing(t, far, addr, "another host to a container of the bridge plugin")
+	if len(r.IPs) != 2 {
+		t.Fatalf("the result is %+v", r)
+	}
+	mustPing(t, c, listed(t, hosts[1])[0].IPv6[0].String(), "the same by IPv6")
+	mustPing(t, far, r.IPs[1].Address.IP.String(), "another host to it by IPv6")
+	if out := h.Run("ip", "-n", "c1", "-6", "route", "show", "default"); !strings.Contains(out, "via "+status(t, h).IPAM.IPv6.Addr().String()[:4]) {
+		t.Errorf("its default route by IPv6 is %q", out)
+	}
 	if list := listed(t, h); len(list) != 1 || list[0].State != "reserved" {
 		t.Errorf("weft lists %+v", list)
 	}

@@ -71,3 +71,27 @@ func TestTheNetworkIsThereOnceTheDaemonIsReadyAndGoneAfterAReset(t *testing.T) {
 		t.Errorf("a reset leaves:\n%s", diff)
 	}
 }
+
+func TestWhatIsInstalledForCNIIsKnownStillWhenTheStoreIsNot(t *testing.T) {
+	_, hosts := launched(t, 1)
+	h := hosts[0]
+	installed(t, h)
+	h.Run("bash", "-c", "find "+cniBin+" -type l -delete")
+	files := func() string { return h.Run("bash", "-c", "cd /run/cni && find . -type f | sort | tr '\n' ' '") }
+	want := files()
+	line := strings.Fields(h.Run("weft", "token", "show"))
+	h.Run("weft", "stop")
+	h.Run("bash", "-c", "echo broken > /var/lib/weft/weft.db; rm "+cniBin+"/weft-cni")
+	refuses(t, h, 1, "no weft answers", "weft", "launch", "--set-aside-store", "--join", "127.0.0.9", "--token", line[len(line)-1])
+	if got := files(); got != strings.Replace(want, "./bin/weft-cni ", "", 1) {
+		t.Errorf("after a launch that failed there are %s", got)
+	}
+	h.Run("weft", "launch", "--set-aside-store")
+	if got := files(); got != want {
+		t.Errorf("after the store was set aside there are %s; before %s", got, want)
+	}
+	h.Run("weft", "reset", "--yes")
+	if left := files(); left != "" {
+		t.Errorf("a reset leaves %s", left)
+	}
+}

@@ -284,6 +284,37 @@ func TestCNIAddInAnotherNamespaceMovesTheEndpoint(t *testing.T) {
 	}
 }
 
+func TestCNIGivesAddressesThatAreAskedForByEitherFamily(t *testing.T) {
+	_, hosts := launched(t, 1)
+	h := hosts[0]
+	installed(t, h)
+	other, _ := attached(t, h, "other")
+	asks := func(ips ...string) network { return network{"runtimeConfig": network{"ips": ips}} }
+	six := func(last byte) netip.Addr {
+		a := status(t, h).IPAM.IPv6.Addr().As16()
+		a[12], a[13], a[14], a[15] = 10, 32, 0, last
+		return netip.AddrFrom16(a)
+	}
+	for i, plugin := range []string{"weft-cni", "weft-ipam"} {
+		id, last := fmt.Sprintf("c%d", i), byte(70+i)
+		h.Container(id)
+		four := fmt.Sprintf("10.32.0.%d", last)
+		a := added(t, h, plugin, id, asks(six(last).String()+"/64", four))
+		if len(a.IPs) != 2 || a.address() != four || a.IPs[1].Address != netip.PrefixFrom(six(last), 128) {
+			t.Errorf("%s that is asked for %s gives %s", plugin, six(last), a.text)
+		}
+		for _, foreign := range []string{"fd00::1", "2001:db8::1", "fe80::1"} {
+			if a := cni(t, h, plugin, "ADD", "foreign", asks(foreign), "CNI_NETNS=/run/netns/c0"); a.Code != 7 || !strings.Contains(a.Message, "not one of this network's") {
+				t.Errorf("%s that is asked for %s answers %s", plugin, foreign, a.text)
+			}
+		}
+	}
+	mustPing(t, other, six(70).String(), "the address that was asked for")
+	if used := status(t, h).IPAM.Used; used != 4 {
+		t.Errorf("%d addresses are in use", used)
+	}
+}
+
 func TestCNICheckFindsEveryDifference(t *testing.T) {
 	_, hosts := launched(t, 1)
 	h := hosts[0]

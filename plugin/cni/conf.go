@@ -147,10 +147,10 @@ func (n *network) wishes(cniArgs string) (addrs []netip.Addr, mac string, err er
 		if p, e := netip.ParsePrefix(s); e == nil {
 			addr, err = p.Addr(), nil // how long the prefix is, the mesh says
 		}
-		if err != nil || !addr.Is4() {
-			return nil, "", invalidConfig("%q is not an IPv4 address", s)
+		if err != nil || addr.Zone() != "" {
+			return nil, "", invalidConfig("%q is not an IP address", s)
 		}
-		if !seen[addr] {
+		if addr = addr.Unmap(); !seen[addr] {
 			addrs = append(addrs, addr)
 		}
 		seen[addr] = true

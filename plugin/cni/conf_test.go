@@ -41,6 +41,7 @@ func TestWishesComeByCapabilityArgsAndEnvironment(t *testing.T) {
 	for _, v := range []struct{ conf, args, addrs, mac string }{
 		{conf: `{}`, addrs: "[]"},
 		{conf: `{"runtimeConfig":{"ips":["10.32.0.5/12","10.32.0.6"],"mac":"02:00:00:00:00:01"}}`, addrs: "[10.32.0.5 10.32.0.6]", mac: "02:00:00:00:00:01"},
+		{conf: `{"runtimeConfig":{"ips":["fd00::a20:5/108","::ffff:10.32.0.6","10.32.0.6"]}}`, addrs: "[fd00::a20:5 10.32.0.6]"},
 		{conf: `{"args":{"cni":{"ips":["10.32.0.7"],"labels":[{"key":"a"}]}}}`, addrs: "[10.32.0.7]"},
 		{conf: `{}`, args: "IgnoreUnknown=0;IP=10.32.0.8;K8S_POD_NAME=web;MAC=02:00:00:00:00:02", addrs: "[10.32.0.8]", mac: "02:00:00:00:00:02"},
 		{conf: `{"runtimeConfig":{"ips":["10.32.0.5"],"mac":"02:00:00:00:00:01"},"args":{"cni":{"ips":["10.32.0.5","10.32.0.6"]}}}`,
@@ -73,15 +74,15 @@ func TestWhatMakesNoSenseIsRefusedWithTheCodeOfTheSpecification(t *testing.T) {
 		isCode(t, conf, err, code, "")
 	}
 	for conf, code := range map[string]uint{
-		`{"runtimeConfig":{"ips":["fd00::1"]}}`: types.ErrInvalidNetworkConfig,
-		`{"args":{"cni":{"ips":["10.32"]}}}`:    types.ErrInvalidNetworkConfig,
+		`{"runtimeConfig":{"ips":["fe80::1%a"]}}`: types.ErrInvalidNetworkConfig,
+		`{"args":{"cni":{"ips":["10.32"]}}}`:      types.ErrInvalidNetworkConfig,
 	} {
 		n, err := readNetwork([]byte(conf))
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, err = n.attachRequest(&skel.CmdArgs{})
-		isCode(t, conf, err, code, "is not an IPv4 address")
+		isCode(t, conf, err, code, "is not an IP address")
 	}
 	n, err := readNetwork([]byte(`{}`))
 	if err != nil {

@@ -2,15 +2,19 @@ package cni
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/weft-net/weft/api"
 )
 
-// addAddress gives another plugin an address. The routes are those that the
-// network asks for.
+// addAddress gives another plugin addresses. The routes are those that the
+// network asks for, after those by which IPv6 needs to get anywhere: an address
+// of it has no network around it, as nobody answers for the whole range.
 func addAddress(args *skel.CmdArgs) error {
 	n, err := readIPAM(args.StdinData)
 	if err != nil {
@@ -27,7 +31,29 @@ func addAddress(args *skel.CmdArgs) error {
 	if err != nil {
 		return explain(err)
 	}
-	return types.PrintResult(&current.Result{CNIVersion: current.ImplementedSpecVersion, IPs: ips(got, nil), Routes: n.IPAM.Routes}, n.CNIVersion)
+	return types.PrintResult(reserved(got, n.IPAM.Routes), n.CNIVersion)
+}
+
+// reserved is what the other plugin is to set up. It takes the gateway that
+// stands beside an address for one that the address reaches without a route, so
+// that an IPv6 one stands in the routes only.
+func reserved(a api.Attachment, asked []*types.Route) *current.Result {
+	gateway := a.IPv6Gateway
+	a.IPv6Gateway = netip.Addr{}
+	r := &current.Result{CNIVersion: current.ImplementedSpecVersion, IPs: ips(a, nil)}
+	for _, route := range a.Routes {
+		r.Routes = append(r.Routes, &types.Route{Dst: ipNet(route.Destination), GW: route.Via.AsSlice()})
+	}
+	for _, route := range asked {
+		if route.Dst.IP.To4() == nil && route.GW == nil {
+			if !gateway.IsValid() {
+				continue // there is no IPv6
+			}
+			route.GW = gateway.AsSlice()
+		}
+		r.Routes = append(r.Routes, route)
+	}
+	return r
 }
 
 func delAddress(args *skel.CmdArgs) error {
