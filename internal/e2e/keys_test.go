@@ -203,3 +203,27 @@ func TestOldKeyIsKeptWhereTheNewOneDoesNotPass(t *testing.T) {
 		}
 	}
 }
+
+func TestKeysAreChangedByTheirAgeAndNothingIsLost(t *testing.T) {
+	_, hosts := launched(t, 2)
+	check, _, _ := talking(t, hosts, "across a change of keys that nobody asked for")
+	was := publicKeys(t, hosts[0])
+	hosts[0].Run("weft", "stop")
+	hosts[0].Run("weft", "launch", "--rotate-keys", "6s")
+	for _, h := range hosts {
+		netlab.Eventually(t, h.Name+" sends by another key", func() bool {
+			for _, l := range status(t, h).Links {
+				if l.KeyEpoch == nil || *l.KeyEpoch == 0 || !l.Answers {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	for name, keys := range was {
+		netlab.Eventually(t, "the old key of "+name+" is gone", func() bool { return !slices.Contains(publicKeys(t, hosts[1])[name], keys[0]) })
+	}
+	check()
+	hosts[0].Run("weft", "stop")
+	hosts[0].Run("weft", "launch", "--rotate-keys", "-1s") // or the next one begins
+}
