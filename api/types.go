@@ -241,13 +241,15 @@ type Bridge struct {
 
 // Link is the way to one other peer.
 type Link struct {
-	Peer      uuid.UUID  `json:"peer"`
-	Name      string     `json:"name"`
-	Transport string     `json:"transport"`
-	Underlay  netip.Addr `json:"underlay"`
-	Device    string     `json:"device"`
-	MTU       int        `json:"mtu"`
-	Encrypted bool       `json:"encrypted"`
+	Peer      uuid.UUID `json:"peer"`
+	Name      string    `json:"name"`
+	Transport string    `json:"transport"`
+	// TransportIPv6 carries what is sent in IPv6; "" for the same.
+	TransportIPv6 string     `json:"transportIPv6,omitempty"`
+	Underlay      netip.Addr `json:"underlay"`
+	Device        string     `json:"device"`
+	MTU           int        `json:"mtu"`
+	Encrypted     bool       `json:"encrypted"`
 	// Reason says why there is no usable link; "" if there is one.
 	Reason string `json:"reason,omitempty"`
 	// Why says why it is this transport, and Changed when it became it.
@@ -264,7 +266,9 @@ type Link struct {
 	Loss    float64       `json:"loss"`
 	// KeyEpoch is that of the key that encrypts it; nil where none does.
 	KeyEpoch *uint64 `json:"keyEpoch,omitempty"`
-	// Received and Sent count bytes, where the transport can tell.
+	// Received and Sent count bytes: what WireGuard has carried, with its headers,
+	// and the packets that went in the clear. They begin anew with WireGuard's key,
+	// and where its process is replaced.
 	Received *int64 `json:"received,omitempty"`
 	Sent     *int64 `json:"sent,omitempty"`
 }

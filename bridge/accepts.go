@@ -57,8 +57,8 @@ func accepts(cfg Config, ranges ...netip.Prefix) []accept {
 		out = append(out, accept{device: d})
 	}
 	for _, r := range ranges {
-		if cfg.Guard.Underlay != "" {
-			out = append(out, accept{device: cfg.Guard.Underlay, within: r})
+		for _, device := range cfg.Guard.Direct {
+			out = append(out, accept{device: device, within: r})
 		}
 	}
 	out = append(out, accept{device: cfg.Name, to: answers}, accept{device: cfg.Name, to: published})

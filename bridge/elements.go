@@ -14,15 +14,19 @@ import (
 	"github.com/weft-net/weft/internal/nl"
 )
 
-// change is what becomes of the elements of one set.
+// change is what becomes of the elements of one set, or of a counter.
 type change struct {
 	family, table string
-	set           *set
+	set           *set     // nil for a counter
 	gone, come    []string // keys
+	counter       string   // the command for it
 }
 
 // script is a change in nft's words.
 func (c change) script() string {
+	if c.set == nil {
+		return c.counter + "\n"
+	}
 	var out strings.Builder
 	write := func(verb string, keys []string, values bool) {
 		if len(keys) == 0 {
@@ -89,6 +93,9 @@ func (f *firewall) close() error {
 func kernelElements(changes []change) (gone, come []nl.Elements, ok bool) {
 	n := 0
 	for _, c := range changes {
+		if c.set == nil {
+			return nil, nil, false
+		}
 		n += len(c.gone) + len(c.come)
 		g, ok1 := c.set.kernelKeys(c.gone)
 		a, ok2 := c.set.kernelKeys(c.come)

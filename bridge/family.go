@@ -16,6 +16,9 @@ type family struct {
 	net       ula.Net
 }
 
+// underlayFamilies are those of the hosts' own addresses.
+var underlayFamilies = []family{{name: "ip", addrs: "ipv4_addr"}, {name: "ip6", addrs: "ipv6_addr", set: "6"}}
+
 // families are those that the network has.
 func (c Config) families() []family {
 	out := []family{{name: "ip", addrs: "ipv4_addr", multicast: "224.0.0.0/4, 255.255.255.255"}}

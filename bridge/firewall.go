@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -104,50 +103,6 @@ func list(ts tables) ([]string, error) {
 		out = append(out, text)
 	}
 	return out, nil
-}
-
-// counted is what a counter has counted.
-type counted struct{ packets, bytes uint64 }
-
-// counts are the tables' counters by name; those that cannot be read are left out.
-func counts(ts tables) map[string]counted {
-	out := map[string]counted{}
-	for _, t := range ts {
-		for _, c := range t.counters {
-			listing, err := nft("", "-j", "list", "counter", t.family, t.name, c)
-			if err != nil {
-				continue
-			}
-			if n, err := parseCounter([]byte(listing)); err == nil {
-				out[c] = n
-			}
-		}
-	}
-	return out
-}
-
-// parseCounter reads the answer to `nft -j list counter`.
-func parseCounter(listing []byte) (counted, error) {
-	var doc struct {
-		Nftables []struct {
-			Counter *struct{ Packets, Bytes uint64 }
-		}
-	}
-	if err := json.Unmarshal(listing, &doc); err != nil {
-		return counted{}, fmt.Errorf("read nft's listing: %w", err)
-	}
-	for _, o := range doc.Nftables {
-		if o.Counter != nil {
-			return counted{o.Counter.Packets, o.Counter.Bytes}, nil
-		}
-	}
-	return counted{}, errors.New("read nft's listing: it has no counter")
-}
-
-// Spoofed is how many packets containers have sent by addresses that are not
-// theirs. All of them were dropped.
-func Spoofed(bridge string) uint64 {
-	return counts(tables{{family: "bridge", name: tableName(bridge), counters: []string{spoofedCounter}}})[spoofedCounter].packets
 }
 
 // removeTables removes weft's tables, and says which there were.

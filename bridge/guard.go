@@ -1,12 +1,13 @@
 package bridge
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/google/uuid"
 
 	"github.com/weft-net/weft/internal/nl"
 )
@@ -15,88 +16,115 @@ import (
 // range comes by the bridge or an encrypted tunnel, or is dropped: a stranger on
 // the underlay can neither inject packets nor have them sent to it.
 type Guard struct {
-	Underlay string // device that direct traffic takes; "" for none
-	VXLAN    string // device of the tunnels in the clear; "" for none
-	Port     uint16 // UDP, of VXLAN
-	VNI      uint32 // of VXLAN
-	Peers    []GuardedPeer
-	Refused  []nl.MAC // of hosts on the underlay by which nothing may come
+	Direct  []string // devices of the underlay that direct traffic takes
+	VXLAN   []string // devices of the tunnels in the clear
+	Port    uint16   // UDP, of VXLAN
+	VNI     uint32   // of VXLAN
+	Peers   []GuardedPeer
+	Refused []nl.MAC // of hosts on the underlay by which nothing may come
 }
 
 // GuardedPeer is another host, and how its traffic may travel in the clear.
 type GuardedPeer struct {
-	Underlay      netip.Addr
-	Prefixes      []netip.Prefix
+	ID       uuid.UUID
+	Ends     []netip.Addr // of its tunnels, on the underlay
+	Prefixes []netip.Prefix
+	// Direct and VXLAN tell whether it may by these.
 	Direct, VXLAN bool
 }
 
-// guardRules are the rules of each chain that guards the plaintext.
+// guardRules are the rules of each chain that guards the plaintext, and what they
+// look up. What the rules are does not depend on which peers there are.
 type guardRules struct {
 	arriving []string // hook prerouting
 	leaving  []string // hook postrouting
 	tunnelIn []string // hook input: the outer packets of VXLAN
 	tunnelTo []string // hook output
+	sets     []set
+	counters names // of what passes, two for each peer
 }
 
-// guard computes the rules. What is dropped is counted.
+// guard computes the rules. What is dropped is counted, and what passes, too, by
+// the look-up that lets it pass.
 func guard(cfg Config) guardRules {
 	g := cfg.Guard
-	var out guardRules
-	if g.VXLAN != "" {
+	out := guardRules{counters: names{}}
+	if len(g.VXLAN) > 0 {
 		// Of other networks that use VXLAN on that port nothing is known.
 		ours := fmt.Sprintf("udp dport %d @th,96,24 %#x", g.Port, g.VNI)
-		for _, family := range []string{"ip", "ip6"} {
-			var ends []string
+		for _, f := range underlayFamilies {
+			ends := set{name: "tunnel_ends" + f.set, spec: fmt.Sprintf("type %s;", f.addrs)}
 			for _, p := range g.Peers {
-				if p.VXLAN && (family == "ip") == p.Underlay.Is4() {
-					ends = append(ends, p.Underlay.String())
+				for _, end := range p.Ends {
+					if p.VXLAN && end.Is4() == (f.name == "ip") {
+						ends.add(end.String())
+					}
 				}
 			}
-			none := " meta nfproto ipv" + map[string]string{"ip": "4", "ip6": "6"}[family]
-			out.tunnelIn = append(out.tunnelIn, ours+cmp.Or(noneOf(family+" saddr", ends), none)+" counter drop")
-			out.tunnelTo = append(out.tunnelTo, ours+cmp.Or(noneOf(family+" daddr", ends), none)+" counter drop")
+			out.sets = append(out.sets, ends)
+			out.tunnelIn = append(out.tunnelIn, fmt.Sprintf("%s %s saddr != @%s counter drop", ours, f.name, ends.name))
+			out.tunnelTo = append(out.tunnelTo, fmt.Sprintf("%s %s daddr != @%s counter drop", ours, f.name, ends.name))
 		}
+		// Whatever its address, as with WireGuard.
+		out.pass(cfg, "vxlan", quoted(g.VXLAN), func(family, string) string { return "" }, func(p GuardedPeer) bool { return p.VXLAN })
+		out.arriving = append(out.arriving, fmt.Sprintf("iifname { %s } counter drop", quoted(g.VXLAN)))
+		out.leaving = append(out.leaving, fmt.Sprintf("oifname { %s } counter drop", quoted(g.VXLAN)))
 	}
+	ofRange := func(f family, field string) string {
+		return fmt.Sprintf("%s %s %s ", f.name, field, f.prefix(cfg.Range))
+	}
+	if len(g.Direct) > 0 {
+		devices := quoted(g.Direct)
+		for _, f := range cfg.families() {
+			if len(g.Refused) > 0 {
+				var macs []string
+				for _, m := range g.Refused {
+					macs = append(macs, m.String())
+				}
+				out.arriving = append(out.arriving, fmt.Sprintf("iifname { %s } ether saddr { %s } %scounter drop", devices, strings.Join(macs, ", "), ofRange(f, "saddr")))
+			}
+		}
+		out.pass(cfg, "direct", devices, ofRange, func(p GuardedPeer) bool { return p.Direct })
+	}
+	// What is left of direct traffic is judged by this, too.
+	inside := quoted(append([]string{"lo"}, cfg.devices()...))
 	for _, f := range cfg.families() {
-		out.add(cfg, f)
+		out.arriving = append(out.arriving, fmt.Sprintf("iifname != { %s } %scounter drop", inside, ofRange(f, "saddr")))
+		out.leaving = append(out.leaving, fmt.Sprintf("oifname != { %s } %scounter drop", inside, ofRange(f, "daddr")))
+	}
+	for _, p := range g.Peers {
+		if p.Direct || p.VXLAN {
+			out.counters[receivedBy(p.ID)], out.counters[sentTo(p.ID)] = true, true
+		}
 	}
 	return out
 }
 
-// add adds the rules for what is carried of one family.
-func (out *guardRules) add(cfg Config, f family) {
-	g, rng, from, to := cfg.Guard, f.prefix(cfg.Range), f.name+" saddr", f.name+" daddr"
-	if g.VXLAN != "" {
-		allowed := plain(g.Peers, f.prefix, func(p GuardedPeer) bool { return p.VXLAN })
-		// Whatever its address, as with WireGuard.
-		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.VXLAN), from, "")...)
-		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.VXLAN), to, "")...)
-	}
-	if g.Underlay != "" {
-		allowed := plain(g.Peers, f.prefix, func(p GuardedPeer) bool { return p.Direct })
-		within := " " + rng.String()
-		if len(g.Refused) > 0 {
-			var macs []string
-			for _, m := range g.Refused {
-				macs = append(macs, m.String())
+// pass lets through what is of the peers that may by these devices. Of says which
+// packets of a family are looked up at all.
+func (out *guardRules) pass(cfg Config, transport, devices string, of func(f family, field string) string, may func(GuardedPeer) bool) {
+	for _, f := range cfg.families() {
+		from := set{name: transport + "_from" + f.set, spec: fmt.Sprintf("type %s : counter; flags interval;", f.addrs), isMap: true}
+		to := set{name: transport + "_to" + f.set, spec: from.spec, isMap: true}
+		for _, s := range spans(cfg.Guard.Peers) {
+			if !may(s.peer) {
+				continue
 			}
-			out.arriving = append(out.arriving, fmt.Sprintf("iifname %q ether saddr { %s } %s%s counter drop", g.Underlay, strings.Join(macs, ", "), from, within))
+			addrs := f.addr(s.first).String()
+			if s.last != s.first {
+				addrs += "-" + f.addr(s.last).String()
+			}
+			from.put(addrs, strconv.Quote(receivedBy(s.peer.ID)))
+			to.put(addrs, strconv.Quote(sentTo(s.peer.ID)))
 		}
-		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.Underlay), from, within)...)
-		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.Underlay), to, within)...)
+		out.sets = append(out.sets, from, to)
+		out.arriving = append(out.arriving, fmt.Sprintf("iifname { %s } %scounter name %s saddr map @%s accept", devices, of(f, "saddr"), f.name, from.name))
+		out.leaving = append(out.leaving, fmt.Sprintf("oifname { %s } %scounter name %s daddr map @%s accept", devices, of(f, "daddr"), f.name, to.name))
 	}
-	inside := append([]string{"lo"}, cfg.devices()...)
-	if g.Underlay != "" {
-		inside = append(inside, g.Underlay) // judged above
-	}
-	others := quoted(inside)
-	out.arriving = append(out.arriving, fmt.Sprintf("iifname != { %s } %s %s counter drop", others, from, rng))
-	out.leaving = append(out.leaving, fmt.Sprintf("oifname != { %s } %s %s counter drop", others, to, rng))
 }
 
-// guardChains keep plaintext where it is allowed, and segments small enough.
-func guardChains(cfg Config) []chain {
-	g := guard(cfg)
+// chains keep plaintext where it is allowed, and segments small enough.
+func (g guardRules) chains(cfg Config) []chain {
 	all := []chain{
 		{"guard-arriving", "type filter hook prerouting priority raw;", g.arriving},
 		{"guard-leaving", "type filter hook postrouting priority raw;", g.leaving},
@@ -107,74 +135,10 @@ func guardChains(cfg Config) []chain {
 	return slices.DeleteFunc(all, func(c chain) bool { return len(c.rules) == 0 })
 }
 
-// sift is which addresses may be in the clear on a device: those in allowed, but
-// not in except, which are single addresses that others hold in it.
-type sift struct{ allowed, except []string }
-
-func plain(peers []GuardedPeer, of func(netip.Prefix) netip.Prefix, may func(GuardedPeer) bool) sift {
-	var allowed, others []netip.Prefix
-	for _, p := range peers {
-		for _, prefix := range p.Prefixes {
-			if may(p) {
-				allowed = append(allowed, of(prefix))
-			} else {
-				others = append(others, of(prefix))
-			}
-		}
-	}
-	allowed = outermost(allowed)
-	var s sift
-	for _, p := range allowed {
-		s.allowed = append(s.allowed, p.String())
-	}
-	for _, p := range outermost(others) {
-		if slices.ContainsFunc(allowed, func(a netip.Prefix) bool { return a.Bits() < p.Bits() && a.Contains(p.Addr()) }) {
-			s.except = append(s.except, p.String())
-		}
-	}
-	return s
-}
-
-// rules drop what is on a device, and in the networks given, if any, unless it
-// may be there.
-func (s sift) rules(device, field, within string) []string {
-	var out []string
-	if len(s.except) > 0 {
-		out = append(out, fmt.Sprintf("%s %s { %s } counter drop", device, field, strings.Join(s.except, ", ")))
-	}
-	if within != "" {
-		within = " " + field + within
-	}
-	return append(out, device+within+noneOf(field, s.allowed)+" counter drop")
-}
-
-// noneOf matches what is none of a list.
-func noneOf(field string, list []string) string {
-	if len(list) == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" %s != { %s }", field, strings.Join(list, ", "))
-}
-
-// outermost leaves out what is part of another, and sorts: nft takes no set
-// whose elements overlap.
-func outermost(list []netip.Prefix) []netip.Prefix {
-	sorted := slices.SortedFunc(slices.Values(list), netip.Prefix.Compare)
-	var out []netip.Prefix
-	for _, p := range sorted {
-		if n := len(out); n == 0 || !out[n-1].Overlaps(p) {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
 // clamp keeps TCP from segments that do not fit the way, in both directions.
 func clamp(cfg Config) []string {
 	devices := slices.Clone(cfg.Tunnels)
-	if cfg.Guard.Underlay != "" {
-		devices = append(devices, cfg.Guard.Underlay)
-	}
+	devices = append(devices, cfg.Guard.Direct...)
 	if len(devices) == 0 {
 		return nil
 	}

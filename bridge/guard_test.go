@@ -1,11 +1,14 @@
 package bridge
 
 import (
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
 	"github.com/weft-net/weft/internal/nl"
@@ -14,16 +17,32 @@ import (
 func guarded(peers ...GuardedPeer) Config {
 	cfg := config()
 	cfg.Tunnels = []string{"weft-vx", "weft-wg"}
-	cfg.Guard = Guard{Underlay: "eth0", VXLAN: "weft-vx", Port: 6784, VNI: 7, Peers: peers}
+	cfg.Guard = Guard{Direct: []string{"eth0"}, VXLAN: []string{"weft-vx"}, Port: 6784, VNI: 7, Peers: peers}
 	return cfg
 }
 
-func peer(underlay string, direct, vxlan bool, list ...string) GuardedPeer {
-	p := GuardedPeer{Underlay: netip.MustParseAddr(underlay), Direct: direct, VXLAN: vxlan}
+// peer is one whose id ends as its first end does.
+func peer(end string, direct, vxlan bool, list ...string) GuardedPeer {
+	p := GuardedPeer{Ends: []netip.Addr{netip.MustParseAddr(end)}, Direct: direct, VXLAN: vxlan}
+	p.ID[15] = p.Ends[0].AsSlice()[3]
 	for _, s := range list {
 		p.Prefixes = append(p.Prefixes, netip.MustParsePrefix(s))
 	}
 	return p
+}
+
+func id(last byte) uuid.UUID { return uuid.UUID{15: last} }
+
+// elements are those of a set of the guard, in order.
+func (g guardRules) elements(name string) (out []string) {
+	for _, s := range g.sets {
+		if s.name == name {
+			for _, k := range slices.Sorted(maps.Keys(s.elements)) {
+				out = append(out, strings.TrimSuffix(k+" "+s.elements[k], " "))
+			}
+		}
+	}
+	return out
 }
 
 func TestGuardLetsPlaintextOfThoseInThatMay(t *testing.T) {
@@ -35,18 +54,22 @@ func TestGuardLetsPlaintextOfThoseInThatMay(t *testing.T) {
 		got  []string
 		want string
 	}{
-		"arriving": {got.arriving, `iifname "weft-vx" ip saddr != { 10.36.0.0/14, 10.40.0.0/13 } counter drop
-iifname "eth0" ip saddr { 10.40.0.9/32 } counter drop
-iifname "eth0" ip saddr 10.32.0.0/12 ip saddr != { 10.40.0.0/13 } counter drop
-iifname != { "lo", "weft", "weft-vx", "weft-wg", "eth0" } ip saddr 10.32.0.0/12 counter drop`},
-		"leaving": {got.leaving, `oifname "weft-vx" ip daddr != { 10.36.0.0/14, 10.40.0.0/13 } counter drop
-oifname "eth0" ip daddr { 10.40.0.9/32 } counter drop
-oifname "eth0" ip daddr 10.32.0.0/12 ip daddr != { 10.40.0.0/13 } counter drop
-oifname != { "lo", "weft", "weft-vx", "weft-wg", "eth0" } ip daddr 10.32.0.0/12 counter drop`},
-		"tunnel in": {got.tunnelIn, `udp dport 6784 @th,96,24 0x7 ip saddr != { 192.0.2.2, 192.0.2.3 } counter drop
-udp dport 6784 @th,96,24 0x7 meta nfproto ipv6 counter drop`},
-		"tunnel out": {got.tunnelTo, `udp dport 6784 @th,96,24 0x7 ip daddr != { 192.0.2.2, 192.0.2.3 } counter drop
-udp dport 6784 @th,96,24 0x7 meta nfproto ipv6 counter drop`},
+		"arriving": {got.arriving, `iifname { "weft-vx" } counter name ip saddr map @vxlan_from accept
+iifname { "weft-vx" } counter drop
+iifname { "eth0" } ip saddr 10.32.0.0/12 counter name ip saddr map @direct_from accept
+iifname != { "lo", "weft", "weft-vx", "weft-wg" } ip saddr 10.32.0.0/12 counter drop`},
+		"leaving": {got.leaving, `oifname { "weft-vx" } counter name ip daddr map @vxlan_to accept
+oifname { "weft-vx" } counter drop
+oifname { "eth0" } ip daddr 10.32.0.0/12 counter name ip daddr map @direct_to accept
+oifname != { "lo", "weft", "weft-vx", "weft-wg" } ip daddr 10.32.0.0/12 counter drop`},
+		"tunnel in": {got.tunnelIn, `udp dport 6784 @th,96,24 0x7 ip saddr != @tunnel_ends counter drop
+udp dport 6784 @th,96,24 0x7 ip6 saddr != @tunnel_ends6 counter drop`},
+		"tunnel out": {got.tunnelTo, `udp dport 6784 @th,96,24 0x7 ip daddr != @tunnel_ends counter drop
+udp dport 6784 @th,96,24 0x7 ip6 daddr != @tunnel_ends6 counter drop`},
+		"ends":       {got.elements("tunnel_ends"), "192.0.2.2\n192.0.2.3"},
+		"IPv6 ends":  {got.elements("tunnel_ends6"), ""},
+		"from VXLAN": {got.elements("vxlan_from"), strings.ReplaceAll("10.36.0.0-10.39.255.255 \"R3\"\n10.40.0.0-10.40.0.8 \"R2\"\n10.40.0.10-10.47.255.255 \"R2\"\n10.40.0.9 \"R3\"", "R", "received_0000000000000000000000000000000")},
+		"to direct":  {got.elements("direct_to"), strings.ReplaceAll("10.40.0.0-10.40.0.8 \"S2\"\n10.40.0.10-10.47.255.255 \"S2\"", "S", "sent_0000000000000000000000000000000")},
 	} {
 		if got := strings.Join(tc.got, "\n"); got != tc.want {
 			t.Errorf("%s:\n%s\nwant:\n%s", what, got, tc.want)
@@ -57,32 +80,50 @@ udp dport 6784 @th,96,24 0x7 meta nfproto ipv6 counter drop`},
 func TestGuardWithoutPlaintextLetsNoneIn(t *testing.T) {
 	cfg := guarded(peer("192.0.2.2", false, false, "10.40.0.0/13"))
 	got := guard(cfg)
-	if got.tunnelIn[0] != "udp dport 6784 @th,96,24 0x7 meta nfproto ipv4 counter drop" || got.arriving[0] != `iifname "weft-vx" counter drop` {
-		t.Errorf("%+v", got)
+	for _, s := range got.sets {
+		if len(s.elements) > 0 {
+			t.Errorf("%s has %v", s.name, s.elements)
+		}
+	}
+	if len(got.counters) > 0 {
+		t.Errorf("counters %v", got.counters)
 	}
 	cfg.Guard = Guard{}
 	cfg.Tunnels = []string{"weft-wg"}
-	if got := guard(cfg); len(got.arriving) != 1 || len(got.leaving) != 1 || got.tunnelIn != nil || got.tunnelTo != nil {
+	if got := guard(cfg); len(got.arriving) != 1 || len(got.leaving) != 1 || got.tunnelIn != nil || got.tunnelTo != nil || got.sets != nil {
 		t.Errorf("without any transport in the clear: %+v", got)
 	}
 }
 
-func TestGuardedPrefixesNeverOverlapAndStandForTheSame(t *testing.T) {
+func TestEveryAddressIsOfThePeerWithTheLongestPrefix(t *testing.T) {
 	prefix := rapid.Custom(func(t *rapid.T) netip.Prefix {
-		a := netip.AddrFrom4([4]byte{10, 32, 0, rapid.Byte().Draw(t, "last")})
+		a := netip.AddrFrom4([4]byte{255, 255, 255, rapid.Byte().Draw(t, "last")})
 		return netip.PrefixFrom(a, rapid.IntRange(24, 32).Draw(t, "bits")).Masked()
 	})
 	rapid.Check(t, func(t *rapid.T) {
-		list := rapid.SliceOf(prefix).Draw(t, "prefixes")
-		out := outermost(list)
-		for i, p := range out {
-			if slices.ContainsFunc(out[:i], p.Overlaps) || !slices.Contains(list, p) {
-				t.Fatalf("%v of %v", out, list)
-			}
+		var peers []GuardedPeer
+		for i, list := range rapid.SliceOfN(rapid.SliceOf(prefix), 0, 4).Draw(t, "peers") {
+			peers = append(peers, GuardedPeer{ID: id(byte(i)), Prefixes: list})
 		}
-		for _, p := range list {
-			if !slices.ContainsFunc(out, func(q netip.Prefix) bool { return q.Bits() <= p.Bits() && q.Contains(p.Addr()) }) {
-				t.Fatalf("%s is not in %v", p, out)
+		cut := spans(rapid.Permutation(peers).Draw(t, "order"))
+		for last := range 256 {
+			a := netip.AddrFrom4([4]byte{255, 255, 255, byte(last)})
+			want, bits := "nobody", -1
+			for _, p := range peers {
+				for _, prefix := range p.Prefixes {
+					if prefix.Contains(a) && prefix.Bits() > bits {
+						want, bits = p.ID.String(), prefix.Bits()
+					}
+				}
+			}
+			got, times := "nobody", 0
+			for _, s := range cut {
+				if s.first.Compare(a) <= 0 && a.Compare(s.last) <= 0 {
+					got, times = s.peer.ID.String(), times+1
+				}
+			}
+			if got != want || times > 1 {
+				t.Fatalf("%s is %s's (%d times), want %s's: %v", a, got, times, want, cut)
 			}
 		}
 	})
@@ -104,6 +145,46 @@ func TestGuardIsTakenByTheKernelAndComesBack(t *testing.T) {
 		h.set(cfg)
 		if got := h.run(look); got != want {
 			t.Errorf("is\n%s\nwant\n%s", got, want)
+		}
+	})
+}
+
+func TestGuardCountsWhatPassesAndGoesOnWhenPeersComeAndGo(t *testing.T) {
+	onHost(t, func(h *host) {
+		cfg := guarded(peer("192.0.2.2", true, true, "10.40.0.0/13"), peer("192.0.2.3", true, true, "10.36.0.0/14"))
+		h.run("ip link add eth0 type veth peer name far; ip link set eth0 up; ip link set far up; ip address add 192.0.2.1/24 dev eth0; " +
+			"ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev eth0; ip route add 10.40.0.0/13 via 192.0.2.2; ip neigh add 192.0.2.3 lladdr 02:00:00:00:00:03 dev eth0; ip route add 10.36.0.0/14 via 192.0.2.3")
+		send := func(to string, times int) {
+			h.run(fmt.Sprintf("ping -q -c %d -i 0.01 -W 0.1 -s 72 %s || true", times, to))
+		}
+		sent := func(peer byte) uint64 { return PassedInTheClear(cfg.Name)[id(peer)].Sent }
+		h.set(cfg)
+		h.set(cfg) // which finds that nobody else changes anything
+		send("10.40.0.1", 3)
+		if got := sent(2); got != 300 {
+			t.Errorf("3 packets of 100 bytes: %d", got)
+		}
+		before := h.run("nft -a list chain inet weft guard-leaving")
+		cfg.Guard.Peers = append(cfg.Guard.Peers, peer("192.0.2.4", true, true, "10.34.0.0/15"))
+		cfg.Guard.Peers[1].Prefixes = append(cfg.Guard.Peers[1].Prefixes, netip.MustParsePrefix("10.40.0.9/32"))
+		h.set(cfg)
+		if after := h.run("nft -a list chain inet weft guard-leaving"); after != before {
+			t.Errorf("the rules were made anew for one more peer:\n%s", after)
+		}
+		send("10.40.0.9", 1)
+		send("10.40.0.1", 2)
+		if two, three := sent(2), sent(3); two != 500 || three != 100 {
+			t.Errorf("after a lease the counters are %d and %d", two, three)
+		}
+		cfg.Masquerade = !cfg.Masquerade // other rules
+		h.set(cfg)
+		if got := sent(2); got != 500 {
+			t.Errorf("after all rules were made anew: %d", got)
+		}
+		cfg.Guard.Peers = cfg.Guard.Peers[1:]
+		h.set(cfg)
+		if rules := h.run("nft list table inet weft"); strings.Contains(rules, receivedBy(id(2))) {
+			t.Errorf("of a peer that went:\n%s", rules)
 		}
 	})
 }

@@ -1,9 +1,11 @@
 package bridge
 
 import (
+	"fmt"
 	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -298,17 +300,27 @@ func advertiseRouter(device string) error {
 }
 
 func TestGuardCoversIPv6AsItDoesIPv4(t *testing.T) {
-	cfg := guarded(peer("192.0.2.2", false, true, "10.40.0.0/13"), peer("2001:db8::3", false, false, "10.36.0.0/14"))
+	p := peer("192.0.2.2", false, true, "10.40.0.0/13")
+	p.Ends = append(p.Ends, netip.MustParseAddr("2001:db8::2"))
+	cfg := guarded(p, peer("192.0.2.3", false, false, "10.36.0.0/14"))
 	cfg.IPv6 = ula.Of(uuid.MustParse("7d1c6f9e-0c1b-4d6e-9a53-2f5f5b0f8a11"))
-	rng, theirs := cfg.IPv6.Prefix(cfg.Range).String(), cfg.IPv6.Prefix(netip.MustParsePrefix("10.40.0.0/13")).String()
-	arriving := strings.Join(guard(cfg).arriving, "\n")
+	rng := cfg.IPv6.Prefix(cfg.Range).String()
+	g := guard(cfg)
+	arriving := strings.Join(g.arriving, "\n")
 	for _, want := range []string{
-		`iifname "weft-vx" ip6 saddr != { ` + theirs + ` } counter drop`,
-		`iifname "eth0" ip6 saddr ` + rng + ` counter drop`,
-		`iifname != { "lo", "weft", "weft-vx", "weft-wg", "eth0" } ip6 saddr ` + rng + ` counter drop`,
+		`iifname { "weft-vx" } counter name ip6 saddr map @vxlan_from6 accept`,
+		`iifname { "eth0" } ip6 saddr ` + rng + ` counter name ip6 saddr map @direct_from6 accept`,
+		`iifname != { "lo", "weft", "weft-vx", "weft-wg" } ip6 saddr ` + rng + ` counter drop`,
 	} {
 		if !strings.Contains(arriving, want) {
 			t.Errorf("%s is not in\n%s", want, arriving)
 		}
+	}
+	theirs := fmt.Sprintf("%s-%s %q", cfg.IPv6.Addr(netip.MustParseAddr("10.40.0.0")), cfg.IPv6.Addr(netip.MustParseAddr("10.47.255.255")), receivedBy(p.ID))
+	if got := g.elements("vxlan_from6"); !slices.Equal(got, []string{theirs}) || g.elements("direct_from6") != nil {
+		t.Errorf("may come by VXLAN: %v, want %s; directly: %v", got, theirs, g.elements("direct_from6"))
+	}
+	if got := g.elements("tunnel_ends6"); !slices.Equal(got, []string{"2001:db8::2"}) {
+		t.Errorf("ends: %v", got)
 	}
 }

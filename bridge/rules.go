@@ -31,7 +31,9 @@ func tablesOf(cfg Config) tables {
 		inet, onBridge := isolationSets(cfg)
 		routed.sets, bridged.sets = append(routed.sets, inet...), append(bridged.sets, onBridge...)
 	}
-	routed.chains = append(routed.chains, guardChains(cfg)...)
+	g := guard(cfg)
+	routed.sets, routed.looked = append(routed.sets, g.sets...), g.counters
+	routed.chains = append(routed.chains, g.chains(cfg)...)
 	routed.chains = append(routed.chains, isolationRouted(cfg)...)
 	bridged.chains = append(bridged.chains, isolationBridged(cfg)...)
 	passing := chain{name: "forward", hook: "type filter hook forward priority filter;"}

@@ -13,7 +13,8 @@ type tables []table
 
 type table struct {
 	family, name string
-	counters     []string
+	counters     []string // that rules name
+	looked       names    // counters that elements of maps name, and that come and go with them
 	sets         []set
 	chains       []chain // those that others jump to come first
 }
@@ -58,7 +59,7 @@ func (ts tables) frame(counts map[string]counted) string {
 		at := t.family + " " + t.name
 		line("add table %s", at)
 		for _, c := range t.counters {
-			line("add counter %s %s { packets %d bytes %d; }", at, c, counts[c].packets, counts[c].bytes)
+			line("%s", t.counter(c, counts))
 		}
 		for _, s := range t.sets {
 			line("add %s %s %s { %s }", s.kind(), at, s.name, s.spec)
@@ -71,6 +72,23 @@ func (ts tables) frame(counts map[string]counted) string {
 		}
 	}
 	return out.String()
+}
+
+func (t table) counter(name string, counts map[string]counted) string {
+	return fmt.Sprintf("add counter %s %s %s { packets %d bytes %d; }", t.family, t.name, name, counts[name].packets, counts[name].bytes)
+}
+
+type names map[string]bool
+
+// without are the names that others do not have, in order.
+func (n names) without(others names) (out []string) {
+	for name := range n {
+		if !others[name] {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 func bracketed(hook string) string {
@@ -87,14 +105,30 @@ func (ts tables) whole(counts map[string]counted) string {
 		// After the add, the delete is no error where there was none.
 		fmt.Fprintf(&out, "add table %s %s\ndelete table %s %s\n", t.family, t.name, t.family, t.name)
 	}
+	// nft gives a set that it makes its elements at once, so these come first.
+	for _, t := range ts {
+		if len(t.looked) > 0 {
+			fmt.Fprintf(&out, "add table %s %s\n", t.family, t.name)
+		}
+		for _, c := range t.looked.without(nil) {
+			fmt.Fprintln(&out, t.counter(c, counts))
+		}
+	}
 	out.WriteString(ts.frame(counts))
 	out.WriteString(script(ts.changes(nil)))
 	return out.String()
 }
 
-// changes lead from the elements of tables with the same frame to these.
+// changes lead from the elements of tables with the same frame to these; from
+// none, whose frame has the counters already, it is all elements.
 func (ts tables) changes(from tables) (out []change) {
 	for i, t := range ts {
+		// Counters are there for as long as elements name them.
+		if from != nil {
+			for _, name := range t.looked.without(from[i].looked) {
+				out = append(out, change{family: t.family, table: t.name, counter: t.counter(name, nil)})
+			}
+		}
 		for j := range t.sets {
 			c := change{family: t.family, table: t.name, set: &t.sets[j]}
 			var old map[string]string
@@ -115,6 +149,11 @@ func (ts tables) changes(from tables) (out []change) {
 				slices.Sort(c.gone)
 				slices.Sort(c.come)
 				out = append(out, c)
+			}
+		}
+		if from != nil {
+			for _, name := range from[i].looked.without(t.looked) {
+				out = append(out, change{family: t.family, table: t.name, counter: fmt.Sprintf("delete counter %s %s %s", t.family, t.name, name)})
 			}
 		}
 	}

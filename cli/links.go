@@ -71,7 +71,11 @@ func linkNotes(s api.Status) []string {
 		case l.Reason == "" && l.Why == "":
 			continue
 		case l.Reason == "":
-			why = fmt.Sprintf(" by %s: %s", l.Transport, l.Why)
+			by := l.Transport
+			if l.TransportIPv6 != "" {
+				by += ", IPv6 by " + l.TransportIPv6
+			}
+			why = fmt.Sprintf(" by %s: %s", by, l.Why)
 		}
 		if peers[why] == nil {
 			order = append(order, why)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -149,7 +150,7 @@ func (a *app) printStatus(s api.Status) error {
 	}
 	rows := [][]string{
 		{"host", fmt.Sprintf("%s (%s), weft %s, up %s", s.Self.Name, s.Self.ID, s.Version.Software, time.Since(s.Started).Round(time.Second))},
-		{"mesh", fmt.Sprintf("%s, gossip %s, traffic %s by %s", s.Mesh.ID, encrypted(s.Mesh.GossipEncrypted), encrypted(s.Mesh.TrafficEncrypted), transport(s.Mesh))},
+		{"mesh", fmt.Sprintf("%s, gossip %s, traffic %s by %s", s.Mesh.ID, encrypted(s.Mesh.GossipEncrypted), encrypted(s.Mesh.TrafficEncrypted), transport(s))},
 		{"peers", fmt.Sprintf("%d known, %d alive", len(s.Peers), alive)},
 		{"addresses", fmt.Sprintf("range %s, this host has %s: %d used, %d free", s.IPAM.Range, join(s.Self.Prefixes), s.IPAM.Used, s.IPAM.Free)},
 		{"IPv6", ipv6(s)},
@@ -306,12 +307,28 @@ func targetRows(s api.Status, _ bool) [][]string {
 	return rows
 }
 
-// transport says what carries the traffic, and that it is the slow way of it.
-func transport(m api.Mesh) string {
-	if m.Userspace {
-		return m.Encap + " (userspace)"
+// transport says what carries the traffic, and that it is the slow way of it:
+// where that is each link's own, what encrypts all, or what does not.
+func transport(s api.Status) string {
+	const auto, encrypts = "auto", "wireguard"
+	by := s.Mesh.Encap
+	switch {
+	case by == auto && s.Mesh.TrafficEncrypted:
+		by = encrypts
+	case by == auto:
+		var clear []string
+		for _, l := range s.Links {
+			if l.Reason == "" && !l.Encrypted {
+				clear = append(clear, l.Transport)
+			}
+		}
+		slices.Sort(clear)
+		by = strings.Join(slices.Compact(clear), ", ")
 	}
-	return m.Encap
+	if s.Mesh.Userspace {
+		by += " (userspace)"
+	}
+	return by
 }
 
 // ipv6 says which addresses go with the IPv4 ones, or why there are none.

@@ -20,6 +20,7 @@ import (
 // link is the way to one peer as it was last decided.
 type link struct {
 	choice   encap.Choice
+	six      encap.Choice // for packets in IPv6, which not every path takes
 	verdicts []encap.Verdict
 	waits    bool   // another path works, and may be taken by and by
 	works    bool   // the chosen one
@@ -41,92 +42,81 @@ type linkPlan struct {
 	refused   []nl.MAC // by which nothing may come directly
 }
 
-// instances are this host's ends for a transport; underlay is the device of its
-// underlay address, "" if there is none for now. Those of WireGuard are its slots.
-func (d *Daemon) instances(slots []encap.Slot, transport, underlay string) (held, idle []encap.Instance) {
-	if transport == encap.TransportDirect {
-		if underlay != "" {
-			held = append(held, encap.Instance{Transport: transport, Device: underlay})
-		}
-		return held, nil
-	}
-	for index, device := range d.opts.tunnelDevices()[transport] {
-		i := encap.Instance{Transport: transport, Device: device, Port: d.settings.port(transport)}
-		if transport != encap.TransportWireGuard {
-			held = append(held, i)
-			continue
-		}
-		i.Port = d.settings.slotPort(index, d.opts.Port)
-		if s, ok := slotAt(slots, index); ok {
-			i.Key = s.Key
-			held = append(held, i)
-		} else {
-			idle = append(idle, i)
-		}
-	}
-	return held, idle
-}
-
 // planLinks decides which transports every link may use, and which one it does.
 // The holder of the kernel's lock calls it.
 func (d *Daemon) planLinks() (linkPlan, error) {
-	dev, noUnderlay := d.conn.LinkWithAddr(d.advertise)
+	u := d.underlay()
 	carried := d.adopted()
-	needed := map[string]bool{d.baseTransport(): true}
 	quality := d.qualities()
 	slots := d.keys.list()
+	needed := map[string]bool{}
+	for _, i := range d.instances(slots, d.baseTransport(), u) {
+		needed[i.Device] = true
+		if i.Transport != encap.TransportWireGuard {
+			break // of those of another family nothing is needed yet
+		}
+	}
 	links := map[uuid.UUID]*link{}
 	var plan linkPlan
 	peers := d.tunnelPeers()
 	for _, p := range peers {
-		onSegment := false
-		if noUnderlay == nil && p.end.Underlay.IsValid() && (d.settings.mode() == encap.ModeDirect || encap.Untrusted(d.ownEnd(p), p.end) == "") {
-			var err error
-			if onSegment, err = encap.OnSegment(d.conn, dev.Name, p.end.Underlay); err != nil {
-				return plan, err
-			}
+		verdicts, allowed, err := d.judge(p, u)
+		if err != nil {
+			return plan, err
 		}
-		l := &link{verdicts: d.judge(p, onSegment)}
+		l := &link{verdicts: verdicts}
 		links[p.ID] = l
 		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}}
-		guarded := bridge.GuardedPeer{Underlay: p.Underlay, Prefixes: p.Prefixes}
+		guarded := bridge.GuardedPeer{ID: p.ID, Prefixes: p.Prefixes}
 		var paths []encap.Path
 		for _, v := range l.verdicts {
-			if !v.Allowed {
-				continue
-			}
-			needed[v.Transport] = true
-			guarded.Direct = guarded.Direct || v.Transport == encap.TransportDirect && dev.Name != ""
-			guarded.VXLAN = guarded.VXLAN || v.Transport == encap.TransportVXLAN
-			held, _ := d.instances(slots, v.Transport, dev.Name)
-			for _, i := range held {
-				if way, ok := d.way(p, i, dev.MTU, quality); ok {
+			var held []encap.Instance
+			for _, i := range d.instances(slots, v.Transport, u) {
+				at, ok := endsOn(i, allowed[v.Transport], u)
+				if !ok {
+					continue
+				}
+				needed[i.Device] = true
+				held = append(held, i)
+				switch v.Transport {
+				case encap.TransportDirect:
+					guarded.Direct = true
+				case encap.TransportVXLAN:
+					guarded.VXLAN, guarded.Ends = true, append(guarded.Ends, at.theirs)
+				}
+				if way, ok := d.way(p, i, at, u, quality); ok {
 					remote.Ways[i.Device] = way
 				}
 			}
 			for _, i := range d.preferred(slots, p, held) {
+				at, _ := endsOn(i, allowed[v.Transport], u)
 				paths = append(paths, encap.Path{Device: i.Device, Transport: v.Transport})
 				if p.VTEP.IsValid() {
-					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: p.VTEP, MTU: d.most(p, i, dev.MTU)})
+					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: p.VTEP, MTU: d.most(p, i, at, u)})
 				}
 			}
 		}
 		d.decide(p, l, paths, carried, quality)
-		remote.Chosen = l.choice.Device
+		d.decideIPv6(p, l, slices.DeleteFunc(slices.Clone(paths), func(q encap.Path) bool {
+			return q.Transport == encap.TransportDirect && !encap.DirectTakesIPv6(remote.Ways[q.Device].Underlay)
+		}), carried, quality)
+		remote.Chosen, remote.ChosenIPv6 = l.choice.Device, l.six.Device
 		plan.peers = append(plan.peers, remote)
 		plan.guarded = append(plan.guarded, guarded)
 	}
 	d.decided = links
 	for _, transport := range []string{encap.TransportDirect, encap.TransportVXLAN, encap.TransportWireGuard} {
-		held, idle := d.instances(slots, transport, dev.Name)
-		if needed[transport] {
-			plan.instances = append(plan.instances, held...)
-		} else {
-			plan.idle = append(plan.idle, held...)
+		for _, i := range d.instances(slots, transport, u) {
+			switch {
+			case needed[i.Device]:
+				plan.instances = append(plan.instances, i)
+			case transport == encap.TransportDirect:
+				plan.idle = append(plan.idle, i)
+			}
 		}
-		plan.idle = append(plan.idle, idle...)
 	}
-	return plan, d.refuse(dev, peers, &plan)
+	plan.idle = append(plan.idle, d.unused(plan.instances)...)
+	return plan, d.refuse(u, peers, &plan)
 }
 
 // decide chooses one of the paths to a peer, and logs what is news.
@@ -139,15 +129,10 @@ func (d *Daemon) decide(p tunnelPeer, l *link, paths []encap.Path, carried map[n
 		// An earlier process had chosen; nothing says that it was wrong.
 		before = encap.Choice{Path: paths[i], At: now}
 	}
-	mine := map[string]probe.Quality{}
-	for _, path := range paths {
-		mine[path.Device] = quality[probe.Path{Peer: p.ID, Device: path.Device}]
-	}
+	mine := ofPeer(p, quality)
 	l.choice = encap.Choose(paths, mine, before, now)
 	l.works = mine[l.choice.Device].Works
-	l.waits = slices.ContainsFunc(paths, func(q encap.Path) bool {
-		return mine[q.Device].Works && (!l.works || slices.Index(paths, q) < slices.Index(paths, l.choice.Path))
-	})
+	l.waits = waits(paths, l.choice.Path, mine)
 	switch {
 	case len(paths) == 0:
 		l.reason = whyNone(p, l.verdicts)
@@ -158,6 +143,44 @@ func (d *Daemon) decide(p tunnelPeer, l *link, paths []encap.Path, carried map[n
 	}
 	if l.choice.Path != before.Path {
 		d.log.Info("link changed", "peer", p.end.Name, "from", before.Transport, "to", l.choice.Transport, "device", l.choice.Device, "why", oneLine(fmt.Errorf("%s%s", l.choice.Why, l.reason)))
+	}
+}
+
+// ofPeer are the qualities of the paths to a peer, by device.
+func ofPeer(p tunnelPeer, quality map[probe.Path]probe.Quality) map[string]probe.Quality {
+	out := map[string]probe.Quality{}
+	for path, q := range quality {
+		if path.Peer == p.ID {
+			out[path.Device] = q
+		}
+	}
+	return out
+}
+
+// waits tells whether another path works and is faster than the chosen one, or
+// that does not work.
+func waits(paths []encap.Path, chosen encap.Path, quality map[string]probe.Quality) bool {
+	return slices.ContainsFunc(paths, func(q encap.Path) bool {
+		return quality[q.Device].Works && (!quality[chosen.Device].Works || slices.Index(paths, q) < slices.Index(paths, chosen))
+	})
+}
+
+// decideIPv6 chooses one of those paths to a peer that take IPv6: the one that is
+// chosen for all, if it is one of them.
+func (d *Daemon) decideIPv6(p tunnelPeer, l *link, paths []encap.Path, carried map[netip.Prefix]string, quality map[probe.Path]probe.Quality) {
+	if l.six = l.choice; len(paths) == 0 || slices.Contains(paths, l.choice.Path) {
+		return
+	}
+	before, mine := encap.Choice{}, ofPeer(p, quality)
+	if old, known := d.decided[p.ID]; known {
+		before = old.six
+	} else if i := slices.IndexFunc(paths, func(q encap.Path) bool { return carried[d.ipv6().Prefix(p.Prefixes[0])] == q.Device }); i >= 0 {
+		before = encap.Choice{Path: paths[i], At: d.now()}
+	}
+	l.six = encap.Choose(paths, mine, before, d.now())
+	l.waits = l.waits || waits(paths, l.six.Path, mine)
+	if l.six.Path != before.Path {
+		d.log.Info("link changed", "family", "IPv6", "peer", p.end.Name, "from", before.Transport, "to", l.six.Transport, "device", l.six.Device, "why", l.six.Why)
 	}
 }
 
@@ -209,29 +232,32 @@ const leastPath = 576
 
 // most is the largest packet that a path may be able to take, by what both ends
 // say of their underlay.
-func (d *Daemon) most(p tunnelPeer, i encap.Instance, underlay int) int {
-	most := encap.Fits(i.Transport, cmp.Or(p.own, d.advertise), underlay)
+func (d *Daemon) most(p tunnelPeer, i encap.Instance, at ends, u underlay) int {
+	mtu := u[at.own].MTU
+	most := encap.Fits(i.Transport, at.own, mtu)
 	if d.opts.MTU != 0 {
 		most = min(most, d.opts.MTU)
 	}
-	if p.mtu > 0 && p.mtu < underlay {
-		most = min(most, encap.FitsThere(i.Transport, p.Underlay, p.mtu))
+	if p.mtu > 0 && p.mtu < mtu {
+		most = min(most, encap.FitsThere(i.Transport, at.theirs, p.mtu))
 	}
 	return max(leastPath, most)
 }
 
 // way is a peer's end of a path, if it has one. What the path takes is said only
 // if it is less than what the device does.
-func (d *Daemon) way(p tunnelPeer, i encap.Instance, underlay int, quality map[probe.Path]probe.Quality) (w encap.Way, ok bool) {
-	w = encap.Way{Port: p.ports[i.Transport]}
+func (d *Daemon) way(p tunnelPeer, i encap.Instance, at ends, u underlay, quality map[probe.Path]probe.Quality) (w encap.Way, ok bool) {
+	w = encap.Way{Port: p.ports[i.Transport], Underlay: at.theirs}
 	if i.Transport == encap.TransportWireGuard {
 		there, ok := p.slots[i.Device]
 		if !ok {
 			return w, false
 		}
-		w = encap.Way{Port: there.port, Key: there.key}
+		w.Port, w.Key = there.port, there.key
 	}
-	own, mtu := d.most(tunnelPeer{}, i, underlay), d.most(p, i, underlay)
+	// What the device does, which ends at an address of one family.
+	own := d.most(tunnelPeer{}, i, ends{own: cmp.Or(i.Underlay, d.advertise)}, u)
+	mtu := d.most(p, i, at, u)
 	if found := quality[probe.Path{Peer: p.ID, Device: i.Device}].MTU; found >= leastPath {
 		mtu = min(mtu, found)
 	}
@@ -241,31 +267,12 @@ func (d *Daemon) way(p tunnelPeer, i encap.Instance, underlay int, quality map[p
 	return w, true
 }
 
-// judge is what policy says of the link to a peer. Without a family in common
-// there is none, and of the transports WireGuard alone takes both families.
-func (d *Daemon) judge(p tunnelPeer, onSegment bool) []encap.Verdict {
-	verdicts := encap.Policy(d.settings.mode(), d.ownEnd(p), p.end, onSegment)
-	for i, v := range verdicts {
-		switch {
-		case !p.own.IsValid() && p.Underlay.IsValid():
-			verdicts[i].Allowed, verdicts[i].Why = false, fmt.Sprintf("%s has %s on the underlay, and this host %s, which are of no common family", p.end.Name, p.Underlay, d.advertise)
-		case v.Allowed && p.own != d.advertise && v.Transport != encap.TransportWireGuard:
-			verdicts[i].Allowed, verdicts[i].Why = false, fmt.Sprintf("it goes by %s alone", d.advertise)
-		}
-	}
-	return verdicts
-}
-
-// ownEnd is this host as policy knows it, for the link to a peer.
-func (d *Daemon) ownEnd(p tunnelPeer) encap.End {
-	return encap.End{Name: d.opts.Name, Underlay: cmp.Or(p.own, d.advertise), Trusts: d.opts.Trusted, Can: d.can}
-}
-
 // tunnelPeer is another peer, and what it says of its tunnels.
 type tunnelPeer struct {
 	encap.Peer
-	own   netip.Addr // this host's underlay address for the links to it; none without a family in common
-	end   encap.End
+	ends  []ends               // of each family that this host has in common with it
+	all   []netip.Addr         // on the underlay
+	end   encap.End            // of the first family
 	ports map[string]uint16    // by transport
 	slots map[string]theirSlot // of WireGuard, by this host's device for it
 	mtu   int                  // of its underlay, in bytes; 0 if it does not say
@@ -285,9 +292,12 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 			continue // nothing lies behind it
 		}
 		peer.slots = d.slotsOf(p.Record)
-		var ok bool
-		if peer.own, peer.Underlay, ok = common(d.underlays, p.Record.Underlay); !ok && len(p.Record.Underlay) > 0 {
-			peer.Underlay = p.Record.Underlay[0]
+		peer.all, peer.ends = p.Record.Underlay, common(d.underlays, p.Record.Underlay)
+		switch {
+		case len(peer.ends) > 0:
+			peer.Underlay = peer.ends[0].theirs
+		case len(peer.all) > 0:
+			peer.Underlay = peer.all[0]
 		}
 		// A next hop outside of the peer's own prefixes would let it take over
 		// another peer's.

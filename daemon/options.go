@@ -211,7 +211,7 @@ func (o Options) Validate() error {
 // WireGuard one for each place that a slot can have. They are no longer than the
 // kernel takes.
 func (o Options) tunnelDevices() map[string][]string {
-	return map[string][]string{encap.TransportWireGuard: {o.Bridge + "-wg", o.Bridge + "-w1"}, encap.TransportVXLAN: {o.Bridge + "-vx"}}
+	return map[string][]string{encap.TransportWireGuard: {o.Bridge + "-wg", o.Bridge + "-w1"}, encap.TransportVXLAN: {o.Bridge + "-vx", o.Bridge + "-v1"}}
 }
 
 // deviceNames are all of them.

@@ -202,10 +202,10 @@ func (d *Daemon) guard(cfg *bridge.Config) {
 		cfg.Probed = append(cfg.Probed, i.Device)
 		switch i.Transport {
 		case encap.TransportDirect:
-			cfg.Guard.Underlay = i.Device
+			cfg.Guard.Direct = append(cfg.Guard.Direct, i.Device)
 			continue
 		case encap.TransportVXLAN:
-			cfg.Guard.VXLAN, cfg.Guard.Port, cfg.Guard.VNI = i.Device, i.Port, d.token.VNI()
+			cfg.Guard.VXLAN, cfg.Guard.Port, cfg.Guard.VNI = append(cfg.Guard.VXLAN, i.Device), i.Port, d.token.VNI()
 		}
 		cfg.Tunnels = append(cfg.Tunnels, i.Device)
 	}

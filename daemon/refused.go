@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -13,27 +14,38 @@ import (
 // any more. One that was removed may not have heard of it, and go on sending
 // directly by addresses that its heir may use. What was found before stays,
 // since the kernel forgets neighbours.
-func (d *Daemon) refuse(dev nl.Link, peers []tunnelPeer, plan *linkPlan) error {
+func (d *Daemon) refuse(u underlay, peers []tunnelPeer, plan *linkPlan) error {
 	if !slices.ContainsFunc(plan.instances, func(i encap.Instance) bool { return i.Transport == encap.TransportDirect }) {
 		return nil
 	}
-	inUse := map[netip.Addr]bool{d.advertise: true}
+	inUse := map[netip.Addr]bool{}
+	for _, addr := range d.underlays {
+		inUse[addr] = true
+	}
 	for _, p := range peers {
-		inUse[p.Underlay] = true
+		for _, addr := range p.all {
+			inUse[addr] = true
+		}
 	}
 	refused := map[netip.Addr]nl.MAC{}
 	for _, p := range d.mesh.Peers() {
-		if u := p.Record.Underlay; len(u) > 0 && !inUse[u[0]] {
-			refused[u[0]] = d.refused[u[0]]
+		for _, addr := range p.Record.Underlay {
+			if !inUse[addr] {
+				refused[addr] = d.refused[addr]
+			}
 		}
 	}
 	d.refused = refused
 	if len(refused) == 0 {
 		return nil
 	}
-	known, err := d.conn.Neighbours(dev)
-	if err != nil {
-		return err
+	known := map[netip.Addr]nl.MAC{}
+	for _, dev := range u {
+		there, err := d.conn.Neighbours(dev)
+		if err != nil {
+			return err
+		}
+		maps.Copy(known, there)
 	}
 	// Behind a switch that answers for others, all have one address.
 	shared := map[nl.MAC]bool{{}: true}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/mesh"
@@ -24,7 +25,7 @@ func (d *Daemon) Status() api.Status {
 		IPAM: d.ipamStatus(),
 		Bridge: api.Bridge{Name: d.opts.Bridge, Gateway: netip.PrefixFrom(d.gateway(), d.settings.Range.Bits()),
 			MAC: bridgeMAC(d.identity.ID).String(), MTU: d.mtu(), Spoofed: spoofed, IPv6Off: d.ipv6Off()},
-		Peers: []api.Peer{}, Links: d.links(), Targets: d.listTargets(), Refused: []api.Refusal{},
+		Peers: []api.Peer{}, Links: d.countedLinks(), Targets: d.listTargets(), Refused: []api.Refusal{},
 		Health: d.warnings(), Exposed: d.exposed(),
 	}
 	for _, p := range d.processes() {
@@ -141,6 +142,9 @@ func (d *Daemon) links() []api.Link {
 		link := api.Link{Peer: l.Peer, Name: peers[l.Peer].Record.Name, Transport: l.choice.Transport, Encrypted: l.choice.Transport == encap.TransportWireGuard,
 			Device: l.choice.Device, MTU: l.MTU, Reason: l.Link.Reason, Underlay: l.Underlay, Why: l.choice.Why, Changed: l.choice.At,
 			Proven: q.RTT > 0, Answers: q.Works, RTT: q.RTT, Loss: q.Loss, Probes: q.Sent}
+		if l.six.Transport != l.choice.Transport {
+			link.TransportIPv6 = l.six.Transport
+		}
 		link.KeyEpoch = d.epochOn(l.choice.Device)
 		if l.Traffic != nil {
 			link.Received, link.Sent = &l.Traffic.Received, &l.Traffic.Sent
@@ -151,6 +155,35 @@ func (d *Daemon) links() []api.Link {
 		out = append(out, link)
 	}
 	return out
+}
+
+// countedLinks are the links with what went over each by all transports.
+func (d *Daemon) countedLinks() []api.Link {
+	out := d.links()
+	clear := map[uuid.UUID]bridge.Passed{}
+	if slices.ContainsFunc(d.tunnel.Load().links, linkView.mayBeClear) {
+		clear = bridge.PassedInTheClear(d.opts.Bridge)
+	}
+	for i, l := range out {
+		p, passed := clear[l.Peer]
+		if !passed {
+			continue
+		}
+		sum := func(encrypted *int64, plain uint64) *int64 {
+			n := int64(plain)
+			if encrypted != nil {
+				n += *encrypted
+			}
+			return &n
+		}
+		out[i].Received, out[i].Sent = sum(l.Received, p.Received), sum(l.Sent, p.Sent)
+	}
+	return out
+}
+
+// mayBeClear tells whether a link may carry plaintext.
+func (l linkView) mayBeClear() bool {
+	return slices.ContainsFunc(l.verdicts, func(v encap.Verdict) bool { return v.Allowed && v.Transport != encap.TransportWireGuard })
 }
 
 // trafficEncrypted tells whether all container traffic to other hosts is.

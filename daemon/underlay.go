@@ -105,16 +105,3 @@ func (d *Daemon) hostAddresses() (map[netip.Addr]string, error) {
 	}
 	return out, nil
 }
-
-// common returns the first of this host's underlay addresses of whose family a
-// peer has one, and that one; ok is false if they have no family in common.
-func common(own, theirs []netip.Addr) (mine, other netip.Addr, ok bool) {
-	for _, mine := range own {
-		for _, other := range theirs {
-			if mine.Is4() == other.Is4() {
-				return mine, other, true
-			}
-		}
-	}
-	return mine, other, false
-}

@@ -127,7 +127,7 @@ func (d *Direct) restore(device string) error {
 // Set computes the routes to these peers, as far as they are on the segment.
 func (d *Direct) Set(peers []Peer) error {
 	up := d.Up(d.local)
-	d.routes, d.links = planDirect(d.local.on().single(), peers)
+	d.routes, d.links = planDirect(d.local.on(), peers)
 	dev, err := d.conn.LinkWithAddr(d.local.Underlay)
 	if err != nil {
 		d.routes = nil
@@ -137,16 +137,19 @@ func (d *Direct) Set(peers []Peer) error {
 	return up
 }
 
+// DirectTakesIPv6 tells whether direct routes by a peer's address take both
+// families: a next hop in IPv6 takes IPv4 as well, and one in IPv4 does not take
+// IPv6.
+func DirectTakesIPv6(peer netip.Addr) bool { return peer.Is6() }
+
 // planDirect computes the plan. Each peer's end is its underlay address.
 func planDirect(local Local, peers []Peer) (routes []nl.Route, links []Link) {
 	for _, j := range judge(local, peers, local.Underlay, func(p Peer) (netip.Addr, string) { return p.Underlay, "" }) {
 		if j.usable() {
 			by := hop{via: j.peer.Underlay}
-			four, six := by, by
-			// The other family has no next hop on the segment. Its traffic goes by
-			// the transport that is next to this one.
-			four.none, six.none = !by.via.Is4(), by.via.Is4()
-			routes = append(routes, routesTo(local, j.peer, four, six)...)
+			six := by
+			six.none = !DirectTakesIPv6(by.via)
+			routes = append(routes, routesTo(local, j.peer, by, six)...)
 		}
 		links = append(links, j.link)
 	}

@@ -5,6 +5,7 @@
 package encap
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
@@ -20,7 +21,7 @@ type Local struct {
 	Device   string     // name of the tunnel device
 	Alias    string     // marks the device; begins with nl.AliasPrefix
 	Underlay netip.Addr // this host's address that the tunnels end at
-	Also     netip.Addr // another, for transports that take both families; the zero value for none
+	Also     netip.Addr // another, of the other family; the zero value for none
 	Port     uint16     // UDP, of this host's end and of every other that says no other
 	VNI      uint32     // VXLAN network identifier
 	Key      PrivateKey // of WireGuard
@@ -42,6 +43,8 @@ type Peer struct {
 	// those by which only what is bound to the device finds its way, and less for
 	// no routes at all.
 	Metric int
+	// MetricIPv6 is that of the routes in IPv6, where 0 and less mean the same.
+	MetricIPv6 int
 }
 
 // Link is the way to one peer, as it was last set.
@@ -59,6 +62,18 @@ type Link struct {
 type Traffic struct {
 	Received, Sent int64
 	Heard          time.Time // when a session was last made; of WireGuard
+}
+
+// and is the sum of both; nil where neither is known.
+func (t *Traffic) and(other *Traffic) *Traffic {
+	if t == nil || other == nil {
+		return cmp.Or(t, other)
+	}
+	sum := Traffic{Received: t.Received + other.Received, Sent: t.Sent + other.Sent, Heard: t.Heard}
+	if other.Heard.After(t.Heard) {
+		sum.Heard = other.Heard
+	}
+	return &sum
 }
 
 // Driver carries traffic by one transport. Its methods are not safe for

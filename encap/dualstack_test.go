@@ -18,14 +18,14 @@ var (
 )
 
 func TestEveryRouteHasACounterpartInIPv6(t *testing.T) {
-	peer := Peer{ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), VTEP: addr("10.40.0.0"), Key: PublicKey{2}, MTU: 1250, Metric: 200,
+	peer := Peer{ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), VTEP: addr("10.40.0.0"), Key: PublicKey{2}, MTU: 1250, Metric: 200, MetricIPv6: 300,
 		Prefixes: prefixes("10.40.0.0/13", "10.36.0.7/32")}
 	hop := linkLocal(VTEPMAC(peer.ID))
 	src := six.Addr(dual.Source)
 	vxlan, wg := planVXLAN(dual, []Peer{peer}), planWireGuard(dual, []Peer{peer})
 	for _, p := range peer.Prefixes {
 		// IPv6 has no MTU that is less than 1280.
-		want := nl.Route{Dst: six.Prefix(p), Via: hop, Src: src, MTU: 1280, Metric: 200}
+		want := nl.Route{Dst: six.Prefix(p), Via: hop, Src: src, MTU: 1280, Metric: 300}
 		if !slices.Contains(vxlan.routes, want) {
 			t.Errorf("VXLAN: %+v is not in %+v", want, vxlan.routes)
 		}
@@ -42,16 +42,26 @@ func TestEveryRouteHasACounterpartInIPv6(t *testing.T) {
 	}
 }
 
-func TestDirectRoutesAreOfTheUnderlaysFamilyAlone(t *testing.T) {
+func TestDirectRoutesByIPv6TakeBothFamiliesAndThoseByIPv4OneAlone(t *testing.T) {
 	local, peer := dual, Peer{ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), Prefixes: prefixes("10.40.0.0/13")}
-	for _, family := range []string{"IPv4", "IPv6"} {
-		if family == "IPv6" {
-			local.Underlay, peer.Underlay = addr("2001:db8::1"), addr("2001:db8::2")
+	for underlay, want := range map[string][]netip.Prefix{
+		"192.0.2.2":   {peer.Prefixes[0]},
+		"2001:db8::2": {peer.Prefixes[0], six.Prefix(peer.Prefixes[0])},
+	} {
+		local.Also, peer.Underlay = addr("2001:db8::1"), addr(underlay)
+		routes, links := planDirect(local, []Peer{peer})
+		var got []netip.Prefix
+		for _, r := range routes {
+			if got = append(got, r.Dst); r.Via != peer.Underlay {
+				t.Errorf("by %s: %+v", underlay, r)
+			}
 		}
-		routes, _ := planDirect(local, []Peer{peer})
-		if len(routes) != 1 || routes[0].Via != peer.Underlay || routes[0].Dst.Addr().Is4() != peer.Underlay.Is4() {
-			t.Errorf("over %s: %+v", family, routes)
+		if !slices.Equal(got, want) || links[0].Reason != "" {
+			t.Errorf("by %s: routes to %v, want %v; %+v", underlay, got, want, links)
 		}
+	}
+	if peer.MetricIPv6 = -1; len(func() []nl.Route { r, _ := planDirect(local, []Peer{peer}); return r }()) > 1 {
+		t.Error("a route in IPv6 where there is to be none")
 	}
 }
 

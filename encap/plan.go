@@ -63,15 +63,12 @@ type hop struct {
 // routesTo are the routes to what lies behind a peer, in both families.
 func routesTo(local Local, peer Peer, four, six hop) []nl.Route {
 	var out []nl.Route
-	if peer.Metric < 0 {
-		return nil
-	}
 	for _, prefix := range peer.Prefixes {
-		if !four.none {
+		if !four.none && peer.Metric >= 0 {
 			out = append(out, nl.Route{Dst: prefix, Via: four.via, Src: local.Source, MTU: peer.MTU, Metric: peer.Metric})
 		}
-		if dst := local.IPv6.Prefix(prefix); dst.IsValid() && !six.none {
-			out = append(out, nl.Route{Dst: dst, Via: six.via, Src: local.IPv6.Addr(local.Source), MTU: atLeastIPv6(peer.MTU), Metric: peer.Metric})
+		if dst := local.IPv6.Prefix(prefix); dst.IsValid() && !six.none && peer.MetricIPv6 >= 0 {
+			out = append(out, nl.Route{Dst: dst, Via: six.via, Src: local.IPv6.Addr(local.Source), MTU: atLeastIPv6(peer.MTU), Metric: peer.MetricIPv6})
 		}
 	}
 	return out

@@ -13,9 +13,13 @@ const (
 	movedTime = 2 * time.Second
 	// quietTime is how long nobody has to know of a slot before it is removed.
 	quietTime = 5 * time.Second
-	// heldTime bounds how long hosts hold an older slot whose daemons do not
-	// answer, and whose kernels still send to it.
+	// heldTime bounds how long hosts hold an older slot that this one needs no more.
 	heldTime = time.Hour
+	// missedTime bounds how long a host holds an older slot whose daemon does not
+	// answer, and whose kernel still sends to it: to let go cuts its containers off.
+	// By then its addresses are given to others, unless an operator has said that
+	// it may stay away for longer.
+	missedTime = 25 * time.Hour
 	// followPause is the least time between two slots that are made because others
 	// have: a host that makes epochs up costs no more than that.
 	followPause = 30 * time.Second
@@ -180,7 +184,7 @@ func (s Slots) holds(p SlotPeer, now time.Time) bool {
 	case !p.Linked || !p.lists(SlotIndex(older.Epoch)):
 		return false
 	case !p.Live:
-		return p.Heard && now.Sub(newest.Made) < heldTime
+		return p.Heard && now.Sub(newest.Made) < missedTime
 	case older.Listed():
 		return !p.Moved
 	}

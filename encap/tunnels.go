@@ -1,6 +1,7 @@
 package encap
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +23,18 @@ type Instance struct {
 	Device    string
 	Port      uint16     // UDP
 	Key       PrivateKey // of WireGuard
+	// Underlay and Also are this host's addresses that it ends at; the zero value
+	// for those of Local.
+	Underlay, Also netip.Addr
+}
+
+// at is local as an instance has it.
+func (i Instance) at(local Local) Local {
+	local.Device, local.Port, local.Key = i.Device, i.Port, i.Key
+	if i.Underlay.IsValid() {
+		local.Underlay, local.Also = i.Underlay, i.Also
+	}
+	return local
 }
 
 // Remote is a peer with the ways to it. What of Peer belongs to a way is there.
@@ -29,6 +42,8 @@ type Remote struct {
 	Peer
 	Ways   map[string]Way // those that are allowed, by this host's device
 	Chosen string         // the device that carries its traffic; "" for none
+	// ChosenIPv6 is the device that carries its traffic in IPv6.
+	ChosenIPv6 string
 }
 
 // Way is the other end of one path.
@@ -36,6 +51,9 @@ type Way struct {
 	Port uint16    // UDP; 0 for the same as here
 	Key  PublicKey // of WireGuard
 	MTU  int       // bytes, the most that the path takes; 0 for what the device does
+	// Underlay is the other end's address on the underlay; the zero value for the
+	// peer's.
+	Underlay netip.Addr
 }
 
 // Tunnels are all of this host's ends, and the routes over them. They are not
@@ -68,13 +86,14 @@ func NewTunnels(log *slog.Logger, make func(transport string) (Driver, error)) (
 // MTU is the most that any of the instances takes, in bytes; routes say where it
 // is less.
 func (t *Tunnels) MTU(local Local, instances []Instance) (int, error) {
-	dev, err := underlayDevice(t.conn, local.Underlay)
-	if err != nil {
-		return 0, err
-	}
 	most := 0
 	for _, i := range instances {
-		most = max(most, Fits(i.Transport, local.Underlay, dev.MTU))
+		underlay := i.at(local).Underlay
+		dev, err := underlayDevice(t.conn, underlay)
+		if err != nil {
+			return 0, err
+		}
+		most = max(most, Fits(i.Transport, underlay, dev.MTU))
 	}
 	if local.MTU != 0 {
 		most = min(most, local.MTU)
@@ -136,8 +155,7 @@ func (t *Tunnels) prepare(local Local, i Instance, exact []Peer, peers []Remote)
 		t.held[i.Device] = h
 		delete(t.idle, i.Device)
 	}
-	local.Device, local.Port, local.Key = i.Device, i.Port, i.Key
-	up := h.Up(local)
+	up := h.Up(i.at(local))
 	return errors.Join(up, h.set(slices.Concat(exact, leaving(h.peers, exact, peers))))
 }
 
@@ -164,7 +182,7 @@ func leaving(have, exact []Peer, peers []Remote) []Peer {
 		if !ok || stay[p.ID] || p.Metric < 0 {
 			continue
 		}
-		p.Prefixes, p.Metric = now.Prefixes, -1
+		p.Prefixes, p.Metric, p.MetricIPv6 = now.Prefixes, -1, -1
 		out = append(out, p)
 	}
 	return out
@@ -179,9 +197,13 @@ func peersOf(i Instance, instances []Instance, peers []Remote) []Peer {
 			continue
 		}
 		p := r.Peer
-		p.Port, p.Key, p.MTU, p.Metric = way.Port, way.Key, way.MTU, 0
+		p.Port, p.Key, p.MTU, p.Metric, p.MetricIPv6 = way.Port, way.Key, way.MTU, 0, 0
+		p.Underlay = cmp.Or(way.Underlay, p.Underlay)
 		if r.Chosen != i.Device {
 			p.Metric = standby(i, instances)
+		}
+		if r.ChosenIPv6 != i.Device {
+			p.MetricIPv6 = standby(i, instances)
 		}
 		out = append(out, p)
 	}
@@ -248,16 +270,18 @@ func (t *Tunnels) clear(i Instance) error {
 	return errors.Join(err, driver.Close())
 }
 
-// chosenLinks are the links of each peer's chosen way.
+// chosenLinks are the links of each peer's chosen way, with the traffic of all.
 func (t *Tunnels) chosenLinks(peers []Remote) map[uuid.UUID]Link {
 	type key struct {
 		device string
 		peer   uuid.UUID
 	}
 	all := map[key]Link{}
+	traffic := map[uuid.UUID]*Traffic{}
 	for device, h := range t.held {
 		for _, l := range h.Links() {
 			all[key{device, l.Peer}] = l
+			traffic[l.Peer] = traffic[l.Peer].and(l.Traffic)
 		}
 	}
 	out := map[uuid.UUID]Link{}
@@ -266,6 +290,7 @@ func (t *Tunnels) chosenLinks(peers []Remote) map[uuid.UUID]Link {
 		if !ok {
 			l = Link{Peer: p.ID, Underlay: p.Underlay, Reason: "no transport is allowed and possible"}
 		}
+		l.Traffic = traffic[p.ID]
 		if mtu := p.Ways[p.Chosen].MTU; mtu != 0 {
 			l.MTU = min(l.MTU, mtu)
 		}

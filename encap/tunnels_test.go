@@ -75,7 +75,7 @@ func nodes(t *testing.T) []*node {
 // carries has a node lead the traffic to the other by one of its instances.
 func (n *node) carries(other *node, chosen int, allowed ...int) {
 	n.t.Helper()
-	remote := Remote{Peer: other.peer, Ways: map[string]Way{}, Chosen: n.instances[chosen].Device}
+	remote := Remote{Peer: other.peer, Ways: map[string]Way{}, Chosen: n.instances[chosen].Device, ChosenIPv6: n.instances[chosen].Device}
 	remote.Key = PublicKey{}
 	for _, i := range allowed {
 		remote.Ways[n.instances[i].Device] = Way{Key: other.local.Key.Public()}
@@ -187,7 +187,7 @@ func TestSecondEndOfATransportTakesOver(t *testing.T) {
 	keys := []PrivateKey{second(a), second(b)}
 	set := func(n, other *node, key PrivateKey, chosen int) {
 		t.Helper()
-		remote := Remote{Peer: other.peer, Chosen: n.instances[chosen].Device, Ways: map[string]Way{
+		remote := Remote{Peer: other.peer, Chosen: n.instances[chosen].Device, ChosenIPv6: n.instances[chosen].Device, Ways: map[string]Way{
 			n.instances[2].Device: {Key: other.local.Key.Public()}, n.instances[3].Device: {Key: key.Public(), Port: 6799}}}
 		n.do(func() error { return n.tunnels.Set(n.local, n.instances, nil, []Remote{remote}) })
 	}

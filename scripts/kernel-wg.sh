@@ -12,7 +12,7 @@ cache=.cache/kernel-wg
 # about WireGuard, or about kernels that have it.
 end_to_end='Kernel|TrafficBetweenHostsIsCiphertext|HostThatMoves|KeysAreChangedTwice'
 tests="encap.test -test.v -test.timeout 15m -test.skip /vxlan || code=1
-e2e.test -test.v -test.timeout 25m -test.run '$end_to_end' || code=1
+e2e.test -test.v -test.parallel 1 -test.timeout 40m -test.run '$end_to_end' || code=1
 exit \${code:-0}"
 
 # What the guest is made of: the programs of these packages, and their libraries.

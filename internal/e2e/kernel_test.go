@@ -21,7 +21,7 @@ func wantCarrier(t *testing.T, h *netlab.Host, userspace bool) {
 	for _, w := range s.Health {
 		warned = warned || w.Code == "slow-transport"
 	}
-	if s.Mesh.Encap != "wireguard" || !s.Mesh.TrafficEncrypted || s.Mesh.Userspace != userspace || warned != userspace {
+	if s.Mesh.Encap != "auto" || !s.Mesh.TrafficEncrypted || s.Mesh.Userspace != userspace || warned != userspace {
 		t.Errorf("%s says %+v, %+v; want userspace %v", h.Name, s.Mesh, s.Health, userspace)
 	}
 	out := h.Try("weft", "status").Stdout

@@ -204,7 +204,7 @@ func Lost(ping string) (sent, lost int, err error) {
 		seq, _ := strconv.Atoi(m[1])
 		last = max(last, seq)
 	}
-	if tail := sent - last; tail <= onTheirWay {
+	if tail := sent - last; tail <= onTheirWay*int(slowness) {
 		got += tail
 	}
 	return sent, sent - got, nil

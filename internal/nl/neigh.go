@@ -34,17 +34,19 @@ type FDB struct {
 	Dst netip.Addr
 }
 
-// Neighbours are the hardware addresses of the IPv4 neighbours of a link, as far
-// as the kernel knows them for now.
+// Neighbours are the hardware addresses of the neighbours of a link, of both
+// families, as far as the kernel knows them for now.
 func (c *Conn) Neighbours(l Link) (map[netip.Addr]MAC, error) {
-	list, err := dump(func() ([]netlink.Neigh, error) { return c.h.NeighList(l.Index, netlink.FAMILY_V4) })
-	if err != nil {
-		return nil, fmt.Errorf("list neighbours of %s: %w", l.Name, err)
-	}
 	out := map[netip.Addr]MAC{}
-	for _, n := range list {
-		if a, ok := netip.AddrFromSlice(n.IP); ok && len(n.HardwareAddr) == 6 && n.State&netlink.NUD_FAILED == 0 {
-			out[a.Unmap()] = MAC(n.HardwareAddr)
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		list, err := dump(func() ([]netlink.Neigh, error) { return c.h.NeighList(l.Index, family) })
+		if err != nil {
+			return nil, fmt.Errorf("list neighbours of %s: %w", l.Name, err)
+		}
+		for _, n := range list {
+			if a, ok := netip.AddrFromSlice(n.IP); ok && len(n.HardwareAddr) == 6 && n.State&netlink.NUD_FAILED == 0 {
+				out[a.Unmap()] = MAC(n.HardwareAddr)
+			}
 		}
 	}
 	return out, nil

@@ -278,3 +278,51 @@ func TestLinkIsFoundByItsAddress(t *testing.T) {
 		}
 	})
 }
+
+func TestIPv4RouteCanHaveANextHopInIPv6(t *testing.T) {
+	inside(t, func(c *Conn, dev Link) {
+		want := Route{Dst: netip.MustParsePrefix("10.40.0.0/13"), Device: dev.Index, Via: netip.MustParseAddr("2001:db8::2"), MTU: 1400, Metric: 100}
+		all := func(Route) bool { return true }
+		for range 2 {
+			if err := c.SyncRoutes([]Route{want}, all); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := c.Routes(true); err != nil || len(got) != 1 || got[0] != want {
+			t.Errorf("routes %+v, %v", got, err)
+		}
+		if err := c.SyncRoutes(nil, all); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := c.Routes(true); len(got) > 0 {
+			t.Errorf("left: %+v", got)
+		}
+	})
+}
+
+func TestRouteOfMetric0IsPreferredInBothFamilies(t *testing.T) {
+	inside(t, func(c *Conn, dev Link) {
+		other, err := c.CreateVeth(Veth{Host: "b0", Peer: "b1", MTU: 1400})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.AdjustLink(other, LinkState{Alias: AliasPrefix + "test", Up: true}); err != nil {
+			t.Fatal(err)
+		}
+		for _, dst := range []string{"10.40.0.0/13", "fd00:1::/64"} {
+			p := netip.MustParsePrefix(dst)
+			for chosen, standby := range map[int]int{dev.Index: other.Index, other.Index: dev.Index} {
+				want := []Route{{Dst: p, Device: chosen}, {Dst: p, Device: standby, Metric: 100}}
+				if err := c.SyncRoutes(want, func(Route) bool { return true }); err != nil {
+					t.Fatal(err)
+				}
+				if hop, err := c.NextHop(p.Addr().Next()); err != nil || hop.Device != chosen {
+					t.Errorf("to %s: %+v, %v; want device %d", dst, hop, err, chosen)
+				}
+				if got, err := c.Routes(true); err != nil || len(got) != 2 {
+					t.Errorf("routes %+v, %v", got, err)
+				}
+			}
+		}
+	})
+}

@@ -21,21 +21,22 @@ type Route struct {
 	Device int
 	// Via is the next hop, reached on the device without a look-up of its own
 	// (onlink); the zero value for a destination that is on the link itself. It
-	// is of the destination's family.
+	// is of the destination's family, or of IPv6.
 	Via netip.Addr
 	// Src is the address that the host itself prefers towards Dst.
 	Src netip.Addr
 	// MTU in bytes; 0 for the device's.
 	MTU int
-	// Metric: the lower is preferred among routes to the same destination; 0
-	// for the kernel's own choice.
+	// Metric: the lower is preferred among routes to the same destination; 0 is
+	// the least.
 	Metric int
 	// Unreachable makes a route that refuses (ICMP host unreachable).
 	Unreachable bool
 }
 
-// defaultMetric6 is what the kernel makes of an IPv6 route's metric of 0.
-const defaultMetric6 = 1024
+// leastMetric6 stands for a metric of 0 in IPv6, of which the kernel would make
+// 1024: that is more than those of routes that stand by.
+const leastMetric6 = 1
 
 func (r Route) toKernel() *netlink.Route {
 	out := &netlink.Route{
@@ -46,7 +47,11 @@ func (r Route) toKernel() *netlink.Route {
 	case r.Unreachable:
 		out.Type = unix.RTN_UNREACHABLE
 	case r.Via.IsValid():
-		out.Gw = r.Via.AsSlice()
+		if r.Via.Is6() && r.Dst.Addr().Is4() {
+			out.Via = &netlink.Via{AddrFamily: unix.AF_INET6, Addr: r.Via.AsSlice()}
+		} else {
+			out.Gw = r.Via.AsSlice()
+		}
 		out.Flags = int(netlink.FLAG_ONLINK)
 	default:
 		out.Scope = netlink.SCOPE_LINK
@@ -55,7 +60,7 @@ func (r Route) toKernel() *netlink.Route {
 		out.Src = r.Src.AsSlice()
 	}
 	if r.Dst.Addr().Is6() && r.Metric == 0 {
-		out.Priority = defaultMetric6
+		out.Priority = leastMetric6
 	}
 	return out
 }
@@ -72,11 +77,14 @@ func routeFromKernel(k netlink.Route) (Route, bool) {
 	if r.Unreachable {
 		r.Device = 0 // the kernel shows the loopback device
 	}
-	if dst.Addr().Is6() && r.Metric == defaultMetric6 {
+	if dst.Addr().Is6() && r.Metric == leastMetric6 {
 		r.Metric = 0
 	}
 	if a, ok := netip.AddrFromSlice(k.Gw); ok {
 		r.Via = a.Unmap()
+	}
+	if via, ok := k.Via.(*netlink.Via); ok {
+		r.Via, _ = netip.AddrFromSlice(via.Addr)
 	}
 	if a, ok := netip.AddrFromSlice(k.Src); ok {
 		r.Src = a.Unmap()

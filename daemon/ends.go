@@ -1,0 +1,137 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/internal/nl"
+)
+
+// ends are the two addresses of a link on the underlay, which are of one family.
+type ends struct{ own, theirs netip.Addr }
+
+// common are the ends of each family that this host and a peer both have, in the
+// order of this host's.
+func common(own, theirs []netip.Addr) (out []ends) {
+	for _, mine := range own {
+		if i := slices.IndexFunc(theirs, func(a netip.Addr) bool { return a.Is4() == mine.Is4() }); i >= 0 {
+			out = append(out, ends{mine, theirs[i]})
+		}
+	}
+	return out
+}
+
+// underlay is the device of each of this host's addresses, as far as they are on
+// one for now.
+type underlay map[netip.Addr]nl.Link
+
+func (d *Daemon) underlay() underlay {
+	out := underlay{}
+	for _, a := range d.underlays {
+		if dev, err := d.conn.LinkWithAddr(a); err == nil {
+			out[a] = dev
+		}
+	}
+	return out
+}
+
+// instances are this host's ends for a transport: of WireGuard its slots, which
+// take both families, of VXLAN one for each family, and the underlay's devices
+// for direct.
+func (d *Daemon) instances(slots []encap.Slot, transport string, u underlay) (out []encap.Instance) {
+	devices, port := d.opts.tunnelDevices()[transport], d.settings.port(transport)
+	switch transport {
+	case encap.TransportWireGuard:
+		for index, device := range devices {
+			if s, ok := slotAt(slots, index); ok {
+				out = append(out, encap.Instance{Transport: transport, Device: device, Port: d.settings.slotPort(index, d.opts.Port), Key: s.Key})
+			}
+		}
+	case encap.TransportVXLAN:
+		for index, addr := range d.underlays {
+			out = append(out, encap.Instance{Transport: transport, Device: devices[index], Port: port, Underlay: addr})
+		}
+	case encap.TransportDirect:
+		for _, addr := range d.underlays {
+			device := u[addr].Name
+			i := slices.IndexFunc(out, func(i encap.Instance) bool { return i.Device == device })
+			switch {
+			case i >= 0:
+				out[i].Also = addr
+			case device != "":
+				out = append(out, encap.Instance{Transport: transport, Device: device, Underlay: addr})
+			}
+		}
+	}
+	return out
+}
+
+// unused are those tunnels that this host could have and that are none of these.
+func (d *Daemon) unused(held []encap.Instance) (out []encap.Instance) {
+	for transport, devices := range d.opts.tunnelDevices() {
+		for _, device := range devices {
+			if !slices.ContainsFunc(held, func(i encap.Instance) bool { return i.Device == device }) {
+				out = append(out, encap.Instance{Transport: transport, Device: device})
+			}
+		}
+	}
+	return out
+}
+
+// endsOn are those of the ends that a link has on one of this host's instances.
+func endsOn(i encap.Instance, allowed []ends, u underlay) (ends, bool) {
+	for _, e := range allowed {
+		switch i.Transport {
+		case encap.TransportVXLAN:
+			if e.own != i.Underlay {
+				continue
+			}
+		case encap.TransportDirect:
+			if u[e.own].Name != i.Device {
+				continue
+			}
+		}
+		return e, true
+	}
+	return ends{}, false
+}
+
+// judge is what policy says of the link to a peer: of each transport whether it is
+// allowed, and between which ends. Without a family in common there is none.
+func (d *Daemon) judge(p tunnelPeer, u underlay) (verdicts []encap.Verdict, allowed map[string][]ends, err error) {
+	own := encap.End{Name: d.opts.Name, Underlay: d.advertise, Trusts: d.opts.Trusted, Can: d.can}
+	if len(p.ends) == 0 {
+		verdicts = encap.Policy(d.settings.mode(), own, p.end, false)
+		for i := range verdicts {
+			if p.Underlay.IsValid() {
+				verdicts[i].Allowed, verdicts[i].Why = false, fmt.Sprintf("%s has %s on the underlay, and this host %s, which are of no common family", p.end.Name, p.Underlay, d.advertise)
+			}
+		}
+		return verdicts, nil, nil
+	}
+	allowed = map[string][]ends{}
+	for n, e := range p.ends {
+		there := p.end
+		own.Underlay, there.Underlay = e.own, e.theirs
+		onSegment := false
+		if dev, ok := u[e.own]; ok && (d.settings.mode() == encap.ModeDirect || encap.Untrusted(own, there) == "") {
+			if onSegment, err = encap.OnSegment(d.conn, dev.Name, e.theirs); err != nil && !errors.Is(err, nl.ErrNotFound) {
+				return nil, nil, err
+			}
+		}
+		for i, v := range encap.Policy(d.settings.mode(), own, there, onSegment) {
+			if n == 0 {
+				verdicts = append(verdicts, v)
+			} else if v.Allowed && !verdicts[i].Allowed {
+				verdicts[i] = v
+			}
+			if v.Allowed {
+				allowed[v.Transport] = append(allowed[v.Transport], e)
+			}
+		}
+	}
+	return verdicts, allowed, nil
+}

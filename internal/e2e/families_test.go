@@ -1,0 +1,127 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/weft-net/weft/internal/netlab"
+)
+
+// dualStack makes two hosts that trust each other on an underlay of both families,
+// or of IPv6 alone.
+func dualStack(t *testing.T, ipv6Alone bool) []*netlab.Host {
+	t.Helper()
+	lab := newLab(t)
+	hosts := []*netlab.Host{lab.Host("h1"), lab.Host("h2")}
+	for _, h := range hosts {
+		on6(h, ipv6Alone)
+	}
+	const trust = "192.0.2.0/24,2001:db8::/64"
+	advertise := func(h *netlab.Host) []string {
+		six := fmt.Sprintf("2001:db8::%d", h.Addr.As4()[3])
+		if ipv6Alone {
+			return []string{"--advertise", six}
+		}
+		return []string{"--advertise", h.Addr.String() + "," + six}
+	}
+	join := strings.Fields(hosts[0].Run(append([]string{"weft", "launch", "--trusted-subnets", trust}, advertise(hosts[0])...)...))
+	hosts[1].Run(append(append(join, "--trusted-subnets", trust), advertise(hosts[1])...)...)
+	return hosts
+}
+
+func TestIPv6AloneOnTheUnderlayCarriesBothFamiliesDirectly(t *testing.T) {
+	hosts := dualStack(t, true)
+	for i, h := range hosts {
+		uses(t, h, hosts[1-i], "direct")
+	}
+	a, _, _ := attachedDual(t, hosts[0], "a")
+	_, c4, c6 := attachedDual(t, hosts[1], "c")
+	answering(t, hosts...)
+	mustPing(t, a, c4, "IPv4 by a next hop in IPv6")
+	mustPing(t, a, c6, "IPv6")
+	l := linkTo(t, hosts[0], hosts[1])
+	if l.TransportIPv6 != "" || l.MTU != 1500 || l.Underlay.String() != "2001:db8::2" {
+		t.Errorf("the link is %+v", l)
+	}
+	hosts[1].Run("nft", "table netdev direct { chain c { type filter hook ingress device eth0 priority 0; ip saddr 10.32.0.0/12 drop; }; }")
+	uses(t, hosts[0], hosts[1], "vxlan")
+	mustPing(t, a, c4, "by VXLAN over IPv6")
+}
+
+func TestLinkTakesTheFamilyOfTheUnderlayThatWorksAndIPv6ItsOwnWay(t *testing.T) {
+	hosts := dualStack(t, false)
+	for i, h := range hosts {
+		uses(t, h, hosts[1-i], "direct")
+	}
+	a, _, _ := attachedDual(t, hosts[0], "a")
+	_, c4, c6 := attachedDual(t, hosts[1], "c")
+	answering(t, hosts...)
+	mustPing(t, a, c4, "IPv4")
+	mustPing(t, a, c6, "IPv6")
+	if l := linkTo(t, hosts[0], hosts[1]); l.TransportIPv6 != "vxlan" {
+		t.Errorf("IPv6 goes by %+v", l)
+	}
+
+	// Direct by IPv4 still works, and what IPv6 has taken does not.
+	unblock := blocked(hosts[1], 6784, "input")
+	netlab.Eventually(t, "IPv6 goes by WireGuard, and IPv4 directly", func() bool {
+		l := linkTo(t, hosts[0], hosts[1])
+		return l.Transport == "direct" && l.TransportIPv6 == "wireguard"
+	})
+	mustPing(t, a, c6, "IPv6 where VXLAN is blocked")
+	mustPing(t, a, c4, "IPv4 where VXLAN is blocked")
+	unblock()
+
+	// IPv4 of the underlay fails but for gossip.
+	hosts[1].Run("nft", "table netdev four { chain c { type filter hook ingress device eth0 priority 0; ip saddr 10.32.0.0/12 drop; ip protocol udp udp dport { 6784, 6785 } drop; }; }")
+	netlab.Eventually(t, "VXLAN over IPv6 is used", func() bool {
+		l := linkTo(t, hosts[0], hosts[1])
+		return l.Transport == "vxlan" && l.Device == "weft-v1" && l.Underlay.Is6() && l.TransportIPv6 == ""
+	})
+	mustPing(t, a, c4, "IPv4 by VXLAN over IPv6")
+	mustPing(t, a, c6, "IPv6 by VXLAN over IPv6")
+	hosts[1].Run("nft", "delete", "table", "netdev", "four")
+	uses(t, hosts[0], hosts[1], "direct")
+	mustPing(t, a, c4, "IPv4 in the end")
+	for _, h := range hosts {
+		h.Run("weft", "reset", "--yes", "--force")
+		if left := h.Run("bash", "-c", "ip -o link show | grep weft; ip route show proto 87; ip -6 route show proto 87; true"); left != "" {
+			t.Errorf("%s has left:\n%s", h.Name, left)
+		}
+	}
+}
+
+func TestBytesAreCountedByEveryTransport(t *testing.T) {
+	for _, encap := range []string{"wireguard", "vxlan", "direct"} {
+		t.Run(encap, func(t *testing.T) {
+			_, hosts := launched(t, 2, "--encap", encap)
+			a, _, _ := attachedDual(t, hosts[0], "a")
+			_, four, six := attachedDual(t, hosts[1], "c")
+			netlab.Eventually(t, "traffic passes", func() bool { return netlab.Pings(a, four) && netlab.Pings(a, six) })
+			before, there := linkTo(t, hosts[0], hosts[1]), linkTo(t, hosts[1], hosts[0])
+			if before.Sent == nil || before.Received == nil || there.Sent == nil || there.Received == nil {
+				t.Fatalf("nothing is counted: %+v, %+v", before, there)
+			}
+			for _, to := range []string{four, six} {
+				a.Run("ping", "-c", "50", "-i", "0.01", "-s", "1000", to)
+			}
+			const least, most = 100 * 1000, 2 * 100 * 1000 // with all headers, and probes beside
+			netlab.Eventually(t, "both ends count what went both ways", func() bool {
+				after, farther := linkTo(t, hosts[0], hosts[1]), linkTo(t, hosts[1], hosts[0])
+				for _, n := range []int64{*after.Sent - *before.Sent, *after.Received - *before.Received, *farther.Sent - *there.Sent, *farther.Received - *there.Received} {
+					if n < least || n > most {
+						return false
+					}
+				}
+				return true
+			})
+			sent := *linkTo(t, hosts[0], hosts[1]).Sent
+			hosts[0].Run("weft", "stop")
+			hosts[0].Run("weft", "launch")
+			if again := linkTo(t, hosts[0], hosts[1]); again.Sent == nil || *again.Sent < sent {
+				t.Errorf("after another launch: %+v", again)
+			}
+		})
+	}
+}
