@@ -140,11 +140,10 @@ func (w *world) measure(what string, do func(), holds func(*mesh.Mesh) bool) {
 	w.t.Logf("real time %s", realTime().Sub(real).Round(time.Millisecond))
 }
 
-// idle lets what happened before come to its end, and counts what is sent for as
-// long as it takes that everybody has exchanged with somebody.
+// idle lets what happened before come to its end, and counts what is sent then.
 func (w *world) idle() {
-	time.Sleep(3 * time.Minute)
-	const long = 5 * time.Minute
+	time.Sleep(2 * time.Minute)
+	const long = 4 * time.Minute
 	before := w.net.Sent()
 	time.Sleep(long)
 	w.note(Result{What: "idle", Rate: float64(w.net.Sent()-before) / float64(len(w.running())) / long.Seconds()})
