@@ -49,6 +49,7 @@ func BenchmarkDaemons(b *testing.B) {
 	for i := range *daemons {
 		hosts = append(hosts, lab.Host(fmt.Sprintf("h%d", i)))
 	}
+	lab.Acquaint()
 	join := strings.Fields(hosts[0].Run(append([]string{"weft", "launch"}, strings.Fields(*daemonFlags)...)...))
 	began := time.Now()
 	var wg sync.WaitGroup
