@@ -112,7 +112,7 @@ func New(cfg Config) (*Mesh, error) {
 		m.channels[c.Name()] = c
 	}
 	var err error
-	if m.records, err = restore(cfg.Token.MeshID, cfg.Snapshot); err == nil {
+	if m.records, err = restore(cfg.Verified, cfg.Token, cfg.Snapshot); err == nil {
 		err = m.takeTargets(cfg.Targets)
 	}
 	if err == nil {

@@ -32,7 +32,7 @@ func (m *Mesh) Snapshot() []byte {
 }
 
 // restore reads what Snapshot wrote; nil is nothing.
-func restore(meshID uuid.UUID, b []byte) (records, error) {
+func restore(verified *VerifyCache, t Token, b []byte) (records, error) {
 	known := records{}
 	if b == nil {
 		return known, nil
@@ -45,7 +45,7 @@ func restore(meshID uuid.UUID, b []byte) (records, error) {
 		return nil, fmt.Errorf("remembered peers are of version %d, this weft knows %d", s.Version, snapshotVersion)
 	}
 	for _, sr := range s.Records {
-		r, err := verify(meshID, sr)
+		r, err := verified.verify(t, sr)
 		if err != nil {
 			return nil, fmt.Errorf("read remembered peers: %w", err)
 		}
@@ -56,7 +56,7 @@ func restore(meshID uuid.UUID, b []byte) (records, error) {
 
 // Remembered counts the other peers in a snapshot that have not left.
 func Remembered(snapshot []byte, t Token, self uuid.UUID) (int, error) {
-	known, err := restore(t.MeshID, snapshot)
+	known, err := restore(nil, t, snapshot)
 	n := 0
 	for id, r := range known {
 		if id != self && !r.Body.Departed {

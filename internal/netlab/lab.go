@@ -181,6 +181,28 @@ func (l *Lab) Partition(a, b []*Host) {
 	}
 }
 
+// Acquaint tells every host the hardware addresses of the others for good. What a
+// host finds out by itself goes to a table that the kernel has once for the whole
+// machine, by default for 1,024, so that fifty hosts or so do not fit.
+func (l *Lab) Acquaint() {
+	l.t.Helper()
+	macs := make([]string, len(l.hosts))
+	for i, h := range l.hosts {
+		macs[i] = h.Run("cat", "/sys/class/net/eth0/address")
+	}
+	for _, h := range l.hosts {
+		var batch strings.Builder
+		for i, o := range l.hosts {
+			if o != h {
+				fmt.Fprintf(&batch, "neigh replace %s lladdr %s dev eth0 nud permanent\n", o.Addr, macs[i])
+			}
+		}
+		if r := h.Feed(batch.String(), "ip", "-batch", "-"); r.Code != 0 {
+			l.t.Fatalf("%s: %s", h.Name, r.Stderr)
+		}
+	}
+}
+
 // Deafen drops what is sent from one host to another, numbered in the order in
 // which they were made, where that is wanted, and nothing else. It is one step,
 // and takes the place of what it did before.

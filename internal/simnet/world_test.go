@@ -25,7 +25,7 @@ type world struct {
 // sharing is the number of peers from which on records that one of them has
 // verified are taken as verified by all, and are in memory once: a real peer
 // does not have that, so the memory of each is told of smaller meshes only.
-const sharing = 1500
+const sharing = 500
 
 func newWorld(t *testing.T, n int) *world {
 	w := &world{t: t, net: New(t, n), peers: make([]*mesh.Mesh, n), snaps: make([][]byte, n)}
@@ -140,11 +140,10 @@ func (w *world) measure(what string, do func(), holds func(*mesh.Mesh) bool) {
 	w.t.Logf("real time %s", realTime().Sub(real).Round(time.Millisecond))
 }
 
-// idle lets what happened before come to its end, and counts what is sent for as
-// long as it takes that everybody has exchanged with somebody.
+// idle lets what happened before come to its end, and counts what is sent then.
 func (w *world) idle() {
-	time.Sleep(3 * time.Minute)
-	const long = 5 * time.Minute
+	time.Sleep(2 * time.Minute)
+	const long = 2 * time.Minute
 	before := w.net.Sent()
 	time.Sleep(long)
 	w.note(Result{What: "idle", Rate: float64(w.net.Sent()-before) / float64(len(w.running())) / long.Seconds()})
@@ -153,5 +152,10 @@ func (w *world) idle() {
 func (w *world) note(r Result) {
 	r.Peers = *size
 	w.results = append(w.results, r)
-	w.t.Log(len(w.running()), r)
+	w.t.Logf("%+v", r)
+	if *record != "" { // each at once, as a large mesh may not get to the end
+		if err := keepResults(*record, *size, w.results); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 }
