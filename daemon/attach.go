@@ -390,9 +390,7 @@ func (d *Daemon) plumb(a attachment) ([]nl.Route, error) {
 			Message: fmt.Sprintf("container %s is cut off, since address %s may not be used here: %s", a.Reference, a.Address, cmp.Or(refused, "its owner has not answered")),
 			Fix:     fmt.Sprintf("wait for its owner (weft status ipam), or `weft detach %s` and attach it again for another address", a.Reference)}
 	}
-	cfg := d.bridgeConfig()
-	cfg.Services = cfg.Services || a.Network != ""
-	return d.bridge.Plumb(cfg, d.port(a))
+	return d.bridge.Plumb(d.bridgeConfig(), d.port(a))
 }
 
 func (d *Daemon) port(a attachment) bridge.Port {

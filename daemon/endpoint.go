@@ -94,6 +94,7 @@ func (d *Daemon) attachEndpoint(ctx context.Context, e api.Endpoint, req api.Att
 		}
 	}
 	req.Interface = e.Interface
+	d.serves.Store(true)
 	return d.attach(ctx, req, c)
 }
 
