@@ -96,8 +96,8 @@ type Attachment struct {
 	Published []PortMapping `json:"published,omitempty"`
 	// Endpoint is set for what a container runtime attached.
 	Endpoint *Endpoint `json:"endpoint,omitempty"`
-	// Routes that the container has by the gateways; only of an endpoint that was
-	// just attached.
+	// Routes that the container has by the gateways, or is to be given where it has
+	// addresses only; only of an endpoint that was just attached.
 	Routes []Route `json:"routes,omitempty"`
 	// Bridge is the device that the container is on.
 	Bridge string `json:"bridge,omitempty"`

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -10,7 +11,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"net/url"
 	"syscall"
 	"time"
 )
@@ -27,18 +27,10 @@ const maxAnswer = 64 << 20
 
 // Client talks to the daemon behind a control socket. It is safe for
 // concurrent use. Its errors are, or wrap, *Error.
-type Client struct {
-	socket string
-	http   http.Client
-}
+type Client struct{ socket string }
 
 // NewClient returns a client for a socket; nothing is dialled yet.
-func NewClient(socket string) *Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}
-	return &Client{socket: socket, http: http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
-}
+func NewClient(socket string) *Client { return &Client{socket} }
 
 // Status asks for everything that the daemon knows.
 func (c *Client) Status(ctx context.Context) (Status, error) {
@@ -163,19 +155,14 @@ func call[Out any](ctx context.Context, c *Client, method, path string, in any) 
 			req.Header.Set(HeaderTimeout, left.String())
 		}
 	}
-	resp, err := c.http.Do(req)
+	status, b, err := c.exchange(req)
 	if err != nil {
 		return out, c.explain(err)
 	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return out, c.explain(err)
-	}
-	if resp.StatusCode != http.StatusOK {
+	if status != http.StatusOK {
 		var e Error
 		if json.Unmarshal(b, &e) != nil || e.Code == "" {
-			e = Error{Code: CodeFailed, Message: fmt.Sprintf("the daemon answers %s to %s %s", resp.Status, method, path),
+			e = Error{Code: CodeFailed, Message: fmt.Sprintf("the daemon answers %d %s to %s %s", status, http.StatusText(status), method, path),
 				Fix: otherVersion}
 		}
 		return out, &e
@@ -184,6 +171,38 @@ func call[Out any](ctx context.Context, c *Client, method, path string, in any) 
 		return out, &Error{Code: CodeFailed, Message: "the daemon's answer cannot be read: " + err.Error(), Fix: otherVersion}
 	}
 	return out, nil
+}
+
+// exchange is one request and its answer, on a connection of its own. It is
+// http.Client without what serves many requests: a plugin's process makes one, and
+// lives no longer than that takes.
+func (c *Client) exchange(req *http.Request) (status int, body []byte, err error) {
+	ctx := req.Context()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.socket)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	fail := func(err error) (int, []byte, error) {
+		if ctx.Err() != nil {
+			err = ctx.Err() // not that the connection was closed for it
+		}
+		return 0, nil, err
+	}
+	req.Close = true
+	if err := req.Write(conn); err != nil {
+		return fail(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+	if err != nil {
+		return fail(err)
+	}
+	defer resp.Body.Close()
+	if body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer)); err != nil {
+		return fail(err)
+	}
+	return resp.StatusCode, body, nil
 }
 
 // explain turns what went wrong on the way into what to do.
@@ -197,10 +216,6 @@ func (c *Client) explain(err error) error {
 		return &Error{Code: CodeForbidden, Message: "this user may not use " + c.socket, Fix: "run as root or as a member of group weft"}
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return &Error{Code: CodeUnavailable, Message: "no weft daemon answers at " + c.socket, Fix: "start one with `weft launch`"}
-	}
-	var way *url.Error // names a URL, which means nothing to the user
-	if errors.As(err, &way) {
-		err = way.Err
 	}
 	return &Error{Code: CodeUnavailable, Message: fmt.Sprintf("talk to the daemon at %s: %v", c.socket, err),
 		Fix: "`weft status` shows whether it is there still"}

@@ -31,17 +31,24 @@ func (f *firewall) set(cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("set up the firewall: %w", err)
 	}
-	if f.seen != nil && *f.seen == now && maps.EqualFunc(accepting, f.accepts, slices.Equal[[]accept]) && f.update(want) == nil {
+	undisturbed := f.seen != nil && *f.seen == now && maps.EqualFunc(accepting, f.accepts, slices.Equal[[]accept])
+	if undisturbed && f.update(want) == nil {
 		return nil
 	}
 	f.seen, f.accepts = nil, nil
-	places, err := syncAccepts(mark(cfg.Name), accepting)
+	var places []string
+	next := now
+	if undisturbed { // only our own rules differ
+		f.listed, next.NFT = nil, now.NFT+1
+	} else {
+		places, err = syncAccepts(mark(cfg.Name), accepting)
+	}
 	if err := errors.Join(f.setTables(want), err); err != nil {
 		return fmt.Errorf("set up the firewall: %w", err)
 	}
 	f.accepts = accepting
-	if after, err := nl.ReadRulesets(); err == nil && len(places) == 0 && after == now {
-		f.seen = &now
+	if after, err := nl.ReadRulesets(); err == nil && len(places) == 0 && after == next {
+		f.seen = &after
 	}
 	return nil
 }

@@ -82,13 +82,19 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (routes []nl.Route, err 
 		}
 	}
 	furnished := furniture(cfg, p)
-	err = ns.Do(func() error {
+	var inward announcer
+	err = ns.Do(func() error { // once, as it takes a thread of its own
 		cfg = cfg.withoutIPv6(nl.IPv6Off(p.Interface))
-		return settle(p.Interface, containerIPv6)
+		if err := errors.Join(settle(p.Interface, containerIPv6), forgetSoon()); err != nil {
+			return err
+		}
+		inward, err = openAnnouncer()
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("in container %s: %w", p.NetNS, err)
 	}
+	defer b.letGo(inward)
 	index, routes, err := furnish(cfg, p, inside)
 	if err != nil {
 		return nil, fmt.Errorf("in container %s: %w", p.NetNS, err)
@@ -102,13 +108,11 @@ func (b *Bridge) plumb(cfg Config, dev nl.Link, p Port) (routes []nl.Route, err 
 		return nil, err
 	}
 	b.furnished[p.HostInterface] = furnished
-	return routes, ns.Do(func() error {
-		errs := []error{forgetSoon()}
-		for _, a := range p.Addresses() {
-			errs = append(errs, b.announce(index, a.Addr(), p.mac()))
-		}
-		return errors.Join(errs...)
-	})
+	var errs []error
+	for _, a := range p.Addresses() {
+		errs = append(errs, inward.announce(index, a.Addr(), p.mac()))
+	}
+	return routes, errors.Join(errs...)
 }
 
 // forgetSoon has the container forget within half a minute that a path was too

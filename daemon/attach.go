@@ -192,17 +192,16 @@ func (d *Daemon) subnetOr(asked netip.Prefix) netip.Prefix {
 
 // forget undoes an attachment: record and address.
 func (d *Daemon) forget(a attachment) error {
+	d.clearAttached(a)
 	if err := d.keep.dropAttachment(a.key()); err != nil {
-		d.clearAttached(a)
 		return err
 	}
-	return d.forgotten(a)
+	return d.releaseAll(a)
 }
 
-// forgotten frees the addresses of an attachment of which there is no record any
+// releaseAll frees the addresses of an attachment of which there is no record any
 // more.
-func (d *Daemon) forgotten(a attachment) error {
-	d.clearAttached(a)
+func (d *Daemon) releaseAll(a attachment) error {
 	var errs []error
 	for _, addr := range a.addresses() {
 		errs = append(errs, d.plan.Release(a.key(), addr))
@@ -313,14 +312,16 @@ func (d *Daemon) detach(ctx context.Context, a attachment) error {
 func (d *Daemon) dismantle(a attachment) error {
 	dropping := make(chan error, 1)
 	go func() { dropping <- d.keep.dropAttachment(a.key()) }()
-	err := d.unplumb(a)
-	switch kept := <-dropping; {
-	case err != nil && kept == nil:
-		return errors.Join(err, d.keep.saveAttachment(a)) // it has its addresses still
-	case err != nil || kept != nil:
-		return errors.Join(err, kept)
+	gone := d.unplumbForGood(a)
+	dropped := <-dropping
+	if gone == nil && dropped == nil {
+		return d.releaseAll(a)
 	}
-	return d.forgotten(a)
+	if dropped == nil {
+		dropped = d.keep.saveAttachment(a) // it has its addresses still
+	}
+	d.setAttached(a)
+	return errors.Join(gone, dropped)
 }
 
 // dropAddress takes one of several addresses off an interface.
@@ -369,14 +370,29 @@ func (d *Daemon) dropAddress(ctx context.Context, a attachment, addr netip.Addr)
 
 // unplumb removes the kernel's side of one attachment.
 func (d *Daemon) unplumb(a attachment) error {
+	d.kernel.Lock()
+	defer d.kernel.Unlock()
+	return d.unplumbLocked(a)
+}
+
+func (d *Daemon) unplumbLocked(a attachment) error {
 	if !d.isOfThisBoot(a) {
 		return nil // what has its name now is another's
 	}
-	d.kernel.Lock()
-	defer d.kernel.Unlock()
 	if err := d.bridge.Unplumb(d.bridgeConfig(), d.port(a)); err != nil && !errors.Is(err, nl.ErrNotFound) {
 		return err
 	}
+	return nil
+}
+
+// unplumbForGood is unplumb, after which no pass of the loop puts it back.
+func (d *Daemon) unplumbForGood(a attachment) error {
+	d.kernel.Lock()
+	defer d.kernel.Unlock()
+	if err := d.unplumbLocked(a); err != nil {
+		return err
+	}
+	d.clearAttached(a)
 	return nil
 }
 
@@ -390,9 +406,7 @@ func (d *Daemon) plumb(a attachment) ([]nl.Route, error) {
 			Message: fmt.Sprintf("container %s is cut off, since address %s may not be used here: %s", a.Reference, a.Address, cmp.Or(refused, "its owner has not answered")),
 			Fix:     fmt.Sprintf("wait for its owner (weft status ipam), or `weft detach %s` and attach it again for another address", a.Reference)}
 	}
-	cfg := d.bridgeConfig()
-	cfg.Services = cfg.Services || a.Network != ""
-	return d.bridge.Plumb(cfg, d.port(a))
+	return d.bridge.Plumb(d.bridgeConfig(), d.port(a))
 }
 
 func (d *Daemon) port(a attachment) bridge.Port {

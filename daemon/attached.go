@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -35,24 +34,20 @@ func (d *Daemon) clearAttached(a attachment) {
 // findAttached returns the attachment of a container by interface, or its
 // first where no interface is named.
 func (d *Daemon) findAttached(c *container, ifname string) (attachment, bool) {
-	d.attached.mu.Lock()
-	defer d.attached.mu.Unlock()
-	var found []attachment
-	for _, a := range d.attached.byKey {
-		if d.isOf(a, c) && (ifname == "" || a.Interface == ifname) {
-			found = append(found, a)
-		}
-	}
+	found := d.attachedThat(func(a attachment) bool { return d.isOf(a, c) && (ifname == "" || a.Interface == ifname) })
 	if len(found) == 0 {
 		return attachment{}, false
 	}
-	return slices.MinFunc(found, compareAttachments), true
+	return found[0], true
 }
 
 // isOf tells whether an attachment is one of a container: by what its engine
 // calls it, or by its namespace, however that was named.
 func (d *Daemon) isOf(a attachment, c *container) bool {
-	return a.owner() == c.owner() || a.Cookie == c.cookie && d.isOfThisBoot(a) && !a.Released
+	if a.Engine != "" && a.Engine == c.Engine && a.ID == c.ID {
+		return true
+	}
+	return a.Cookie == c.cookie && (a.Engine == "" && c.Engine == "" || d.isOfThisBoot(a) && !a.Released)
 }
 
 func (d *Daemon) attachedByKey(key string) (attachment, bool) {
@@ -63,9 +58,20 @@ func (d *Daemon) attachedByKey(key string) (attachment, bool) {
 }
 
 func (d *Daemon) listAttached() []attachment {
+	return d.attachedThat(func(attachment) bool { return true })
+}
+
+// attachedThat lists some of the attachments. What an attach does for itself alone
+// does not copy those of all others.
+func (d *Daemon) attachedThat(fits func(attachment) bool) []attachment {
 	d.attached.mu.Lock()
 	defer d.attached.mu.Unlock()
-	list := slices.Collect(maps.Values(d.attached.byKey))
+	var list []attachment
+	for _, a := range d.attached.byKey {
+		if fits(a) {
+			list = append(list, a)
+		}
+	}
 	slices.SortFunc(list, compareAttachments)
 	return list
 }

@@ -45,6 +45,11 @@ func (d *Daemon) CNI(_ context.Context, req api.CNIRequest) (api.CNIReport, erro
 			return api.CNIReport{}, err
 		}
 	}
+	if !d.serves.Swap(true) {
+		if err := d.reconcileKernel(); err != nil {
+			return api.CNIReport{}, err
+		}
+	}
 	// Noted first: what was half written is removed by a reset, too.
 	if err := files.Note(d.opts.StateDir); err != nil {
 		return api.CNIReport{}, err

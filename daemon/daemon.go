@@ -63,6 +63,10 @@ type Daemon struct {
 	endpoints  keyedLock // by name; comes before that of the container
 	attached   attached
 	overdue    unsettled
+	// serves tells that a container runtime asks for this host's containers, a
+	// kubelet or the like. It stays so until the daemon ends: rules follow from it
+	// that are not to be made anew with each first container and last.
+	serves     atomic.Bool
 	cni        sync.Mutex // serialises changes of what CNI runtimes find
 	targets    targets
 	keys       keys

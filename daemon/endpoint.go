@@ -85,15 +85,14 @@ func (d *Daemon) attachEndpoint(ctx context.Context, e api.Endpoint, req api.Att
 		return api.Attachment{}, err
 	}
 	defer c.close()
-	for _, a := range d.listAttached() {
-		if a.is(e) && a.Cookie != c.cookie {
-			d.log.Info("an endpoint has another namespace now", "container", e.Container, "was", a.NetNS, "is", c.path)
-			if err := d.detach(ctx, a); err != nil {
-				return api.Attachment{}, err
-			}
+	for _, a := range d.attachedThat(func(a attachment) bool { return a.is(e) && a.Cookie != c.cookie }) {
+		d.log.Info("an endpoint has another namespace now", "container", e.Container, "was", a.NetNS, "is", c.path)
+		if err := d.detach(ctx, a); err != nil {
+			return api.Attachment{}, err
 		}
 	}
 	req.Interface = e.Interface
+	d.serves.Store(true)
 	return d.attach(ctx, req, c)
 }
 
@@ -111,10 +110,7 @@ func (d *Daemon) detachEndpoint(ctx context.Context, e api.Endpoint) ([]api.Atta
 func (d *Daemon) freeEndpoint(ctx context.Context, e api.Endpoint) ([]api.Attachment, error) {
 	out := []api.Attachment{}
 	var errs []error
-	for _, a := range d.listAttached() {
-		if !a.is(e) {
-			continue
-		}
+	for _, a := range d.attachedThat(func(a attachment) bool { return a.is(e) }) {
 		described := d.describeWith(a, nil) // a runtime does not ask what there was
 		if err := d.detach(ctx, a); err != nil {
 			errs = append(errs, err)
@@ -169,10 +165,8 @@ func (d *Daemon) Inspect(ctx context.Context, req api.InspectRequest) (api.Inspe
 			return api.Inspection{Attachment: a, Addresses: append([]netip.Prefix{a.Address}, a.More...)}, nil
 		}
 	}
-	for _, a := range d.listAttached() {
-		if a.is(req.Endpoint) {
-			return d.inspect(ctx, a, req)
-		}
+	for _, a := range d.attachedThat(func(a attachment) bool { return a.is(req.Endpoint) }) {
+		return d.inspect(ctx, a, req)
 	}
 	return api.Inspection{}, &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("interface %s is not attached", req.Endpoint), Fix: "weft ps lists what is"}
 }

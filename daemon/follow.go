@@ -141,9 +141,11 @@ func (d *Daemon) follow(ctx context.Context, e engine.Engine, a attachment) erro
 // settle finds out whether containers that have ended are removed, where
 // somebody wants their addresses: no event may have told of it yet.
 func (d *Daemon) settle(ctx context.Context, wanted []netip.Addr) {
-	for _, a := range d.listAttached() {
-		holds := func(addr netip.Addr) bool { return slices.Contains(wanted, addr) }
-		if e := d.engineOf(a.Engine); e != nil && slices.ContainsFunc(a.addresses(), holds) && !d.isAlive(a) {
+	holds := func(a attachment) bool {
+		return slices.ContainsFunc(wanted, func(w netip.Addr) bool { return w.IsValid() && slices.Contains(a.addresses(), w) })
+	}
+	for _, a := range d.attachedThat(holds) {
+		if e := d.engineOf(a.Engine); e != nil && !d.isAlive(a) {
 			d.note("follow container "+a.label(), d.follow(ctx, e, a))
 		}
 	}

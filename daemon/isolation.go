@@ -26,7 +26,7 @@ func (d *Daemon) ownSubnets() []netip.Prefix {
 	if d.isSubnet(d.opts.Subnet) {
 		out = append(out, d.opts.Subnet)
 	}
-	for _, a := range d.listAttached() {
+	for _, a := range d.attachedThat(func(a attachment) bool { return len(a.Subnets) > 0 }) {
 		out = append(out, a.Subnets...)
 	}
 	slices.SortFunc(out, netip.Prefix.Compare)

@@ -48,6 +48,11 @@ func (d *Daemon) readAttachments() error {
 			delete(kept, key)
 		}
 	}
+	for _, a := range kept {
+		if a.Network != "" {
+			d.serves.Store(true)
+		}
+	}
 	d.attached.byKey = kept
 	for _, a := range d.plan.Allocations() {
 		if at, ok := kept[a.Owner]; !(ok && !at.Released && slices.Contains(at.addresses(), a.Addr)) && a.Owner != ownerGateway && a.Owner != ownerExpose && !isReservation(a.Owner) {

@@ -180,7 +180,7 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.mtu(),
 		Range: d.settings.Range, Gateway: d.gateway(), Exposed: d.exposed(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), Masquerade: *d.opts.Masquerade, IPv6: d.ipv6(),
-		Subnets: d.subnets(), Hosts: d.hosts(),
+		Subnets: d.subnets(), Hosts: d.hosts(), Services: d.serves.Load(),
 	}
 	d.guard(&cfg)
 	// Who may not use its address for now is cut off.
@@ -188,7 +188,6 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 	for _, a := range d.listAttached() {
 		if active[a.Address] && !a.Released && d.isOfThisBoot(a) {
 			cfg.Ports = append(cfg.Ports, d.port(a))
-			cfg.Services = cfg.Services || a.Network != "" // a kubelet's pod, or the like
 			cfg.Published = append(cfg.Published, d.published(a)...)
 		}
 	}

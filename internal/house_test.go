@@ -42,6 +42,8 @@ var mayImport = map[string][]string{
 var only = map[string]string{
 	"github.com/vishvananda/netlink":         "internal/nl",
 	"github.com/vishvananda/netns":           "internal/nl",
+	"github.com/google/nftables":             "internal/nl",
+	"github.com/mdlayher/netlink":            "internal/nl",
 	"github.com/hashicorp/memberlist":        "mesh internal/simnet",
 	"go.etcd.io/bbolt":                       "internal/store",
 	"github.com/spf13/cobra":                 "cli",

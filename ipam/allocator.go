@@ -298,11 +298,5 @@ func (a *Allocator) Held(owner string, addr netip.Addr) (ok bool, refused string
 
 // Owned are the addresses that one owner may use, in order.
 func (a *Allocator) Owned(owner string) []netip.Addr {
-	var out []netip.Addr
-	for _, al := range a.Allocations() {
-		if al.Owner == owner && al.Active {
-			out = append(out, al.Addr)
-		}
-	}
-	return out
+	return look(a, func(c *Core) []netip.Addr { return c.owned(owner) })
 }

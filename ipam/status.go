@@ -157,15 +157,27 @@ func (c *Core) Prefixes(peer uuid.UUID) []netip.Prefix {
 	return out
 }
 
+// owned are the addresses that one owner may use, in order.
+func (c *Core) owned(owner string) (out []netip.Addr) {
+	for addr, h := range c.held {
+		if h.owner == owner && h.use != useWanted {
+			out = append(out, addr)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
+}
+
 // leasedTo are the single addresses that a member uses in blocks of others.
 func (c *Core) leasedTo(id ID) []netip.Addr {
 	var out []netip.Addr
 	if id == c.self {
-		for _, a := range sortedAddrs(c.held) {
-			if c.held[a].use == useLeased {
-				out = append(out, a)
+		for addr, h := range c.held {
+			if h.use == useLeased {
+				out = append(out, addr)
 			}
 		}
+		slices.SortFunc(out, netip.Addr.Compare)
 		return out
 	}
 	for _, owner := range sortedIDs(c.books) {

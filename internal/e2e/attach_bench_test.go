@@ -18,7 +18,7 @@ import (
 const manyContainers = 500
 
 // BenchmarkAttach measures attaches through the socket, one after the other and
-// eight at a time, on a host that fills with containers meanwhile.
+// eight at a time, on a host that fills with containers meanwhile, and detaches.
 func BenchmarkAttach(b *testing.B) {
 	for b.Loop() {
 		h := netlab.New(b).Host("h1")
@@ -71,6 +71,16 @@ func BenchmarkAttach(b *testing.B) {
 		close(next)
 		wg.Wait()
 		report("100 more, eight at a time", took)
+
+		took = nil
+		for i := manyContainers + 200; i > manyContainers+100; i-- {
+			began := time.Now()
+			if _, err := client.Detach(context.Background(), api.DetachRequest{Container: fmt.Sprintf("c%d", i)}); err != nil {
+				b.Error(err)
+			}
+			took = append(took, time.Since(began))
+		}
+		report("100 detached", took)
 
 		time.Sleep(15 * time.Second) // what the attaches set off has ended
 		used := func() (ticks int) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 
+	netlink "github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
@@ -78,15 +79,11 @@ func (n *Namespace) Do(fn func() error) error {
 // (SO_NETNS_COOKIE, Linux 5.14).
 func (n *Namespace) Cookie() (uint64, error) {
 	var cookie uint64
-	err := n.Do(func() error {
-		s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(s)
-		cookie, err = unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-		return err
-	})
+	s, err := netlink.GetNetlinkSocketAt(netns.NsHandle(n.file.Fd()), netns.None(), unix.NETLINK_ROUTE)
+	if err == nil {
+		defer s.Close()
+		cookie, err = unix.GetsockoptUint64(s.GetFd(), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("read cookie of network namespace %s: %w", n.path, err)
 	}
