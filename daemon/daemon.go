@@ -71,9 +71,10 @@ type Daemon struct {
 	targets    targets
 	keys       keys
 	health     health
-	linked     linkPlan            // as the kernel follows it; the kernel's lock guards it
-	remembered []byte              // last snapshot written; only reconcile uses it
-	decided    map[uuid.UUID]*link // of each peer; nil until the first pass; guarded by kernel
+	linked     linkPlan                    // as the kernel follows it; the kernel's lock guards it
+	remembered []byte                      // last snapshot written; only reconcile uses it
+	narrow     map[netip.Addr]encap.Narrow // ways to others' addresses on the underlay; guarded by kernel
+	decided    map[uuid.UUID]*link         // of each peer; nil until the first pass; guarded by kernel
 	// refused are hosts that may not send directly, by underlay address, with their
 	// hardware addresses, zero where not known; guarded by kernel.
 	refused map[netip.Addr]nl.MAC

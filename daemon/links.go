@@ -59,6 +59,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 	links := map[uuid.UUID]*link{}
 	var plan linkPlan
 	peers := d.tunnelPeers()
+	narrow := map[netip.Addr]encap.Narrow{}
 	for _, p := range peers {
 		verdicts, allowed, err := d.judge(p, u)
 		if err != nil {
@@ -66,7 +67,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		}
 		l := &link{verdicts: verdicts}
 		links[p.ID] = l
-		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}}
+		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}, Narrow: map[netip.Addr]int{}}
 		guarded := bridge.GuardedPeer{ID: p.ID, Prefixes: p.Prefixes}
 		var paths []encap.Path
 		for _, v := range l.verdicts {
@@ -84,9 +85,16 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 				case encap.TransportVXLAN:
 					guarded.VXLAN, guarded.Ends = true, append(guarded.Ends, at.theirs)
 				}
-				if way, ok := d.way(p, i, at, u, quality); ok {
-					remote.Ways[i.Device] = way
+				way, ok := d.way(p, i, at, u, quality)
+				if !ok {
+					continue
 				}
+				if n := d.narrowed(narrow, i, at, u, way.MTU); n.MTU > 0 {
+					narrow[at.theirs] = n
+					way.MTU = min(cmp.Or(way.MTU, n.MTU), encap.Fits(i.Transport, at.own, n.MTU))
+					remote.Narrow[at.theirs] = n.MTU
+				}
+				remote.Ways[i.Device] = way
 			}
 			for _, i := range d.preferred(slots, p, held) {
 				at, _ := endsOn(i, allowed[v.Transport], u)
@@ -104,7 +112,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		plan.peers = append(plan.peers, remote)
 		plan.guarded = append(plan.guarded, guarded)
 	}
-	d.decided = links
+	d.decided, d.narrow = links, narrow
 	for _, transport := range []string{encap.TransportDirect, encap.TransportVXLAN, encap.TransportWireGuard} {
 		for _, i := range d.instances(slots, transport, u) {
 			switch {
@@ -144,6 +152,21 @@ func (d *Daemon) decide(p tunnelPeer, l *link, paths []encap.Path, carried map[n
 	if l.choice.Path != before.Path {
 		d.log.Info("link changed", "peer", p.end.Name, "from", before.Transport, "to", l.choice.Transport, "device", l.choice.Device, "why", oneLine(fmt.Errorf("%s%s", l.choice.Why, l.reason)))
 	}
+}
+
+// narrowed is what is known of the way over the underlay between two ends, after a
+// look at what fits into a tunnel on it: 0 for all that its device takes. What was
+// seen of the way before in this pass counts.
+func (d *Daemon) narrowed(now map[netip.Addr]encap.Narrow, i encap.Instance, at ends, u underlay, fits int) encap.Narrow {
+	before, seen := now[at.theirs]
+	if !seen {
+		before = d.narrow[at.theirs]
+	}
+	overhead := encap.Overhead(i.Transport, at.own)
+	if i.Transport == encap.TransportDirect || d.ipv6Off() != "" || d.opts.MTU != 0 || fits+overhead >= u[at.own].MTU {
+		return before.Next(0, overhead, d.now())
+	}
+	return before.Next(fits, overhead, d.now())
 }
 
 // ofPeer are the qualities of the paths to a peer, by device.

@@ -44,6 +44,9 @@ type Remote struct {
 	Chosen string         // the device that carries its traffic; "" for none
 	// ChosenIPv6 is the device that carries its traffic in IPv6.
 	ChosenIPv6 string
+	// Narrow are those of its addresses on the underlay to which the way is, with
+	// the MTU of that; see type Narrow.
+	Narrow map[netip.Addr]int
 }
 
 // Way is the other end of one path.
@@ -119,7 +122,7 @@ func (t *Tunnels) Set(local Local, instances, idle []Instance, peers []Remote) e
 		exact[i.Device] = peersOf(i, instances, peers)
 		errs = append(errs, t.prepare(local, i, exact[i.Device], peers))
 	}
-	errs = append(errs, t.lead(wanted))
+	errs = append(errs, t.lead(wanted, peers))
 	for _, device := range slices.Sorted(maps.Keys(t.held)) {
 		if h := t.held[device]; wanted[device] && !reflect.DeepEqual(h.peers, exact[device]) {
 			errs = append(errs, h.set(exact[device]))
@@ -226,9 +229,9 @@ func standby(i Instance, instances []Instance) int {
 	return metric
 }
 
-// lead sets the routes over all ends that are wanted.
-func (t *Tunnels) lead(wanted map[string]bool) error {
-	var routes []nl.Route
+// lead sets the routes over all ends that are wanted, and to those of the peers.
+func (t *Tunnels) lead(wanted map[string]bool, peers []Remote) error {
+	routes, err := around(t.conn, peers)
 	devices := map[int]bool{}
 	for _, device := range slices.Sorted(maps.Keys(t.held)) {
 		if wanted[device] {
@@ -239,8 +242,17 @@ func (t *Tunnels) lead(wanted map[string]bool) error {
 		}
 	}
 	// By a next hop leads nothing but tunnels and direct routes: what the bridge
-	// has is on the link.
-	return t.conn.SyncRoutes(routes, func(r nl.Route) bool { return r.Via.IsValid() || !r.Unreachable && devices[r.Device] })
+	// has is on the link. On devices of the host's own there is nothing else.
+	own := map[int]bool{}
+	return errors.Join(err, t.conn.SyncRoutes(routes, func(r nl.Route) bool {
+		if r.Unreachable || r.Via.IsValid() || devices[r.Device] {
+			return !r.Unreachable
+		}
+		if _, known := own[r.Device]; !known {
+			own[r.Device] = !t.conn.IsWeft(r.Device)
+		}
+		return own[r.Device]
+	}))
 }
 
 // drop removes an end that nothing needs any more.

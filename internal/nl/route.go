@@ -191,3 +191,32 @@ func (c *Conn) NextHop(dst netip.Addr) (Route, error) {
 	}
 	return r, nil
 }
+
+// RouteOfHost is the route of the main table to an address, weft's own left out.
+// The error wraps ErrNotFound if there is none that has one next hop.
+func (c *Conn) RouteOfHost(dst netip.Addr) (Route, error) {
+	family := netlink.FAMILY_V4
+	if dst.Is6() {
+		family = netlink.FAMILY_V6
+	}
+	list, err := dump(func() ([]netlink.Route, error) {
+		return c.h.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	})
+	if err != nil {
+		return Route{}, fmt.Errorf("list routes: %w", err)
+	}
+	best := Route{Dst: netip.Prefix{}}
+	for _, k := range list {
+		r, ok := routeFromKernel(k)
+		if !ok || k.Protocol == RouteProtocol || !r.Dst.Contains(dst) || r.Dst.Bits() < best.Dst.Bits() || r.Dst.Bits() == best.Dst.Bits() && best.Metric <= r.Metric {
+			continue
+		}
+		if best = r; k.Type != unix.RTN_UNICAST || len(k.MultiPath) > 0 {
+			best.Device = 0
+		}
+	}
+	if best.Device == 0 {
+		return Route{}, fmt.Errorf("find the host's route to %s: %w", dst, ErrNotFound)
+	}
+	return best, nil
+}

@@ -229,13 +229,17 @@ func (b *bind) Send(bufs [][]byte, to conn.Endpoint) error {
 	if s == nil {
 		return syscall.EAFNOSUPPORT
 	}
-	err := s.write(bufs, e)
+	err := s.write(bufs, e, s.gso.Load())
 	switch {
 	case errors.Is(err, unix.EIO) && s.gso.Swap(false):
-		err = s.write(bufs, e)
+		err = s.write(bufs, e, false)
+	case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EMSGSIZE):
+		// The way is so narrow that they have to be cut as packets, which the kernel
+		// does not do to segments.
+		err = s.write(bufs, e, false)
 	case err != nil && e.src.Load() != nil:
 		e.ClearSrc()
-		err = s.write(bufs, e)
+		err = s.write(bufs, e, s.gso.Load())
 	}
 	return err
 }

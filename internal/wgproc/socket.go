@@ -141,9 +141,8 @@ func (s *socket) read(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n int, e
 }
 
 // write sends datagrams to one place, all that follow one another and are of
-// one size by one message.
-func (s *socket) write(bufs [][]byte, e *endpoint) error {
-	gso := s.gso.Load()
+// one size by one message if the kernel is to cut it (GSO).
+func (s *socket) write(bufs [][]byte, e *endpoint, gso bool) error {
 	messages := make([]ipv6.Message, 0, len(bufs))
 	for len(bufs) > 0 {
 		n := 1

@@ -1,0 +1,63 @@
+package encap
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/weft-net/weft/internal/nl"
+)
+
+// Narrow is the MTU of a way over the underlay that leaves a tunnel less than IPv6
+// needs, and of which this host's own device says nothing. The zero value is a way
+// that is wide enough. While a way is narrow, this host's kernel cuts what a tunnel
+// sends by it: IPv6 can be cut in no other place. That hides how wide it is, so
+// it is measured anew now and then.
+type Narrow struct {
+	MTU   int // bytes, of the underlay
+	until time.Time
+}
+
+// narrowTime is for how long a way is taken to be narrow: as long as the kernel
+// believes in what it was told by ICMP.
+const narrowTime = 10 * time.Minute
+
+// Next is what is known of a way after a look at it: found is what fits into the
+// tunnel, 0 if that is not known, and overhead what the tunnel adds.
+func (n Narrow) Next(found, overhead int, now time.Time) Narrow {
+	holds := now.Before(n.until)
+	switch {
+	case found > 0 && found < ipv6MTU && (!holds || found+overhead < n.MTU):
+		return Narrow{found + overhead, now.Add(narrowTime)}
+	case holds:
+		return n
+	}
+	return Narrow{}
+}
+
+// Overhead is what a transport adds to each packet, in bytes.
+func Overhead(transport string, underlay netip.Addr) int { return overhead(transport, underlay) }
+
+// around are routes to the ends of peers on the underlay, by the way that the host
+// has to them, that say how narrow it is. Where the host has a route of its own to
+// just that address there is none.
+func around(conn *nl.Conn, peers []Remote) (out []nl.Route, err error) {
+	for _, p := range peers {
+		for addr, mtu := range p.Narrow {
+			r, e := conn.RouteOfHost(addr)
+			if errors.Is(e, nl.ErrNotFound) || e == nil && r.Dst.IsSingleIP() {
+				continue
+			}
+			if e != nil {
+				err = errors.Join(err, e)
+				continue
+			}
+			if addr.Is6() {
+				mtu = max(mtu, ipv6MTU)
+			}
+			r.Dst, r.MTU, r.Metric = netip.PrefixFrom(addr, addr.BitLen()), mtu, 0
+			out = append(out, r)
+		}
+	}
+	return out, err
+}
