@@ -38,6 +38,7 @@ func (d *Daemon) Status() api.Status {
 			ID: p.ID, Name: p.Record.Name, Self: p.Self, State: string(p.State), Gossip: p.Record.Gossip,
 			Underlay: p.Record.Underlay, Gateway: p.Record.Gateway, Prefixes: d.plan.Prefixes(p.ID),
 			Keys: keysOf(p.Record), Version: p.Version, Software: p.Record.Software, Since: p.Since.Round(time.Second),
+			Broken: d.peerNames(p.Record.Broken), Mute: d.peerNames(p.Record.Mute), Leaf: p.Record.Leaf,
 		}
 		if p.Self {
 			s.Self = peer
@@ -141,7 +142,11 @@ func (d *Daemon) links() []api.Link {
 		link := api.Link{Peer: l.Peer, Name: peers[l.Peer].Record.Name, Transport: l.choice.Transport, Encrypted: l.choice.Transport == encap.TransportWireGuard,
 			Device: l.choice.Device, MTU: l.MTU, Reason: l.Link.Reason, Underlay: l.Underlay, Why: l.choice.Why, Changed: l.choice.At,
 			Proven: q.RTT > 0, Answers: q.Works, RTT: q.RTT, Loss: q.Loss, Probes: q.Sent}
-		link.KeyEpoch = d.epochOn(l.choice.Device)
+		if l.detour != nil {
+			d.relayed(&link, l)
+		}
+		link.Broken = l.whyBroken
+		link.KeyEpoch = d.epochOn(link.Device)
 		if l.Traffic != nil {
 			link.Received, link.Sent = &l.Traffic.Received, &l.Traffic.Sent
 		}
@@ -149,6 +154,24 @@ func (d *Daemon) links() []api.Link {
 			link.Transports = append(link.Transports, api.Verdict{Transport: v.Transport, Allowed: v.Allowed, Why: v.Why})
 		}
 		out = append(out, link)
+	}
+	return out
+}
+
+// relayed makes a link be told of as the way by others that it is.
+func (d *Daemon) relayed(link *api.Link, l linkView) {
+	link.Via, link.ViaRTT, link.Reason = d.peerNames(l.detour.Path[:len(l.detour.Path)-1]), l.detour.RTT, ""
+	for _, first := range d.tunnel.Load().links {
+		if first.Peer == l.detour.Path[0] {
+			link.Transport, link.Device, link.MTU = first.choice.Transport, first.choice.Device, first.MTU
+			link.Encrypted = first.choice.Transport == encap.TransportWireGuard
+		}
+	}
+}
+
+func (d *Daemon) peerNames(ids []uuid.UUID) (out []api.PeerName) {
+	for _, id := range ids {
+		out = append(out, api.PeerName{ID: id, Name: d.nameOf(id)})
 	}
 	return out
 }
@@ -161,5 +184,5 @@ func (d *Daemon) trafficEncrypted() bool {
 
 // isClear tells whether a link carries plaintext.
 func (l linkView) isClear() bool {
-	return l.Link.Reason == "" && l.choice.Transport != encap.TransportWireGuard
+	return l.detour == nil && l.Link.Reason == "" && l.choice.Transport != encap.TransportWireGuard
 }
