@@ -33,7 +33,7 @@ type Detour struct {
 	// Path has the peers on the way in order; the last is the one that it leads
 	// to. It is empty where no way is known.
 	Path []uuid.UUID
-	RTT  time.Duration // as the coordinates have it
+	RTT  time.Duration // as the coordinates have it; 0 if one of them is not known
 }
 
 // Detours returns the ways of one peer to those that its direct link does not
@@ -197,6 +197,9 @@ func (g graph) trace(best map[int]*reached, t int) Detour {
 		d.Path = append(d.Path, g.peers[r.by].ID)
 	}
 	slices.Reverse(d.Path)
+	if d.RTT >= unknown {
+		d.RTT = 0
+	}
 	return d
 }
 
