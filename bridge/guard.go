@@ -27,10 +27,15 @@ type Guard struct {
 // GuardedPeer is another host, and how its traffic may travel in the clear.
 type GuardedPeer struct {
 	ID       uuid.UUID
-	Ends     []netip.Addr // of its tunnels, on the underlay
-	Prefixes []netip.Prefix
+	Ends     []netip.Addr   // of its tunnels, on the underlay
+	Prefixes []netip.Prefix // that its link leads to, its own or others'
+	Link     netip.Addr     // by which the link is probed; the zero value for none
 	// Direct and VXLAN tell whether it may by these.
 	Direct, VXLAN bool
+	// The hardware addresses by which its packets come from the underlay, as far as
+	// they are known, and from the tunnel.
+	NICs []nl.MAC
+	VTEP nl.MAC
 }
 
 // guardRules are the rules of each chain that guards the plaintext, and what they
@@ -110,12 +115,14 @@ func (out *guardRules) pass(cfg Config, transport, devices string, of func(f fam
 			if !may(s.peer) {
 				continue
 			}
-			addrs := f.addr(s.first).String()
-			if s.last != s.first {
-				addrs += "-" + f.addr(s.last).String()
+			from.put(s.of(f), strconv.Quote(receivedBy(s.peer.ID)))
+			to.put(s.of(f), strconv.Quote(sentTo(s.peer.ID)))
+		}
+		for _, p := range cfg.Guard.Peers {
+			if f.name == "ip" && may(p) && p.Link.IsValid() {
+				from.put(p.Link.String(), strconv.Quote(receivedBy(p.ID)))
+				to.put(p.Link.String(), strconv.Quote(sentTo(p.ID)))
 			}
-			from.put(addrs, strconv.Quote(receivedBy(s.peer.ID)))
-			to.put(addrs, strconv.Quote(sentTo(s.peer.ID)))
 		}
 		out.sets = append(out.sets, from, to)
 		out.arriving = append(out.arriving, fmt.Sprintf("iifname { %s } %scounter name %s saddr map @%s accept", devices, of(f, "saddr"), f.name, from.name))
@@ -137,8 +144,7 @@ func (g guardRules) chains(cfg Config) []chain {
 
 // clamp keeps TCP from segments that do not fit the way, in both directions.
 func clamp(cfg Config) []string {
-	devices := slices.Clone(cfg.Tunnels)
-	devices = append(devices, cfg.Guard.Direct...)
+	devices := cfg.ways()
 	if len(devices) == 0 {
 		return nil
 	}

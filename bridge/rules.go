@@ -34,6 +34,8 @@ func tablesOf(cfg Config) tables {
 	g := guard(cfg)
 	routed.sets, routed.looked = append(routed.sets, g.sets...), g.counters
 	routed.chains = append(routed.chains, g.chains(cfg)...)
+	routed.sets = append(routed.sets, relaySets(cfg)...)
+	routed.chains = append(routed.chains, relayChains(cfg)...)
 	routed.chains = append(routed.chains, isolationRouted(cfg)...)
 	bridged.chains = append(bridged.chains, isolationBridged(cfg)...)
 	passing := chain{name: "forward", hook: "type filter hook forward priority filter;"}

@@ -59,6 +59,14 @@ func spans(peers []GuardedPeer) []span {
 	return out
 }
 
+// of is the span as an element of a set of a family's addresses.
+func (s span) of(f family) string {
+	if s.last == s.first {
+		return f.addr(s.first).String()
+	}
+	return f.addr(s.first).String() + "-" + f.addr(s.last).String()
+}
+
 // lastOf is the last address of an IPv4 prefix.
 func lastOf(p netip.Prefix) netip.Addr {
 	a := p.Addr().As4()

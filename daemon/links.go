@@ -15,6 +15,7 @@ import (
 	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/mesh"
+	"github.com/weft-net/weft/mesh/topology"
 )
 
 // link is the way to one peer as it was last decided.
@@ -29,6 +30,11 @@ type link struct {
 	// value if there is none.
 	slower time.Time
 	heard  map[string]bool // devices with which its kernel holds sessions
+	paths  []encap.Path    // those that are allowed and possible
+	// detour is the way by others; nil if the link itself leads there. whyBroken
+	// says why it should not, "" if it should.
+	detour    *topology.Detour
+	whyBroken string
 }
 
 // linkPlan is what one pass decides of the links.
@@ -68,8 +74,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		l := &link{verdicts: verdicts}
 		links[p.ID] = l
 		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}, Narrow: map[netip.Addr]int{}}
-		guarded := bridge.GuardedPeer{ID: p.ID, Prefixes: p.Prefixes}
-		var paths []encap.Path
+		guarded := bridge.GuardedPeer{ID: p.ID, Link: p.Link, VTEP: encap.VTEPMAC(p.ID)}
 		for _, v := range l.verdicts {
 			var held []encap.Instance
 			for _, i := range d.instances(slots, v.Transport, u) {
@@ -98,19 +103,24 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 			}
 			for _, i := range d.preferred(slots, p, held) {
 				at, _ := endsOn(i, allowed[v.Transport], u)
-				paths = append(paths, encap.Path{Device: i.Device, Transport: v.Transport})
-				if p.VTEP.IsValid() {
-					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: p.VTEP, MTU: d.most(p, i, at, u)})
+				l.paths = append(l.paths, encap.Path{Device: i.Device, Transport: v.Transport})
+				if addr := p.answersAt(); addr.IsValid() {
+					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: addr, MTU: d.most(p, i, at, u)})
 				}
 			}
 		}
-		d.decide(p, l, paths, carried, quality)
-		d.decideIPv6(p, l, slices.DeleteFunc(slices.Clone(paths), func(q encap.Path) bool {
+		d.decide(p, l, l.paths, carried, quality)
+		d.decideIPv6(p, l, slices.DeleteFunc(slices.Clone(l.paths), func(q encap.Path) bool {
 			return q.Transport == encap.TransportDirect && !encap.DirectTakesIPv6(remote.Ways[q.Device].Underlay)
 		}), carried, quality)
 		remote.Chosen, remote.ChosenIPv6 = l.choice.Device, l.six.Device
 		plan.peers = append(plan.peers, remote)
 		plan.guarded = append(plan.guarded, guarded)
+	}
+	d.detour(peers, links, quality, &plan)
+	for i, p := range plan.peers {
+		plan.guarded[i].Prefixes = p.Carries()
+		d.logDetour(peers[i], d.decided[p.ID], links[p.ID])
 	}
 	d.decided, d.narrow = links, narrow
 	for _, transport := range []string{encap.TransportDirect, encap.TransportVXLAN, encap.TransportWireGuard} {
@@ -124,7 +134,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		}
 	}
 	plan.idle = append(plan.idle, d.unused(plan.instances)...)
-	return plan, d.refuse(u, peers, &plan)
+	return plan, d.neighbours(u, peers, &plan)
 }
 
 // decide chooses one of the paths to a peer, and logs what is news.
@@ -293,12 +303,13 @@ func (d *Daemon) way(p tunnelPeer, i encap.Instance, at ends, u underlay, qualit
 // tunnelPeer is another peer, and what it says of its tunnels.
 type tunnelPeer struct {
 	encap.Peer
-	ends  []ends               // of each family that this host has in common with it
-	all   []netip.Addr         // on the underlay
-	end   encap.End            // of the first family
-	ports map[string]uint16    // by transport
-	slots map[string]theirSlot // of WireGuard, by this host's device for it
-	mtu   int                  // of its underlay, in bytes; 0 if it does not say
+	ends   []ends               // of each family that this host has in common with it
+	all    []netip.Addr         // on the underlay
+	end    encap.End            // of the first family
+	ports  map[string]uint16    // by transport
+	slots  map[string]theirSlot // of WireGuard, by this host's device for it
+	vertex topology.Peer        // what it says of its links
+	mtu    int                  // of its underlay, in bytes; 0 if it does not say
 }
 
 // tunnelPeers are the other peers with the prefixes that the address plan gives
@@ -306,6 +317,7 @@ type tunnelPeer struct {
 // routes: its kernel forwards without it.
 func (d *Daemon) tunnelPeers() []tunnelPeer {
 	var out []tunnelPeer
+	own := d.ownLink()
 	for _, p := range d.mesh.Peers() {
 		if p.Self || p.State == mesh.StateDeparted {
 			continue
@@ -314,6 +326,8 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		if len(peer.Prefixes) == 0 {
 			continue // nothing lies behind it
 		}
+		peer.Link = linkTo(own, p)
+		peer.vertex = vertexOf(p, peer.Link)
 		peer.slots = d.slotsOf(p.Record)
 		peer.all, peer.ends = p.Record.Underlay, common(d.underlays, p.Record.Underlay)
 		switch {
@@ -331,6 +345,15 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		out = append(out, peer)
 	}
 	return out
+}
+
+// answersAt is where its prober is asked by its link: its gateway where it says
+// nothing else.
+func (p tunnelPeer) answersAt() netip.Addr {
+	if p.Link.IsValid() {
+		return p.Link
+	}
+	return p.VTEP
 }
 
 func (d *Daemon) nameIn(p mesh.Peer) string {

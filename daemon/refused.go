@@ -9,15 +9,37 @@ import (
 	"github.com/weft-net/weft/internal/nl"
 )
 
+// neighbours says by which hardware addresses of the underlay packets may come
+// directly, and by which not.
+func (d *Daemon) neighbours(u underlay, peers []tunnelPeer, plan *linkPlan) error {
+	if !slices.ContainsFunc(plan.instances, func(i encap.Instance) bool { return i.Transport == encap.TransportDirect }) {
+		return nil
+	}
+	known := map[netip.Addr]nl.MAC{}
+	for _, dev := range u {
+		there, err := d.conn.Neighbours(dev)
+		if err != nil {
+			return err
+		}
+		maps.Copy(known, there)
+	}
+	for i, p := range peers {
+		for _, e := range p.ends {
+			if mac, ok := known[e.theirs]; ok {
+				plan.guarded[i].NICs = append(plan.guarded[i].NICs, mac)
+			}
+		}
+	}
+	d.refuse(known, peers, plan)
+	return nil
+}
+
 // refuse says by which hardware addresses on the underlay's device nothing of the
 // network may come: those of hosts that are known and behind which nothing lies
 // any more. One that was removed may not have heard of it, and go on sending
 // directly by addresses that its heir may use. What was found before stays,
-// since the kernel forgets neighbours.
-func (d *Daemon) refuse(u underlay, peers []tunnelPeer, plan *linkPlan) error {
-	if !slices.ContainsFunc(plan.instances, func(i encap.Instance) bool { return i.Transport == encap.TransportDirect }) {
-		return nil
-	}
+// since the kernel forgets neighbours, of which known are those on the underlay.
+func (d *Daemon) refuse(known map[netip.Addr]nl.MAC, peers []tunnelPeer, plan *linkPlan) {
 	inUse := map[netip.Addr]bool{}
 	for _, addr := range d.underlays {
 		inUse[addr] = true
@@ -37,15 +59,7 @@ func (d *Daemon) refuse(u underlay, peers []tunnelPeer, plan *linkPlan) error {
 	}
 	d.refused = refused
 	if len(refused) == 0 {
-		return nil
-	}
-	known := map[netip.Addr]nl.MAC{}
-	for _, dev := range u {
-		there, err := d.conn.Neighbours(dev)
-		if err != nil {
-			return err
-		}
-		maps.Copy(known, there)
+		return
 	}
 	// Behind a switch that answers for others, all have one address.
 	shared := map[nl.MAC]bool{{}: true}
@@ -61,5 +75,4 @@ func (d *Daemon) refuse(u underlay, peers []tunnelPeer, plan *linkPlan) error {
 		}
 	}
 	slices.SortFunc(plan.refused, func(a, b nl.MAC) int { return slices.Compare(a[:], b[:]) })
-	return nil
 }

@@ -185,7 +185,7 @@ func leaving(have, exact []Peer, peers []Remote) []Peer {
 		if !ok || stay[p.ID] || p.Metric < 0 {
 			continue
 		}
-		p.Prefixes, p.Metric, p.MetricIPv6 = now.Prefixes, -1, -1
+		p.Prefixes, p.Relayed, p.Behind, p.Metric, p.MetricIPv6 = now.Prefixes, now.Relayed, now.Behind, -1, -1
 		out = append(out, p)
 	}
 	return out

@@ -152,13 +152,13 @@ func spread(v []float64) string {
 	return fmt.Sprintf("%.2f, %.2f, %.2f", v[0], v[len(v)/2], v[len(v)-1])
 }
 
-var counted = regexp.MustCompile(`counter (\w+) \{\s*packets \d+ bytes (\d+)`)
+var counterLine = regexp.MustCompile(`counter (\w+) \{\s*packets \d+ bytes (\d+)`)
 
 // underlayBytes are the bytes that the underlay has carried, by counter.
 func underlayBytes(b *testing.B, lab *netlab.Lab) map[string]int {
 	b.Helper()
 	out := map[string]int{}
-	for _, m := range counted.FindAllStringSubmatch(lab.Underlay().Run("nft", "list", "counters"), -1) {
+	for _, m := range counterLine.FindAllStringSubmatch(lab.Underlay().Run("nft", "list", "counters"), -1) {
 		n, err := strconv.Atoi(m[2])
 		if err != nil {
 			b.Fatal(err)
