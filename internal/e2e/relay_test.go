@@ -92,6 +92,11 @@ func TestLinkThatBreaksOneWayIsRelayedAndTakenBack(t *testing.T) {
 		t.Errorf("others know of the broken link: %v; status links:\n%s", said, out)
 	}
 
+	check := pinging(t, containers[0], addrs[2], "while the daemon at one end is launched anew")
+	a.Run("weft", "stop")
+	a.Run("weft", "launch")
+	check()
+
 	// The path of the relay is the narrower one.
 	c.Run("ip", "link", "set", "eth0", "mtu", "1300")
 	netlab.Eventually(t, "the relay knows what fits", func() bool {
