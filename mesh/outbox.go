@@ -202,11 +202,12 @@ func (m *Mesh) Broadcast(channel string, delta []byte) {
 // valid for that one only. It does not wait, and tells nobody if it is lost:
 // whose message has to arrive repeats it until it is answered.
 func (m *Mesh) Send(to uuid.UUID, channel string, data []byte) {
+	m.wantLine(to)
 	n := m.node(to)
 	if n == nil {
 		m.counts.unsent.Add(1)
 		m.log.Debug("message not sent: no such member", "to", to)
 		return
 	}
-	m.post(n, directMessage(m.cfg.Token.MeshID, m.cfg.Identity, to, m.cfg.Advertise, channel, data))
+	m.post(n, directMessage(m.cfg.Token.MeshID, m.cfg.Identity, to, m.Advertise(), channel, data))
 }

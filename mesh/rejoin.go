@@ -37,7 +37,11 @@ func (m *Mesh) located() {
 			continue
 		}
 		_, up := m.members[id]
-		for _, ap := range r.Body.Gossip {
+		at := r.Body.Gossip
+		if over := overlayOf(m.records[m.cfg.Identity.ID].Body, r.Body); over.IsValid() {
+			at = append(slices.Clone(at), over)
+		}
+		for _, ap := range at {
 			a := m.attempts[ap.String()]
 			switch {
 			case a == nil && !up:
@@ -135,6 +139,9 @@ func (m *Mesh) try(ctx context.Context, addr string) error {
 // greetAndJoin returns who answered at an address, if anybody did.
 func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error) {
 	w, at, err := m.greet(ctx, addr)
+	if err == nil {
+		m.noteBack(w)
+	}
 	var refused *RefusedError
 	switch {
 	case errors.As(err, &refused) && refused.Code == CodeSelf:
@@ -151,11 +158,17 @@ func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error)
 	return w.ID, nil
 }
 
+// helloSelf is what this peer says of itself.
+func (m *Mesh) helloSelf() HelloSelf {
+	return HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Advertise: m.Advertise(), Settings: m.cfg.Settings}
+}
+
 // greet says hello with the token that is used. Where that is not the other's any
 // more, and a next one was held when the others went on without this peer, it
 // goes on to that one.
 func (m *Mesh) greet(ctx context.Context, addr string) (w Welcome, at string, err error) {
-	self := HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Advertise: m.cfg.Advertise, Settings: m.cfg.Settings}
+	self := m.helloSelf()
+	self.Back = m.asksBack()
 	t := m.Tokens()
 	w, at, err = hello(ctx, m.dial, addr, t.Use, self)
 	var refused *RefusedError
