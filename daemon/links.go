@@ -27,7 +27,8 @@ type link struct {
 	// slower is since when a faster transport is allowed than is used; the zero
 	// value if there is none.
 	slower time.Time
-	heard  map[string]bool // devices with which its kernel holds sessions
+	// heard is where it is heard, by the device with which its kernel holds a session.
+	heard map[string]netip.AddrPort
 }
 
 // linkPlan is what one pass decides of the links.
@@ -70,7 +71,7 @@ func (d *Daemon) instances(slots []encap.Slot, transport, underlay string) (held
 // planLinks decides which transports every link may use, and which one it does.
 // The holder of the kernel's lock calls it.
 func (d *Daemon) planLinks() (linkPlan, error) {
-	dev, noUnderlay := d.conn.LinkWithAddr(d.advertise)
+	dev, noUnderlay := d.conn.LinkWithAddr(d.advertise())
 	carried := d.adopted()
 	needed := map[string]bool{d.baseTransport(): true}
 	quality := d.qualities()
@@ -210,7 +211,7 @@ const leastPath = 576
 // most is the largest packet that a path may be able to take, by what both ends
 // say of their underlay.
 func (d *Daemon) most(p tunnelPeer, i encap.Instance, underlay int) int {
-	most := encap.Fits(i.Transport, cmp.Or(p.own, d.advertise), underlay)
+	most := encap.Fits(i.Transport, cmp.Or(p.own, d.advertise()), underlay)
 	if d.opts.MTU != 0 {
 		most = min(most, d.opts.MTU)
 	}
@@ -230,6 +231,7 @@ func (d *Daemon) way(p tunnelPeer, i encap.Instance, underlay int, quality map[p
 			return w, false
 		}
 		w = encap.Way{Port: there.port, Key: there.key}
+		w.Endpoints = d.endpointsOf(p, cmp.Or(there.port, i.Port))
 	}
 	own, mtu := d.most(tunnelPeer{}, i, underlay), d.most(p, i, underlay)
 	if found := quality[probe.Path{Peer: p.ID, Device: i.Device}].MTU; found >= leastPath {
@@ -245,12 +247,15 @@ func (d *Daemon) way(p tunnelPeer, i encap.Instance, underlay int, quality map[p
 // there is none, and of the transports WireGuard alone takes both families.
 func (d *Daemon) judge(p tunnelPeer, onSegment bool) []encap.Verdict {
 	verdicts := encap.Policy(d.settings.mode(), d.ownEnd(p), p.end, onSegment)
+	confined := (p.record.Confined || d.mesh.Reachability().Confined) && !p.connects
 	for i, v := range verdicts {
 		switch {
 		case !p.own.IsValid() && p.Underlay.IsValid():
-			verdicts[i].Allowed, verdicts[i].Why = false, fmt.Sprintf("%s has %s on the underlay, and this host %s, which are of no common family", p.end.Name, p.Underlay, d.advertise)
-		case v.Allowed && p.own != d.advertise && v.Transport != encap.TransportWireGuard:
-			verdicts[i].Allowed, verdicts[i].Why = false, fmt.Sprintf("it goes by %s alone", d.advertise)
+			verdicts[i].Allowed, verdicts[i].Why = false, fmt.Sprintf("%s has %s on the underlay, and this host %s, which are of no common family", p.end.Name, p.Underlay, d.advertise())
+		case v.Allowed && p.own != d.advertise() && v.Transport != encap.TransportWireGuard:
+			verdicts[i].Allowed, verdicts[i].Why = false, fmt.Sprintf("it goes by %s alone", d.advertise())
+		case v.Allowed && confined && v.Transport != encap.TransportWireGuard:
+			verdicts[i].Allowed, verdicts[i].Why = false, "one of the two is behind NAT, or a firewall that lets nothing in"
 		}
 	}
 	return verdicts
@@ -258,17 +263,20 @@ func (d *Daemon) judge(p tunnelPeer, onSegment bool) []encap.Verdict {
 
 // ownEnd is this host as policy knows it, for the link to a peer.
 func (d *Daemon) ownEnd(p tunnelPeer) encap.End {
-	return encap.End{Name: d.opts.Name, Underlay: cmp.Or(p.own, d.advertise), Trusts: d.opts.Trusted, Can: d.can}
+	return encap.End{Name: d.opts.Name, Underlay: cmp.Or(p.own, d.advertise()), Trusts: d.opts.Trusted, Can: d.can}
 }
 
 // tunnelPeer is another peer, and what it says of its tunnels.
 type tunnelPeer struct {
 	encap.Peer
-	own   netip.Addr // this host's underlay address for the links to it; none without a family in common
-	end   encap.End
-	ports map[string]uint16    // by transport
-	slots map[string]theirSlot // of WireGuard, by this host's device for it
-	mtu   int                  // of its underlay, in bytes; 0 if it does not say
+	own    netip.Addr // this host's underlay address for the links to it; none without a family in common
+	end    encap.End
+	ports  map[string]uint16    // by transport
+	slots  map[string]theirSlot // of WireGuard, by this host's device for it
+	mtu    int                  // of its underlay, in bytes; 0 if it does not say
+	record mesh.Body
+	// connects tells that gossip has a connection to its underlay address.
+	connects bool
 }
 
 // tunnelPeers are the other peers with the prefixes that the address plan gives
@@ -286,9 +294,12 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		}
 		peer.slots = d.slotsOf(p.Record)
 		var ok bool
-		if peer.own, peer.Underlay, ok = common(d.underlays, p.Record.Underlay); !ok && len(p.Record.Underlay) > 0 {
+		way, at, _ := d.mesh.Reached(p.ID)
+		peer.connects = way == mesh.WayDirect
+		if peer.own, peer.Underlay, ok = common(d.underlays(), p.Record.Underlay, at.Addr()); !ok && len(p.Record.Underlay) > 0 {
 			peer.Underlay = p.Record.Underlay[0]
 		}
+		peer.record = p.Record
 		// A next hop outside of the peer's own prefixes would let it take over
 		// another peer's.
 		if inAny(peer.Prefixes, p.Record.Gateway) {

@@ -17,7 +17,7 @@ func (d *Daemon) refuse(dev nl.Link, peers []tunnelPeer, plan *linkPlan) error {
 	if !slices.ContainsFunc(plan.instances, func(i encap.Instance) bool { return i.Transport == encap.TransportDirect }) {
 		return nil
 	}
-	inUse := map[netip.Addr]bool{d.advertise: true}
+	inUse := map[netip.Addr]bool{d.advertise(): true}
 	for _, p := range peers {
 		inUse[p.Underlay] = true
 	}

@@ -118,9 +118,11 @@ func (d *Daemon) snapshot(mtu int) *tunnel {
 		if l.reason != "" {
 			view.Link.Reason = l.reason
 		}
-		view.heard = map[string]bool{}
+		view.heard = map[string]netip.AddrPort{}
 		for _, device := range d.opts.tunnelDevices()[encap.TransportWireGuard] {
-			view.heard[device] = d.tunnels.Heard(device, id, d.now())
+			if from := d.tunnels.Heard(device, id, d.now()); from.IsValid() {
+				view.heard[device] = from
+			}
 		}
 		t.links = append(t.links, view)
 	}
