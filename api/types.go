@@ -162,6 +162,15 @@ type Peer struct {
 	Version  uint64           `json:"recordVersion"`
 	Software string           `json:"software"`
 	Since    time.Time        `json:"since,omitzero"`
+	// Confined tells that others cannot connect to it: it is behind NAT or a
+	// firewall, and dials out.
+	Confined bool `json:"confined,omitempty"`
+	// Seen is where others hear its tunnels, where NAT makes that another place than
+	// Underlay.
+	Seen []netip.AddrPort `json:"seen,omitempty"`
+	// Way is how this host's gossip gets to it: "direct", by a "line" that it keeps
+	// open, or through the "overlay"; absent while there was nothing to say.
+	Way string `json:"way,omitempty"`
 }
 
 // IPAM is the address plan as this host sees it.
@@ -262,6 +271,8 @@ type Link struct {
 	Probes  int           `json:"probes"`
 	RTT     time.Duration `json:"rtt,omitempty"`
 	Loss    float64       `json:"loss"`
+	// Heard is where WireGuard hears the other end, if it does.
+	Heard netip.AddrPort `json:"heard,omitzero"`
 	// KeyEpoch is that of the key that encrypts it; nil where none does.
 	KeyEpoch *uint64 `json:"keyEpoch,omitempty"`
 	// Received and Sent count bytes, where the transport can tell.

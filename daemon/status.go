@@ -39,7 +39,12 @@ func (d *Daemon) Status() api.Status {
 			Underlay: p.Record.Underlay, Gateway: p.Record.Gateway, Prefixes: d.plan.Prefixes(p.ID),
 			Keys: keysOf(p.Record), Version: p.Version, Software: p.Record.Software, Since: p.Since.Round(time.Second),
 		}
-		if p.Self {
+		peer.Confined = p.Record.Confined
+		for _, at := range p.Record.Seen {
+			peer.Seen = append(peer.Seen, at.At)
+		}
+		way, _, _ := d.mesh.Reached(p.ID)
+		if peer.Way = string(way); p.Self {
 			s.Self = peer
 		}
 		s.Peers = append(s.Peers, peer)
@@ -143,6 +148,7 @@ func (d *Daemon) links() []api.Link {
 		link := api.Link{Peer: l.Peer, Name: peers[l.Peer].Record.Name, Transport: l.choice.Transport, Encrypted: l.choice.Transport == encap.TransportWireGuard,
 			Device: l.choice.Device, MTU: l.MTU, Reason: l.Link.Reason, Underlay: l.Underlay, Why: l.choice.Why, Changed: l.choice.At,
 			Proven: q.RTT > 0, Answers: q.Works, RTT: q.RTT, Loss: q.Loss, Probes: q.Sent}
+		link.Heard = l.heard[l.choice.Device]
 		link.KeyEpoch = d.epochOn(l.choice.Device)
 		if l.Traffic != nil {
 			link.Received, link.Sent = &l.Traffic.Received, &l.Traffic.Sent

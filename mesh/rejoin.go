@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -27,6 +28,9 @@ type attempt struct {
 	cause string    // kind of err, which is logged when it changes
 	wait  time.Duration
 	next  time.Time
+	// later tells that nobody may be there to be reached in this way: nothing waits
+	// for it.
+	later bool
 }
 
 // located notes under which addresses the peers say that they are reached. A
@@ -37,24 +41,27 @@ func (m *Mesh) located() {
 			continue
 		}
 		_, up := m.members[id]
-		at := r.Body.Gossip
-		if over := overlayOf(m.records[m.cfg.Identity.ID].Body, r.Body); over.IsValid() {
-			at = append(slices.Clone(at), over)
-		}
-		for _, ap := range at {
+		note := func(ap netip.AddrPort, later bool) {
 			a := m.attempts[ap.String()]
 			switch {
 			case a == nil && !up:
-				m.attempts[ap.String()] = &attempt{peer: id}
+				m.attempts[ap.String()] = &attempt{peer: id, later: later}
 			case a != nil && (a.peer == uuid.Nil || m.records[a.peer].Body.Departed || up && m.members[a.peer] == nil):
 				a.peer = id
 			}
+		}
+		for _, ap := range r.Body.Gossip {
+			note(ap, r.Body.Confined)
+		}
+		if over := overlayOf(m.records[m.cfg.Identity.ID].Body, r.Body); over.IsValid() {
+			note(over, true)
 		}
 	}
 }
 
 // missing are the addresses to try: targets and remembered peers that are not
-// members, but for those whose time has not come and peers that have left.
+// members, but for peers that have left, and those whose time has not come or, if
+// all are asked for, for which nothing waits.
 func (m *Mesh) missing(now time.Time, all bool) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -68,7 +75,7 @@ func (m *Mesh) missing(now time.Time, all bool) []string {
 		case m.members[a.peer] != nil || a.peer == m.cfg.Identity.ID:
 			a.wait, a.next, a.cause = 0, time.Time{}, "" // next time it is missed at once
 		case m.records[a.peer].Body.Departed:
-		case all || !now.Before(a.next):
+		case all && !a.later || !all && !now.Before(a.next):
 			out = append(out, addr)
 		}
 	}
