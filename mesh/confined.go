@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -153,7 +154,6 @@ func (m *Mesh) linesDue(now time.Time) map[uuid.UUID][]path {
 	out := map[uuid.UUID][]path{}
 	for i, id := range nearest(m.cfg.Identity.ID, order) {
 		if m.lineWanted(id, i < lineCount, now) && !m.confinement.held[id] {
-			m.confinement.held[id] = true
 			out[id] = m.withoutOverlay(id)
 		}
 	}
@@ -195,19 +195,37 @@ func (m *Mesh) keepLines() {
 			m.wg.Go(func() { m.askBack(id, paths) })
 		}
 		for id, paths := range m.linesDue(time.Now()) {
-			m.wg.Go(func() {
-				err := m.keepLine(id, paths)
-				m.log.Debug("line ends", "peer", id, "err", err)
-				select { // one that fails at once is not tried at once
-				case <-time.After(time.Second):
-				case <-m.ctx.Done():
-				}
-				m.mu.Lock()
-				delete(m.confinement.held, id)
-				m.mu.Unlock()
-			})
+			m.startLine(id, paths)
 		}
 	}
+}
+
+// startLine opens a line to a peer, unless there is one, and keeps it. Open is
+// closed when there is a line, or none can be had.
+func (m *Mesh) startLine(id uuid.UUID, paths []path) (open <-chan struct{}) {
+	done := make(chan struct{})
+	m.mu.Lock()
+	held := m.confinement.held[id]
+	m.confinement.held[id] = true
+	m.mu.Unlock()
+	if held {
+		close(done)
+		return done
+	}
+	m.wg.Go(func() {
+		opened := sync.OnceFunc(func() { close(done) })
+		err := m.keepLine(id, paths, opened)
+		opened()
+		m.log.Debug("line ends", "peer", id, "err", err)
+		select { // one that fails at once is not tried at once
+		case <-time.After(time.Second):
+		case <-m.ctx.Done():
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.confinement.held, id)
+	})
+	return done
 }
 
 // backDue is a peer to be asked whether it can connect back, if nobody who was
@@ -266,8 +284,9 @@ func (m *Mesh) greetPeer(ctx context.Context, id uuid.UUID, paths []path, self H
 	})
 }
 
-// keepLine opens a line to a peer and serves it until it ends or its time is over.
-func (m *Mesh) keepLine(id uuid.UUID, paths []path) error {
+// keepLine opens a line to a peer, says so, and serves it until it ends or its time
+// is over.
+func (m *Mesh) keepLine(id uuid.UUID, paths []path, opened func()) error {
 	ctx, cancel := context.WithTimeout(m.ctx, lineLife)
 	defer cancel()
 	self := m.helloSelf()
@@ -287,6 +306,7 @@ func (m *Mesh) keepLine(id uuid.UUID, paths []path) error {
 	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
+	opened()
 	for {
 		kind, content, err := readLine(conn)
 		if err != nil {

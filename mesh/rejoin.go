@@ -149,6 +149,13 @@ func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error)
 	if err == nil {
 		m.noteBack(w)
 	}
+	if w.Back == backFailed {
+		// What it has to say after the exchange comes by the line.
+		select {
+		case <-m.startLine(w.ID, []path{{WayDirect, at}}):
+		case <-ctx.Done():
+		}
+	}
 	var refused *RefusedError
 	switch {
 	case errors.As(err, &refused) && refused.Code == CodeSelf:

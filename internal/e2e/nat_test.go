@@ -123,7 +123,7 @@ func TestHostWhoseAddressChangesCarriesOn(t *testing.T) {
 	box, addr := attached(t, moving, "box")
 	other, otherAddr := attached(t, hosts[0], "other")
 	netlab.Eventually(t, "ping", func() bool { return netlab.Pings(other, addr) })
-	moving.Run("bash", "-c", "ip address add 192.0.2.77/24 dev eth0 && ip address del 192.0.2.3/24 dev eth0")
+	moving.Run("bash", "-c", "ip address del 192.0.2.3/24 dev eth0 && ip address add 192.0.2.77/24 dev eth0")
 	netlab.Eventually(t, "ping to where it is now", func() bool { return netlab.Pings(other, addr) && netlab.Pings(box, otherAddr) })
 	for _, h := range hosts {
 		netlab.Eventually(t, h.Name+" knows the new address", func() bool {
