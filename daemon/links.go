@@ -247,9 +247,12 @@ func (d *Daemon) way(p tunnelPeer, i encap.Instance, underlay int, quality map[p
 // there is none, and of the transports WireGuard alone takes both families.
 func (d *Daemon) judge(p tunnelPeer, onSegment bool) []encap.Verdict {
 	verdicts := encap.Policy(d.settings.mode(), d.ownEnd(p), p.end, onSegment)
+	same := slices.Contains(d.underlays(), p.Underlay)
 	confined := (p.record.Confined || d.mesh.Reachability().Confined) && !p.connects
 	for i, v := range verdicts {
 		switch {
+		case !p.own.IsValid() && same:
+			verdicts[i].Allowed, verdicts[i].Why = false, fmt.Sprintf("%s is at %s, as this host is, and nobody has told yet where else it is seen", p.end.Name, p.Underlay)
 		case !p.own.IsValid() && p.Underlay.IsValid():
 			verdicts[i].Allowed, verdicts[i].Why = false, fmt.Sprintf("%s has %s on the underlay, and this host %s, which are of no common family", p.end.Name, p.Underlay, d.advertise())
 		case v.Allowed && p.own != d.advertise() && v.Transport != encap.TransportWireGuard:
@@ -296,7 +299,7 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		var ok bool
 		way, at, _ := d.mesh.Reached(p.ID)
 		peer.connects = way == mesh.WayDirect
-		if peer.own, peer.Underlay, ok = common(d.underlays(), p.Record.Underlay, at.Addr()); !ok && len(p.Record.Underlay) > 0 {
+		if peer.own, peer.Underlay, ok = common(d.underlays(), underlaysOf(p.Record), at.Addr()); !ok && len(p.Record.Underlay) > 0 {
 			peer.Underlay = p.Record.Underlay[0]
 		}
 		peer.record = p.Record

@@ -64,7 +64,9 @@ func (s *seen) Receive(from uuid.UUID, msg []byte) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if was, ok := s.said[from]; ok && len(m.Seen) <= len(s.d.opts.tunnelDevices()[encap.TransportWireGuard]) {
+	if was, ok := s.said[from]; ok && len(m.Seen) == 0 {
+		s.said[from] = sighting{} // it has not heard this host yet, and is asked again
+	} else if ok && len(m.Seen) <= len(s.d.opts.tunnelDevices()[encap.TransportWireGuard]) {
 		s.said[from] = sighting{was.asked, s.d.now(), m.Seen}
 	}
 }
@@ -153,7 +155,8 @@ func (d *Daemon) askSeen() {
 func endpoints(p tunnelPeer, own []mesh.Seen, mine []netip.Addr, port uint16) []netip.AddrPort {
 	var said, heard []netip.AddrPort
 	r := p.record
-	for _, a := range append([]netip.Addr{p.Underlay}, r.Underlay...) {
+	first := slices.DeleteFunc([]netip.Addr{p.Underlay}, func(a netip.Addr) bool { return !slices.Contains(r.Underlay, a) })
+	for _, a := range append(first, r.Underlay...) {
 		if ap := netip.AddrPortFrom(a, port); a.IsValid() && !slices.Contains(mine, a) && hasFamily(mine, a) && !slices.Contains(said, ap) {
 			said = append(said, ap)
 		}
@@ -180,6 +183,15 @@ func (d *Daemon) endpointsOf(p tunnelPeer, port uint16) []netip.AddrPort {
 	return slices.DeleteFunc(endpoints(p, d.heardAt.list(mine, d.now()), mine, port), func(at netip.AddrPort) bool {
 		return d.settings.Range.Contains(at.Addr()) || d.ipv6().Contains(at.Addr())
 	})
+}
+
+// underlaysOf are a peer's addresses as it says, and then where others see it.
+func underlaysOf(r mesh.Body) []netip.Addr {
+	out := slices.Clone(r.Underlay)
+	for _, s := range r.Seen {
+		out = append(out, s.At.Addr())
+	}
+	return out
 }
 
 func hasFamily(list []netip.Addr, a netip.Addr) bool {
