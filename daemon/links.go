@@ -15,6 +15,7 @@ import (
 	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/mesh"
+	"github.com/weft-net/weft/mesh/topology"
 )
 
 // link is the way to one peer as it was last decided.
@@ -29,6 +30,11 @@ type link struct {
 	slower time.Time
 	// heard is where it is heard, by the device with which its kernel holds a session.
 	heard map[string]netip.AddrPort
+	paths []encap.Path // those that are allowed and possible
+	// detour is the way by others; nil if the link itself leads there. whyBroken
+	// says why it should not, "" if it should.
+	detour    *topology.Detour
+	whyBroken string
 }
 
 // linkPlan is what one pass decides of the links.
@@ -90,8 +96,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		l := &link{verdicts: d.judge(p, onSegment)}
 		links[p.ID] = l
 		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}}
-		guarded := bridge.GuardedPeer{Underlay: p.Underlay, Prefixes: p.Prefixes}
-		var paths []encap.Path
+		guarded := bridge.GuardedPeer{Underlay: p.Underlay, Link: p.Link, VTEP: encap.VTEPMAC(p.ID)}
 		for _, v := range l.verdicts {
 			if !v.Allowed {
 				continue
@@ -106,16 +111,21 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 				}
 			}
 			for _, i := range d.preferred(slots, p, held) {
-				paths = append(paths, encap.Path{Device: i.Device, Transport: v.Transport})
-				if p.VTEP.IsValid() {
-					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: p.VTEP, MTU: d.most(p, i, dev.MTU)})
+				l.paths = append(l.paths, encap.Path{Device: i.Device, Transport: v.Transport})
+				if addr := p.answersAt(); addr.IsValid() {
+					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: addr, MTU: d.most(p, i, dev.MTU)})
 				}
 			}
 		}
-		d.decide(p, l, paths, carried, quality)
+		d.decide(p, l, l.paths, carried, quality)
 		remote.Chosen = l.choice.Device
 		plan.peers = append(plan.peers, remote)
 		plan.guarded = append(plan.guarded, guarded)
+	}
+	d.detour(peers, links, quality, &plan)
+	for i, p := range plan.peers {
+		plan.guarded[i].Prefixes = p.Carries()
+		d.logDetour(peers[i], d.decided[p.ID], links[p.ID])
 	}
 	d.decided = links
 	for _, transport := range []string{encap.TransportDirect, encap.TransportVXLAN, encap.TransportWireGuard} {
@@ -127,7 +137,15 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		}
 		plan.idle = append(plan.idle, idle...)
 	}
-	return plan, d.refuse(dev, peers, &plan)
+	if !slices.ContainsFunc(plan.instances, func(i encap.Instance) bool { return i.Transport == encap.TransportDirect }) {
+		return plan, nil
+	}
+	known, err := d.conn.Neighbours(dev)
+	for i, p := range plan.guarded {
+		plan.guarded[i].NIC = known[p.Underlay]
+	}
+	d.refuse(known, peers, &plan)
+	return plan, err
 }
 
 // decide chooses one of the paths to a peer, and logs what is news.
@@ -276,10 +294,11 @@ type tunnelPeer struct {
 	end    encap.End
 	ports  map[string]uint16    // by transport
 	slots  map[string]theirSlot // of WireGuard, by this host's device for it
-	mtu    int                  // of its underlay, in bytes; 0 if it does not say
+	vertex topology.Peer        // what it says of its links
 	record mesh.Body
 	// connects tells that gossip has a connection to its underlay address.
 	connects bool
+	mtu      int // of its underlay, in bytes; 0 if it does not say
 }
 
 // tunnelPeers are the other peers with the prefixes that the address plan gives
@@ -287,6 +306,7 @@ type tunnelPeer struct {
 // routes: its kernel forwards without it.
 func (d *Daemon) tunnelPeers() []tunnelPeer {
 	var out []tunnelPeer
+	own := d.ownLink()
 	for _, p := range d.mesh.Peers() {
 		if p.Self || p.State == mesh.StateDeparted {
 			continue
@@ -295,6 +315,8 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		if len(peer.Prefixes) == 0 {
 			continue // nothing lies behind it
 		}
+		peer.Link = linkTo(own, p)
+		peer.vertex = vertexOf(p, peer.Link)
 		peer.slots = d.slotsOf(p.Record)
 		var ok bool
 		way, at, _ := d.mesh.Reached(p.ID)
@@ -312,6 +334,15 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		out = append(out, peer)
 	}
 	return out
+}
+
+// answersAt is where its prober is asked by its link: its gateway where it says
+// nothing else.
+func (p tunnelPeer) answersAt() netip.Addr {
+	if p.Link.IsValid() {
+		return p.Link
+	}
+	return p.VTEP
 }
 
 func (d *Daemon) nameIn(p mesh.Peer) string {

@@ -49,7 +49,7 @@ func planWireGuard(local Local, peers []Peer) planWG {
 			if len(endpoints) == 0 {
 				endpoints = []netip.AddrPort{netip.AddrPortFrom(j.peer.Underlay, cmp.Or(j.peer.Port, local.Port))}
 			}
-			p.ends = append(p.ends, tunnelEnd{j.peer.ID, j.end, endpoints, local.IPv6.Both(j.peer.Prefixes)})
+			p.ends = append(p.ends, tunnelEnd{j.peer.ID, j.end, endpoints, slices.Concat(local.IPv6.Both(j.peer.Carries()), j.peer.linkPrefix())})
 			p.routes = append(p.routes, routesTo(local, j.peer, hop{}, hop{})...)
 		}
 		p.links = append(p.links, j.link)

@@ -133,3 +133,35 @@ func TestHostWhoseAddressChangesCarriesOn(t *testing.T) {
 	}
 	allAlive(t, 3, hosts...)
 }
+
+func TestTwoHostsBehindHardNATsAreRelayed(t *testing.T) {
+	lab, hosts := launched(t, 1)
+	var inside []*netlab.Host
+	var boxes []*netlab.Container
+	var addrs []string
+	for i, name := range []string{"a", "b"} {
+		h := lab.NAT("nat-"+name, true).Behind(name)
+		h.Run(joinLine(hosts[0])...)
+		c, addr := attached(t, h, "box")
+		inside, boxes, addrs = append(inside, h), append(boxes, c), append(addrs, addr)
+		netlab.Eventually(t, "ping to the public host", func() bool { return netlab.Pings(boxes[i], status(t, hosts[0]).Bridge.Gateway.Addr().String()) })
+	}
+	netlab.Eventually(t, "ping from each to the other", func() bool {
+		return netlab.Pings(boxes[0], addrs[1]) && netlab.Pings(boxes[1], addrs[0])
+	})
+	for i, h := range inside {
+		netlab.Eventually(t, h.Name+" is relayed by the public host", func() bool {
+			for _, l := range status(t, h).Links {
+				if l.Name == inside[1-i].Name {
+					return len(l.Via) == 1 && l.Via[0].Name == "h1" && l.Encrypted
+				}
+			}
+			return false
+		})
+		netlab.Eventually(t, h.Name+" gossips with the other through the overlay", func() bool {
+			p := peerNamed(t, h, inside[1-i].Name)
+			return p.State == "alive" && p.Way == "overlay"
+		})
+	}
+	allAlive(t, 3, hosts[0], inside[0], inside[1])
+}
