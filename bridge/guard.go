@@ -26,6 +26,7 @@ type Guard struct {
 // GuardedPeer is another host, and how its traffic may travel in the clear.
 type GuardedPeer struct {
 	Underlay      netip.Addr
+	Also          []netip.Addr   // others of its own, by which its tunnels may end
 	Prefixes      []netip.Prefix // that its link leads to, its own or others'
 	Link          netip.Addr     // by which the link is probed
 	Direct, VXLAN bool
@@ -52,8 +53,10 @@ func guard(cfg Config) guardRules {
 		for _, family := range []string{"ip", "ip6"} {
 			var ends []string
 			for _, p := range g.Peers {
-				if p.VXLAN && (family == "ip") == p.Underlay.Is4() {
-					ends = append(ends, p.Underlay.String())
+				for _, end := range append([]netip.Addr{p.Underlay}, p.Also...) {
+					if text := end.String(); p.VXLAN && (family == "ip") == end.Is4() && !slices.Contains(ends, text) {
+						ends = append(ends, text)
+					}
 				}
 			}
 			none := " meta nfproto ipv" + map[string]string{"ip": "4", "ip6": "6"}[family]

@@ -96,7 +96,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		l := &link{verdicts: d.judge(p, onSegment)}
 		links[p.ID] = l
 		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}}
-		guarded := bridge.GuardedPeer{Underlay: p.Underlay, Link: p.Link, VTEP: encap.VTEPMAC(p.ID)}
+		guarded := bridge.GuardedPeer{Underlay: p.Underlay, Link: p.Link, VTEP: encap.VTEPMAC(p.ID), Also: d.clearEnds(p)}
 		for _, v := range l.verdicts {
 			if !v.Allowed {
 				continue
@@ -280,6 +280,15 @@ func (d *Daemon) judge(p tunnelPeer, onSegment bool) []encap.Verdict {
 		}
 	}
 	return verdicts
+}
+
+// clearEnds are a peer's further addresses by which its tunnels may be in the clear.
+func (d *Daemon) clearEnds(p tunnelPeer) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(p.record.Underlay), func(a netip.Addr) bool {
+		end := p.end
+		end.Underlay = a
+		return a == p.Underlay || slices.Contains(d.underlays(), a) || d.settings.mode().Encrypts() && encap.Untrusted(d.ownEnd(p), end) != ""
+	})
 }
 
 // ownEnd is this host as policy knows it, for the link to a peer.
