@@ -162,6 +162,15 @@ type Peer struct {
 	Version  uint64           `json:"recordVersion"`
 	Software string           `json:"software"`
 	Since    time.Time        `json:"since,omitzero"`
+	// Confined tells that others cannot connect to it: it is behind NAT or a
+	// firewall, and dials out.
+	Confined bool `json:"confined,omitempty"`
+	// Seen is where others hear its tunnels, where NAT makes that another place than
+	// Underlay.
+	Seen []netip.AddrPort `json:"seen,omitempty"`
+	// Way is how this host's gossip gets to it: "direct", by a "line" that it keeps
+	// open, or through the "overlay"; absent while there was nothing to say.
+	Way string `json:"way,omitempty"`
 	// Broken are the peers that none of its own links leads to, and Mute those that
 	// it was relayed by and that do not answer it, as it says itself. Leaf tells that
 	// it relays nothing.
@@ -276,6 +285,8 @@ type Link struct {
 	Probes  int           `json:"probes"`
 	RTT     time.Duration `json:"rtt,omitempty"`
 	Loss    float64       `json:"loss"`
+	// Heard is where WireGuard hears the other end, if it does.
+	Heard netip.AddrPort `json:"heard,omitzero"`
 	// Via are the peers that relay, in order, where the direct link does not work,
 	// and ViaRTT how long the way there and back takes, as estimated. Transport,
 	// Device, MTU and Encrypted are then those of the link to the first of them, and

@@ -25,9 +25,16 @@ type accept struct {
 	to string
 	// within is the range, of traffic on a device that is not weft's alone.
 	within netip.Prefix
-	// probes is a UDP port of this host: only what comes from the device to it.
-	// 0 for what is forwarded.
-	probes uint16
+	// service is what of this host is spoken to: only what comes from the device to
+	// it. The zero value for what is forwarded.
+	service service
+}
+
+// service is a port of this host.
+type service struct {
+	name     string // for people
+	protocol string // tcp or udp
+	port     uint16
 }
 
 // What may go to a device: what belongs to a connection, and what was sent to a
@@ -49,7 +56,8 @@ func wantedAccepts(cfg Config) map[string][]accept {
 }
 
 // accepts let weft's devices forward, answers come back from the outside,
-// published ports be reached, and peers probe their paths to this host. Ranges
+// published ports be reached, and peers probe their paths to this host and gossip
+// with it. Ranges
 // are the network's.
 func accepts(cfg Config, ranges ...netip.Prefix) []accept {
 	var out []accept
@@ -63,13 +71,20 @@ func accepts(cfg Config, ranges ...netip.Prefix) []accept {
 	}
 	out = append(out, accept{device: cfg.Name, to: answers}, accept{device: cfg.Name, to: published})
 	for _, d := range cfg.Probed {
-		out = append(out, accept{device: d, probes: cfg.ProbePort})
+		out = append(out, accept{device: d, service: service{"probes", "udp", cfg.ProbePort}})
+	}
+	for _, d := range cfg.Tunnels {
+		for _, protocol := range []string{"tcp", "udp"} {
+			if cfg.GossipPort != 0 {
+				out = append(out, accept{device: d, service: service{"gossip by " + protocol, protocol, cfg.GossipPort}})
+			}
+		}
 	}
 	return out
 }
 
 func (a accept) hook() hook {
-	if a.probes != 0 {
+	if a.service.port != 0 {
 		return input
 	}
 	return forward
@@ -86,8 +101,8 @@ func (a accept) iptables(mark string) []string {
 	switch {
 	case a.within.IsValid():
 		match = []string{"-s", a.within.String(), "-d", a.within.String(), "-i", a.device}
-	case a.probes != 0:
-		match = append(match, "-p", "udp", "-m", "udp", "--dport", strconv.Itoa(int(a.probes)))
+	case a.service.port != 0:
+		match = append(match, "-p", a.service.protocol, "-m", a.service.protocol, "--dport", strconv.Itoa(int(a.service.port)))
 	case a.to == answers:
 		match = []string{"-o", a.device, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"}
 	case a.to == published:
@@ -105,8 +120,8 @@ func (a accept) nft(mark string) (rule, comment string) {
 		match, comment = fmt.Sprintf("%s ip6 saddr %s ip6 daddr %s", match, a.within, a.within), comment+" by IPv6"
 	case a.within.IsValid():
 		match = fmt.Sprintf("%s ip saddr %s ip daddr %s", match, a.within, a.within)
-	case a.probes != 0:
-		match, comment = fmt.Sprintf("%s udp dport %d", match, a.probes), mark+" probes from "+a.device
+	case a.service.port != 0:
+		match, comment = fmt.Sprintf("%s %s dport %d", match, a.service.protocol, a.service.port), fmt.Sprintf("%s %s from %s", mark, a.service.name, a.device)
 	case a.to == answers:
 		match, comment = "oifname "+strconv.Quote(a.device)+" ct state related,established", mark+" answers"
 	case a.to == published:

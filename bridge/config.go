@@ -31,6 +31,7 @@ type Config struct {
 	Tunnels    []string         // devices that lead to other hosts
 	Probed     []string         // devices by which peers' probes of paths arrive
 	ProbePort  uint16           // UDP, of these probes
+	GossipPort uint16           // TCP and UDP, for the other hosts' gateways alone; 0 for none
 	Masquerade bool             // hide containers behind the host towards the outside
 	Ports      []Port           // containers that are on the bridge
 	Guard      Guard            // of traffic in the clear

@@ -19,6 +19,7 @@ var update = flag.Bool("update", false, "write the golden rules anew")
 func TestRulesAreThoseOfTheGoldenFiles(t *testing.T) {
 	plain := config()
 	busy := config()
+	busy.GossipPort = 6783
 	busy.Ports = []Port{
 		{HostInterface: "wefta", Address: netip.MustParsePrefix("10.32.0.2/12")},
 		{HostInterface: "weftb", Address: netip.MustParsePrefix("10.32.0.3/12"), More: []netip.Prefix{netip.MustParsePrefix("10.40.1.3/12")}},

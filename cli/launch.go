@@ -22,7 +22,7 @@ import (
 type launchFlags struct {
 	opts       daemon.Options
 	rng        string
-	advertise  string
+	advertise  []string
 	tokenFile  string
 	logFile    string
 	debug      bool
@@ -112,7 +112,7 @@ was asked to make room waits, and comes back if the other ends.`,
 	f.Uint16Var(&o.WireGuardPort, "wireguard-port", 0, fmt.Sprintf("UDP `port` of WireGuard (default %d, or the mesh's)", daemon.DefaultWGPort))
 	f.Uint16Var(&o.VXLANPort, "vxlan-port", 0, fmt.Sprintf("UDP `port` of VXLAN (default %d, or the mesh's)", daemon.DefaultVXLANPort))
 	f.Uint16Var(&o.Port, "port", 0, fmt.Sprintf("TCP and UDP `port` of gossip (default %d)", daemon.DefaultPort))
-	f.StringVar(&l.advertise, "advertise", "", "`address` by which other hosts reach this one, or one of IPv4 and one of IPv6: A,B (default by the routes)")
+	f.StringSliceVar(&l.advertise, "advertise", nil, "`address` by which other hosts reach this one; several, in the order in which they are tried: A,B (default by the routes)")
 	f.StringVar(&o.Bridge, "bridge", "", "`name` of the bridge (default "+daemon.DefaultBridge+")")
 	f.IntVar(&o.MTU, "mtu", 0, "MTU of the containers in `bytes` (default what the underlay allows)")
 	f.BoolVar(&l.masquerade, "masquerade", true, "hide the containers behind the host towards the outside")
@@ -195,13 +195,15 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 			return usage("range %q is not a prefix such as 10.32.0.0/12", l.rng)
 		}
 	}
-	if l.advertise != "" {
-		first, second, two := strings.Cut(l.advertise, ",")
-		if o.Advertise, err = netip.ParseAddr(first); err == nil && two {
-			o.AdvertiseAlso, err = netip.ParseAddr(second)
-		}
+	for i, text := range l.advertise {
+		addr, err := netip.ParseAddr(text)
 		if err != nil {
-			return usage("%q is not an address to advertise, nor one of IPv4 and one of IPv6 with a comma in between", l.advertise)
+			return usage("%q is not an address to advertise", text)
+		}
+		if i == 0 {
+			o.Advertise = addr
+		} else {
+			o.AdvertiseAlso = append(o.AdvertiseAlso, addr)
 		}
 	}
 	if l.tokenFile != "" {

@@ -15,7 +15,7 @@ import (
 func linkRows(s api.Status, wide bool) [][]string {
 	rows := [][]string{{"PEER", "TRANSPORT", "ENCRYPTED", "RTT", "LOSS", "MTU", "RECEIVED", "SENT", "CHANGED", "STATE"}}
 	if wide {
-		rows[0] = append(rows[0], "UNDERLAY", "DEVICE", "KEY", "SINCE", "TRANSPORTS")
+		rows[0] = append(rows[0], "UNDERLAY", "HEARD", "DEVICE", "KEY", "SINCE", "TRANSPORTS")
 	}
 	for _, l := range s.Links {
 		rtt, loss, mtu, changed := "-", "-", "-", "-"
@@ -33,7 +33,10 @@ func linkRows(s api.Status, wide bool) [][]string {
 		}
 		row := []string{l.Name, linkWay(l), yesNo(l.Encrypted), rtt, loss, mtu, volume(l.Received), volume(l.Sent), changed, linkState(l)}
 		if wide {
-			underlay, since, key := "-", "-", "-"
+			underlay, heard, since, key := "-", "-", "-", "-"
+			if l.Heard.IsValid() {
+				heard = l.Heard.String()
+			}
 			if l.Underlay.IsValid() {
 				underlay = l.Underlay.String()
 			}
@@ -43,7 +46,7 @@ func linkRows(s api.Status, wide bool) [][]string {
 			if !l.Changed.IsZero() {
 				since = l.Changed.Local().Format(time.DateTime)
 			}
-			row = append(row, underlay, cmp.Or(l.Device, "-"), key, since, verdicts(l.Transports))
+			row = append(row, underlay, heard, cmp.Or(l.Device, "-"), key, since, verdicts(l.Transports))
 		}
 		rows = append(rows, row)
 	}

@@ -206,9 +206,9 @@ func keysLine(k api.Keys) string {
 }
 
 func peerRows(s api.Status, wide bool) [][]string {
-	rows := [][]string{{"PEER", "STATE", "UNDERLAY", "GATEWAY", "PREFIXES"}}
+	rows := [][]string{{"PEER", "STATE", "UNDERLAY", "GOSSIP", "GATEWAY", "PREFIXES"}}
 	if wide {
-		rows[0] = append(rows[0], "ID", "RECORD", "SOFTWARE", "SINCE", "NO LINK TO")
+		rows[0] = append(rows[0], "SEEN", "ID", "RECORD", "SOFTWARE", "SINCE", "NO LINK TO")
 	}
 	for _, p := range s.Peers {
 		name := p.Name
@@ -219,13 +219,17 @@ func peerRows(s api.Status, wide bool) [][]string {
 		if p.Gateway.IsValid() {
 			gateway = p.Gateway.String()
 		}
-		row := []string{name, p.State, join(p.Underlay), gateway, join(p.Prefixes)}
+		underlay := join(p.Underlay)
+		if p.Confined {
+			underlay += " (confined)"
+		}
+		row := []string{name, p.State, underlay, cmp.Or(p.Way, "-"), gateway, join(p.Prefixes)}
 		if wide {
 			since := "-"
 			if !p.Since.IsZero() {
 				since = p.Since.Local().Format(time.DateTime)
 			}
-			row = append(row, p.ID.String(), strconv.FormatUint(p.Version, 10), p.Software, since, cmp.Or(peerNames(slices.Concat(p.Broken, p.Mute)), "-"))
+			row = append(row, join(p.Seen), p.ID.String(), strconv.FormatUint(p.Version, 10), p.Software, since, cmp.Or(peerNames(slices.Concat(p.Broken, p.Mute)), "-"))
 		}
 		rows = append(rows, row)
 	}

@@ -42,10 +42,8 @@ type Daemon struct {
 	identity   mesh.Identity
 	token      mesh.Token // as it was at the start; the mesh knows which is used now
 	settings   settings
-	underlays  []netip.Addr // this host's addresses on the underlay, one of each family at most
-	advertise  netip.Addr   // the first of them
-	hostCookie uint64       // of the host's own network namespace
-	boot       string       // the kernel's id of this run of the machine
+	hostCookie uint64 // of the host's own network namespace
+	boot       string // the kernel's id of this run of the machine
 	engines    []engine.Engine
 	started    time.Time
 	conn       *nl.Conn
@@ -73,7 +71,9 @@ type Daemon struct {
 	relays     relays
 	hearsay    *hearsay
 	health     health
-	linked     linkPlan                    // as the kernel follows it; the kernel's lock guards it
+	linked     linkPlan                     // as the kernel follows it; the kernel's lock guards it
+	underlay   atomic.Pointer[[]netip.Addr] // see underlays
+	heardAt    seen
 	remembered []byte                      // last snapshot written; only reconcile uses it
 	narrow     map[netip.Addr]encap.Narrow // ways to others' addresses on the underlay; guarded by kernel
 	decided    map[uuid.UUID]*link         // of each peer; nil until the first pass; guarded by kernel
@@ -120,6 +120,7 @@ type tunnel struct {
 func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), ready func(Ready)) error {
 	d := &Daemon{opts: o, log: log, now: time.Now, end: make(chan struct{}), erasing: make(chan erasure)}
 	d.tunnel.Store(&tunnel{})
+	d.heardAt = seen{d: d, said: map[uuid.UUID]sighting{}}
 	d.containers.held = map[string]chan struct{}{}
 	d.endpoints.held = map[string]chan struct{}{}
 	d.attached.byKey = map[string]attachment{}

@@ -14,11 +14,26 @@ import (
 type ends struct{ own, theirs netip.Addr }
 
 // common are the ends of each family that this host and a peer both have, in the
-// order of this host's.
-func common(own, theirs []netip.Addr) (out []ends) {
-	for _, mine := range own {
-		if i := slices.IndexFunc(theirs, func(a netip.Addr) bool { return a.Is4() == mine.Is4() }); i >= 0 {
+// order of this host's: its first address of the family, and the peer's first that
+// is not this host's own, too. The one by which gossip reaches it comes before the
+// others.
+func common(own, theirs []netip.Addr, reached netip.Addr) (out []ends) {
+	if slices.Contains(theirs, reached) {
+		theirs = append([]netip.Addr{reached}, theirs...)
+	}
+	for _, mine := range firsts(own) {
+		if i := slices.IndexFunc(theirs, func(a netip.Addr) bool { return a.Is4() == mine.Is4() && !slices.Contains(own, a) }); i >= 0 {
 			out = append(out, ends{mine, theirs[i]})
+		}
+	}
+	return out
+}
+
+// firsts are the first address of each family.
+func firsts(list []netip.Addr) (out []netip.Addr) {
+	for _, a := range list {
+		if !hasFamily(out, a) {
+			out = append(out, a)
 		}
 	}
 	return out
@@ -28,9 +43,9 @@ func common(own, theirs []netip.Addr) (out []ends) {
 // one for now.
 type underlay map[netip.Addr]nl.Link
 
-func (d *Daemon) underlay() underlay {
+func (d *Daemon) devices() underlay {
 	out := underlay{}
-	for _, a := range d.underlays {
+	for _, a := range d.underlays() {
 		if dev, err := d.conn.LinkWithAddr(a); err == nil {
 			out[a] = dev
 		}
@@ -51,11 +66,11 @@ func (d *Daemon) instances(slots []encap.Slot, transport string, u underlay) (ou
 			}
 		}
 	case encap.TransportVXLAN:
-		for index, addr := range d.underlays {
+		for index, addr := range firsts(d.underlays()) {
 			out = append(out, encap.Instance{Transport: transport, Device: devices[index], Port: port, Underlay: addr})
 		}
 	case encap.TransportDirect:
-		for _, addr := range d.underlays {
+		for _, addr := range firsts(d.underlays()) {
 			device := u[addr].Name
 			i := slices.IndexFunc(out, func(i encap.Instance) bool { return i.Device == device })
 			switch {
@@ -100,18 +115,23 @@ func endsOn(i encap.Instance, allowed []ends, u underlay) (ends, bool) {
 }
 
 // judge is what policy says of the link to a peer: of each transport whether it is
-// allowed, and between which ends. Without a family in common there is none.
+// allowed, and between which ends. Without a family in common there is none, and
+// WireGuard alone finds its way through NAT.
 func (d *Daemon) judge(p tunnelPeer, u underlay) (verdicts []encap.Verdict, allowed map[string][]ends, err error) {
-	own := encap.End{Name: d.opts.Name, Underlay: d.advertise, Trusts: d.opts.Trusted, Can: d.can}
+	own := encap.End{Name: d.opts.Name, Underlay: d.advertise(), Trusts: d.opts.Trusted, Can: d.can}
 	if len(p.ends) == 0 {
 		verdicts = encap.Policy(d.settings.mode(), own, p.end, false)
 		for i := range verdicts {
-			if p.Underlay.IsValid() {
-				verdicts[i].Allowed, verdicts[i].Why = false, fmt.Sprintf("%s has %s on the underlay, and this host %s, which are of no common family", p.end.Name, p.Underlay, d.advertise)
+			switch {
+			case slices.Contains(d.underlays(), p.Underlay):
+				verdicts[i].Allowed, verdicts[i].Why = false, fmt.Sprintf("%s is at %s, as this host is, and nobody has told yet where else it is seen", p.end.Name, p.Underlay)
+			case p.Underlay.IsValid():
+				verdicts[i].Allowed, verdicts[i].Why = false, fmt.Sprintf("%s has %s on the underlay, and this host %s, which are of no common family", p.end.Name, p.Underlay, d.advertise())
 			}
 		}
 		return verdicts, nil, nil
 	}
+	confined := (p.record.Confined || d.mesh.Reachability().Confined) && !p.connects
 	allowed = map[string][]ends{}
 	for n, e := range p.ends {
 		there := p.end
@@ -123,6 +143,9 @@ func (d *Daemon) judge(p tunnelPeer, u underlay) (verdicts []encap.Verdict, allo
 			}
 		}
 		for i, v := range encap.Policy(d.settings.mode(), own, there, onSegment) {
+			if v.Allowed && confined && v.Transport != encap.TransportWireGuard {
+				v.Allowed, v.Why = false, "one of the two is behind NAT, or a firewall that lets nothing in"
+			}
 			if n == 0 {
 				verdicts = append(verdicts, v)
 			} else if v.Allowed && !verdicts[i].Allowed {
@@ -134,4 +157,20 @@ func (d *Daemon) judge(p tunnelPeer, u underlay) (verdicts []encap.Verdict, allo
 		}
 	}
 	return verdicts, allowed, nil
+}
+
+// clearEnds are a peer's further addresses by which its tunnels may be in the clear.
+func (d *Daemon) clearEnds(p tunnelPeer) (out []netip.Addr) {
+	own := encap.End{Name: d.opts.Name, Trusts: d.opts.Trusted, Can: d.can}
+	for _, a := range p.all {
+		there := p.end
+		there.Underlay = a
+		for _, mine := range firsts(d.underlays()) {
+			own.Underlay = mine
+			if mine.Is4() == a.Is4() && !slices.Contains(d.underlays(), a) && (!d.settings.mode().Encrypts() || encap.Untrusted(own, there) == "") {
+				out = append(out, a)
+			}
+		}
+	}
+	return out
 }

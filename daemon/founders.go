@@ -20,7 +20,7 @@ const greetAgain = time.Second
 // mesh. If nobody answers, a host on the list founds together with the others on
 // it, and one that is not waits for them.
 func (d *Daemon) foundOrJoin(ctx context.Context, p *peerState) (err error) {
-	self := netip.AddrPortFrom(d.advertise, d.opts.Port).String()
+	self := netip.AddrPortFrom(d.advertise(), d.opts.Port).String()
 	founders, err := foundersOf(d.opts.Founders, d.opts.Port)
 	if err != nil {
 		return err

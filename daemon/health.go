@@ -72,6 +72,12 @@ var conditions = []condition{
 	{code: "peer-failed", severity: api.SeverityWarning,
 		fix:   "look at that host: `weft status` there, and whether TCP and UDP on the gossip port pass between the hosts",
 		check: checkPeers},
+	{code: "host-confined", severity: api.SeverityWarning,
+		fix:   "nothing has to be done: it dials out, and other hosts like it are reached by hole punching or a relay; for direct links open TCP and UDP of the gossip port and UDP of the transport (6783, 6785) to this host",
+		check: checkConfined},
+	{code: "underlay-not-read", severity: api.SeverityWarning, dependsOn: api.WarnKernel,
+		fix:   "nothing has to be done if it goes away; changes of this host's addresses are not followed meanwhile",
+		check: func(d *Daemon) string { return d.health.of("underlay") }},
 	{code: "no-link", severity: api.SeverityError,
 		fix:   "`weft status links` says why",
 		check: checkLinks},
@@ -259,6 +265,17 @@ func checkPeers(d *Daemon) string {
 		return ""
 	}
 	return "no answer from " + strings.Join(names, ", ") + " (routes are kept: their containers may be reachable still)"
+}
+
+func checkConfined(d *Daemon) string {
+	r := d.mesh.Reachability()
+	switch {
+	case !r.Confined:
+		return ""
+	case !r.From.IsValid() || slices.Contains(d.underlays(), r.From):
+		return "other hosts cannot connect to this one: something on the way lets nothing in"
+	}
+	return fmt.Sprintf("other hosts cannot connect to this one: it is behind NAT, and seen from %s", r.From)
 }
 
 func checkLinks(d *Daemon) string {

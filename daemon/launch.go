@@ -75,7 +75,7 @@ func (d *Daemon) launch(ctx context.Context, turn *store.Turn, progress func(Ste
 	if err := d.preflight(known); err != nil {
 		return nil, err
 	}
-	step("check this host", fmt.Sprintf("underlay address %s", d.advertise))
+	step("check this host", fmt.Sprintf("underlay address %s", d.advertise()))
 
 	fresh := known == nil
 	if fresh {
@@ -205,8 +205,8 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	m, err := mesh.New(mesh.Config{
 		Identity: d.identity, Name: d.opts.Name, Token: d.token, Tokens: p.tokens, KeepTokens: d.keep.saveTokens, Settings: encode(d.settings),
 		Bind:      netip.AddrPortFrom(netip.IPv4Unspecified(), d.opts.Port),
-		Advertise: netip.AddrPortFrom(d.advertise, d.opts.Port),
-		Snapshot:  p.snapshot, Targets: p.targets, Channels: []mesh.Channel{d.replicate, d.hearsay}, Logger: d.log,
+		Advertise: netip.AddrPortFrom(d.advertise(), d.opts.Port),
+		Snapshot:  p.snapshot, Targets: p.targets, Channels: []mesh.Channel{d.replicate, d.hearsay, &d.heardAt}, Logger: d.log,
 	})
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)
@@ -279,9 +279,9 @@ func (d *Daemon) abandon(ctx context.Context, cause error) error {
 
 // joinLine is what to type on the next host.
 func (d *Daemon) joinLine() string {
-	target := d.advertise.String()
+	target := d.advertise().String()
 	if d.opts.Port != DefaultPort {
-		target = netip.AddrPortFrom(d.advertise, d.opts.Port).String()
+		target = netip.AddrPortFrom(d.advertise(), d.opts.Port).String()
 	}
 	return "weft launch --join " + target + " --token " + d.mesh.Tokens().Use.String()
 }

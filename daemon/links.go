@@ -29,8 +29,9 @@ type link struct {
 	// slower is since when a faster transport is allowed than is used; the zero
 	// value if there is none.
 	slower time.Time
-	heard  map[string]bool // devices with which its kernel holds sessions
-	paths  []encap.Path    // those that are allowed and possible
+	// heard is where it is heard, by the device with which its kernel holds a session.
+	heard map[string]netip.AddrPort
+	paths []encap.Path // those that are allowed and possible
 	// detour is the way by others; nil if the link itself leads there. whyBroken
 	// says why it should not, "" if it should.
 	detour    *topology.Detour
@@ -51,7 +52,7 @@ type linkPlan struct {
 // planLinks decides which transports every link may use, and which one it does.
 // The holder of the kernel's lock calls it.
 func (d *Daemon) planLinks() (linkPlan, error) {
-	u := d.underlay()
+	u := d.devices()
 	carried := d.adopted()
 	quality := d.qualities()
 	slots := d.keys.list()
@@ -74,7 +75,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		l := &link{verdicts: verdicts}
 		links[p.ID] = l
 		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}, Narrow: map[netip.Addr]int{}}
-		guarded := bridge.GuardedPeer{ID: p.ID, Link: p.Link, VTEP: encap.VTEPMAC(p.ID)}
+		guarded := bridge.GuardedPeer{ID: p.ID, Ends: d.clearEnds(p), Link: p.Link, VTEP: encap.VTEPMAC(p.ID)}
 		for _, v := range l.verdicts {
 			var held []encap.Instance
 			for _, i := range d.instances(slots, v.Transport, u) {
@@ -287,9 +288,10 @@ func (d *Daemon) way(p tunnelPeer, i encap.Instance, at ends, u underlay, qualit
 			return w, false
 		}
 		w.Port, w.Key = there.port, there.key
+		w.Endpoints = d.endpointsOf(p, cmp.Or(there.port, i.Port))
 	}
 	// What the device does, which ends at an address of one family.
-	own := d.most(tunnelPeer{}, i, ends{own: cmp.Or(i.Underlay, d.advertise)}, u)
+	own := d.most(tunnelPeer{}, i, ends{own: cmp.Or(i.Underlay, d.advertise())}, u)
 	mtu := d.most(p, i, at, u)
 	if found := quality[probe.Path{Peer: p.ID, Device: i.Device}].MTU; found >= leastPath {
 		mtu = min(mtu, found)
@@ -309,7 +311,10 @@ type tunnelPeer struct {
 	ports  map[string]uint16    // by transport
 	slots  map[string]theirSlot // of WireGuard, by this host's device for it
 	vertex topology.Peer        // what it says of its links
-	mtu    int                  // of its underlay, in bytes; 0 if it does not say
+	record mesh.Body
+	// connects tells that gossip has a connection to its underlay address.
+	connects bool
+	mtu      int // of its underlay, in bytes; 0 if it does not say
 }
 
 // tunnelPeers are the other peers with the prefixes that the address plan gives
@@ -329,13 +334,16 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		peer.Link = linkTo(own, p)
 		peer.vertex = vertexOf(p, peer.Link)
 		peer.slots = d.slotsOf(p.Record)
-		peer.all, peer.ends = p.Record.Underlay, common(d.underlays, p.Record.Underlay)
+		way, at, _ := d.mesh.Reached(p.ID)
+		peer.connects = way == mesh.WayDirect
+		peer.all, peer.ends = p.Record.Underlay, common(d.underlays(), underlaysOf(p.Record), at.Addr())
 		switch {
 		case len(peer.ends) > 0:
 			peer.Underlay = peer.ends[0].theirs
 		case len(peer.all) > 0:
 			peer.Underlay = peer.all[0]
 		}
+		peer.record = p.Record
 		// A next hop outside of the peer's own prefixes would let it take over
 		// another peer's.
 		if inAny(peer.Prefixes, p.Record.Gateway) {

@@ -102,7 +102,7 @@ func parseToken(text string) (mesh.Token, error) {
 
 // greet says hello to targets until one lets us in.
 func (d *Daemon) greet(ctx context.Context, p *peerState, targets []string) (mesh.Welcome, error) {
-	self := mesh.HelloSelf{ID: p.identity.ID, Name: d.opts.Name, Advertise: netip.AddrPortFrom(d.advertise, d.opts.Port)}
+	self := mesh.HelloSelf{ID: p.identity.ID, Name: d.opts.Name, Advertise: netip.AddrPortFrom(d.advertise(), d.opts.Port)}
 	finder := mesh.Finder{Token: p.token, Self: self.Advertise}
 	var errs []error
 	for _, target := range targets {

@@ -103,18 +103,20 @@ type HostOptions struct {
 	// RotateKeys is how old the keys of WireGuard may become before this host has
 	// the mesh change them; never if it is negative, which is the default.
 	RotateKeys time.Duration `cbor:"23,keyasint,omitempty"`
-	// AdvertiseAlso is an address beside Advertise, of the other family.
-	AdvertiseAlso netip.Addr `cbor:"40,keyasint,omitzero"`
+	// AdvertiseAlso are addresses beside Advertise, in the order in which others try
+	// them. A weft that kept one more alone had it in AdvertiseSecond.
+	AdvertiseAlso   []netip.Addr `cbor:"53,keyasint,omitempty"`
+	AdvertiseSecond netip.Addr   `cbor:"40,keyasint,omitzero"`
 }
 
-// advertised are the addresses that were given, IPv4 first.
+// advertised are the addresses that were given, IPv4 first, and else in their order.
 func (h HostOptions) advertised() (out []netip.Addr) {
-	for _, a := range []netip.Addr{h.Advertise, h.AdvertiseAlso} {
-		if a.IsValid() {
+	for _, a := range append([]netip.Addr{h.Advertise, h.AdvertiseSecond}, h.AdvertiseAlso...) {
+		if a.IsValid() && !slices.Contains(out, a) {
 			out = append(out, a)
 		}
 	}
-	slices.SortFunc(out, netip.Addr.Compare) // which puts IPv4 first
+	slices.SortStableFunc(out, func(a, b netip.Addr) int { return cmp.Compare(a.BitLen(), b.BitLen()) })
 	return out
 }
 
@@ -124,10 +126,10 @@ func (h HostOptions) or(o HostOptions) HostOptions {
 		h.Trusted = o.Trusted
 	}
 	if !h.Advertise.IsValid() { // they are given together
-		h.Advertise, h.AdvertiseAlso = o.Advertise, o.AdvertiseAlso
+		h.Advertise, h.AdvertiseAlso, h.AdvertiseSecond = o.Advertise, o.AdvertiseAlso, o.AdvertiseSecond
 	}
 	return HostOptions{
-		Trusted: h.Trusted, AdvertiseAlso: h.AdvertiseAlso,
+		Trusted: h.Trusted, AdvertiseAlso: h.AdvertiseAlso, AdvertiseSecond: h.AdvertiseSecond,
 		Name: cmp.Or(h.Name, o.Name), Bridge: cmp.Or(h.Bridge, o.Bridge), Port: cmp.Or(h.Port, o.Port),
 		Advertise: h.Advertise, MTU: cmp.Or(h.MTU, o.MTU), Masquerade: cmp.Or(h.Masquerade, o.Masquerade),
 		Observer: cmp.Or(h.Observer, o.Observer), ReclaimAfter: cmp.Or(h.ReclaimAfter, o.ReclaimAfter), Subnet: cmp.Or(h.Subnet, o.Subnet),
@@ -182,8 +184,8 @@ func (o Options) Validate() error {
 		return bad("gossip and WireGuard cannot share port %d", o.WireGuardPort)
 	case slices.ContainsFunc(o.advertised(), func(a netip.Addr) bool { return !a.IsGlobalUnicast() || a.Is4In6() }):
 		return bad("of the addresses %v, one is not one that peers can reach this host by", o.advertised())
-	case o.AdvertiseAlso.IsValid() && o.Advertise.Is4() == o.AdvertiseAlso.Is4():
-		return bad("%s and %s are of one family: peers reach this host by at most one IPv4 and one IPv6 address", o.Advertise, o.AdvertiseAlso)
+	case len(o.advertised()) > maxAdvertised:
+		return bad("%d addresses to advertise are more than the %d that other hosts try", len(o.advertised()), maxAdvertised)
 	case o.MTU != 0 && (o.MTU < 576 || o.MTU > 65535):
 		return bad("an MTU of %d is not between 576 and 65535", o.MTU)
 	case !slices.Contains(runnings, o.WhenRunning):
@@ -218,6 +220,9 @@ func (o Options) tunnelDevices() map[string][]string {
 func (o Options) deviceNames() []string {
 	return slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Values(o.tunnelDevices()))...)))
 }
+
+// maxAdvertised is how many addresses of its own a host can name.
+const maxAdvertised = 16
 
 // maxTrusted is how many networks a record can name.
 const maxTrusted = 32

@@ -39,10 +39,11 @@ func (d *Daemon) preflight(known *peerState) error {
 	if d.hostCookie, err = hostCookie(); err != nil {
 		return err
 	}
-	if d.underlays, err = d.underlayAddresses(); err != nil {
+	underlays, err := d.underlayAddresses()
+	if err != nil {
 		return err
 	}
-	d.advertise = d.underlays[0]
+	d.underlay.Store(&underlays)
 	if err := checkPort(d.opts.Port); err != nil {
 		return err
 	}

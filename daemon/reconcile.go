@@ -111,6 +111,8 @@ func (d *Daemon) watchKernel() *nl.Watch {
 // reconcile is one whole pass: our record, the kernel, and what to remember.
 func (d *Daemon) reconcile() {
 	d.renewGateway()
+	d.renewUnderlay()
+	d.askSeen()
 	if d.turnKeys() {
 		d.note("reconcile", d.reconcileKernel()) // a slot is there before the others hear of it
 	}
@@ -175,7 +177,7 @@ func (d *Daemon) followPlan() error {
 // local is what this host's ends of all transports have in common.
 func (d *Daemon) local() encap.Local {
 	return encap.Local{
-		ID: d.identity.ID, Alias: d.alias(), Underlay: d.advertise, VNI: d.token.VNI(), MTU: d.opts.MTU, Source: d.gateway(), IPv6: d.ipv6(), Also: d.underlays[len(d.underlays)-1],
+		ID: d.identity.ID, Alias: d.alias(), Underlay: d.advertise(), VNI: d.token.VNI(), MTU: d.opts.MTU, Source: d.gateway(), IPv6: d.ipv6(), Also: d.also(),
 	}
 }
 
@@ -185,7 +187,7 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.mtu(),
 		Range: d.settings.Range, Gateway: d.gateway(), Link: encap.LinkAddr(d.identity.ID), Exposed: d.exposed(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), Masquerade: *d.opts.Masquerade, IPv6: d.ipv6(),
-		Subnets: d.subnets(), Hosts: d.hosts(), Services: d.serves.Load(),
+		Subnets: d.subnets(), Hosts: d.hosts(), Services: d.serves.Load(), GossipPort: d.opts.Port,
 	}
 	d.guard(&cfg)
 	// Who may not use its address for now is cut off.
@@ -237,15 +239,15 @@ func (d *Daemon) publish() {
 		}
 	}
 	mtu := 0
-	if dev, err := d.conn.LinkWithAddr(d.advertise); err == nil {
+	if dev, err := d.conn.LinkWithAddr(d.advertise()); err == nil {
 		mtu = dev.MTU
 	}
 	var gossip []netip.AddrPort
-	for _, a := range d.underlays {
+	for _, a := range d.underlays() {
 		gossip = append(gossip, netip.AddrPortFrom(a, d.opts.Port))
 	}
 	body := mesh.Body{
-		Name: d.opts.Name, Gossip: gossip, Underlay: d.underlays, Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted,
+		Name: d.opts.Name, Gossip: gossip, Underlay: d.underlays(), Seen: d.heardAt.list(d.underlays(), d.now()), Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted,
 		WireGuardKey: oldKey, Slots: slots, Gateway: d.gateway(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: plan.FreeBlocks, Used: plan.Used,
 		Observer: *d.opts.Observer, Subnets: d.ownSubnets(), Protocol: mesh.ProtocolVersion, Software: Version().Software,

@@ -41,7 +41,7 @@ func (d *Daemon) neighbours(u underlay, peers []tunnelPeer, plan *linkPlan) erro
 // since the kernel forgets neighbours, of which known are those on the underlay.
 func (d *Daemon) refuse(known map[netip.Addr]nl.MAC, peers []tunnelPeer, plan *linkPlan) {
 	inUse := map[netip.Addr]bool{}
-	for _, addr := range d.underlays {
+	for _, addr := range d.underlays() {
 		inUse[addr] = true
 	}
 	for _, p := range peers {

@@ -44,7 +44,12 @@ func (d *Daemon) Status() api.Status {
 			Keys: keysOf(p.Record), Version: p.Version, Software: p.Record.Software, Since: p.Since.Round(time.Second),
 			Broken: named(p.Record.Broken), Mute: named(p.Record.Mute), Leaf: p.Record.Leaf,
 		}
-		if p.Self {
+		peer.Confined = p.Record.Confined
+		for _, at := range p.Record.Seen {
+			peer.Seen = append(peer.Seen, at.At)
+		}
+		way, _, _ := d.mesh.Reached(p.ID)
+		if peer.Way = string(way); p.Self {
 			s.Self = peer
 		}
 		s.Peers = append(s.Peers, peer)
@@ -123,9 +128,11 @@ func (d *Daemon) snapshot(mtu int) *tunnel {
 		if l.reason != "" {
 			view.Link.Reason = l.reason
 		}
-		view.heard = map[string]bool{}
+		view.heard = map[string]netip.AddrPort{}
 		for _, device := range d.opts.tunnelDevices()[encap.TransportWireGuard] {
-			view.heard[device] = d.tunnels.Heard(device, id, d.now())
+			if from := d.tunnels.Heard(device, id, d.now()); from.IsValid() {
+				view.heard[device] = from
+			}
 		}
 		t.links = append(t.links, view)
 	}
@@ -152,6 +159,7 @@ func (d *Daemon) links() []api.Link {
 		if l.six.Transport != l.choice.Transport {
 			link.TransportIPv6 = l.six.Transport
 		}
+		link.Heard = l.heard[l.choice.Device]
 		if l.detour != nil {
 			relayed(&link, *l.detour, links)
 			link.Via = named(l.detour.Path[:len(l.detour.Path)-1])

@@ -13,8 +13,25 @@ import (
 // sent to them, only the route is looked up.
 var anywhere = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
 
-// underlayAddresses are those that the other hosts reach this one by, at most one
-// of each family and IPv4 first: the ones given, else for each family the one by
+// underlays are this host's addresses by which the others reach it, the first
+// choice first.
+func (d *Daemon) underlays() []netip.Addr { return *d.underlay.Load() }
+
+// advertise is the first of them.
+func (d *Daemon) advertise() netip.Addr { return d.underlays()[0] }
+
+// also is the first of another family than advertise, else advertise.
+func (d *Daemon) also() netip.Addr {
+	for _, a := range d.underlays() {
+		if a.Is4() != d.advertise().Is4() {
+			return a
+		}
+	}
+	return d.advertise()
+}
+
+// underlayAddresses are those that the other hosts reach this one by: the ones
+// given, in their order, else at most one of each family and IPv4 first: the one by
 // which this host reaches the peers to be joined, else the one of the default
 // route, else its only one.
 func (d *Daemon) underlayAddresses() ([]netip.Addr, error) {
@@ -31,13 +48,7 @@ func (d *Daemon) underlayAddresses() ([]netip.Addr, error) {
 		}
 		return given, nil
 	}
-	var out []netip.Addr
-	for _, unknown := range anywhere {
-		if a, ok := d.underlayLike(unknown, local); ok {
-			out = append(out, a)
-		}
-	}
-	if len(out) > 0 {
+	if out := d.foundAddresses(local); len(out) > 0 {
 		return out, nil
 	}
 	var names []string
@@ -48,6 +59,55 @@ func (d *Daemon) underlayAddresses() ([]netip.Addr, error) {
 	return nil, &api.Error{Code: api.CodeInvalid,
 		Message: fmt.Sprintf("this host has no default route and %d addresses: %s", len(local), orNone(names)),
 		Fix:     "say by which one the other hosts reach it: --advertise ADDRESS"}
+}
+
+// foundAddresses are those that nobody has given.
+func (d *Daemon) foundAddresses(local map[netip.Addr]string) (out []netip.Addr) {
+	for _, unknown := range anywhere {
+		if a, ok := d.underlayLike(unknown, local); ok {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// renewUnderlay follows this host's addresses on the underlay. Those that were
+// given stay, as long as they are there: one that is not is left out, unless none
+// is there. While nothing is found it stays as it was.
+func (d *Daemon) renewUnderlay() {
+	local, err := d.hostAddresses()
+	if err != nil {
+		d.note("underlay", err)
+		return
+	}
+	was := d.underlays()
+	now := slices.DeleteFunc(d.opts.advertised(), func(a netip.Addr) bool { return local[a] == "" })
+	if len(d.opts.advertised()) == 0 {
+		now = keepOrder(was, local, d.foundAddresses(local))
+	}
+	if len(now) == 0 || slices.Equal(now, was) {
+		return
+	}
+	d.log.Info("this host's addresses on the underlay have changed", "were", was, "are", now)
+	d.underlay.Store(&now)
+	d.heardAt.clear()
+	d.mesh.Move(netip.AddrPortFrom(now[0], d.opts.Port))
+}
+
+// keepOrder keeps each address that is still there in its place: a second address
+// on an interface, or another route, is no reason to move. Found are those that
+// would be taken now, at most one of each family.
+func keepOrder(was []netip.Addr, local map[netip.Addr]string, found []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, f := range found {
+		for _, w := range was {
+			if w.Is4() == f.Is4() && local[w] != "" {
+				f = w
+			}
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 // underlayLike is this host's address of the family of another.

@@ -46,6 +46,9 @@ type Peer struct {
 	Key  PublicKey // of WireGuard
 	Port uint16    // UDP, where its tunnel ends; 0 for the same as here
 	MTU  int       // bytes, the most that the way to it takes; 0 for what the device does
+	// Endpoints are where its end of WireGuard is looked for, one after the other;
+	// none for Underlay and Port alone.
+	Endpoints []netip.AddrPort
 	// Metric of the routes to it: 0 for those that carry its traffic, more for
 	// those by which only what is bound to the device finds its way, and less for
 	// no routes at all.
@@ -68,7 +71,8 @@ type Link struct {
 // Traffic counts bytes since the link was made, headers of the transport included.
 type Traffic struct {
 	Received, Sent int64
-	Heard          time.Time // when a session was last made; of WireGuard
+	Heard          time.Time      // when a session was last made; of WireGuard
+	From           netip.AddrPort // where its other end is heard; of WireGuard
 }
 
 // and is the sum of both; nil where neither is known.

@@ -57,6 +57,9 @@ type Way struct {
 	// Underlay is the other end's address on the underlay; the zero value for the
 	// peer's.
 	Underlay netip.Addr
+	// Endpoints are where that end is looked for, one after the other, of WireGuard;
+	// none for the underlay address alone.
+	Endpoints []netip.AddrPort
 }
 
 // Tunnels are all of this host's ends, and the routes over them. They are not
@@ -200,7 +203,7 @@ func peersOf(i Instance, instances []Instance, peers []Remote) []Peer {
 			continue
 		}
 		p := r.Peer
-		p.Port, p.Key, p.MTU, p.Metric, p.MetricIPv6 = way.Port, way.Key, way.MTU, 0, 0
+		p.Port, p.Key, p.MTU, p.Endpoints, p.Metric, p.MetricIPv6 = way.Port, way.Key, way.MTU, way.Endpoints, 0, 0
 		p.Underlay = cmp.Or(way.Underlay, p.Underlay)
 		if r.Chosen != i.Device {
 			p.Metric = standby(i, instances)
@@ -314,13 +317,20 @@ func (t *Tunnels) chosenLinks(peers []Remote) map[uuid.UUID]Link {
 // Links are the chosen ways to the peers, as they were last set.
 func (t *Tunnels) Links() map[uuid.UUID]Link { return t.links }
 
-// Heard tells whether a peer's kernel holds a session with a WireGuard device of
-// this host, whether or not its daemon runs.
-func (t *Tunnels) Heard(device string, peer uuid.UUID, now time.Time) bool {
+// Heard is where a peer's kernel is heard that holds a session with a WireGuard
+// device of this host, whether or not its daemon runs; the zero value if it holds
+// none.
+func (t *Tunnels) Heard(device string, peer uuid.UUID, now time.Time) (from netip.AddrPort) {
 	h := t.held[device]
-	return h != nil && slices.ContainsFunc(h.Links(), func(l Link) bool {
-		return l.Peer == peer && l.Traffic != nil && now.Sub(l.Traffic.Heard) < sessionTime
-	})
+	if h == nil {
+		return from
+	}
+	for _, l := range h.Links() {
+		if l.Peer == peer && l.Traffic != nil && now.Sub(l.Traffic.Heard) < sessionTime {
+			return l.Traffic.From
+		}
+	}
+	return from
 }
 
 // Userspace tells whether packets of any transport pass through a process.

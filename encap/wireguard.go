@@ -51,7 +51,7 @@ type WireGuard struct {
 	userspace bool
 	started   time.Time // when the process was last started
 	plan      planWG
-	announced map[PublicKey]netip.AddrPort // endpoints as they were last set
+	searches  map[PublicKey]search // for the peers' ends
 }
 
 // NewWireGuard returns the driver for the caller's network namespace. The
@@ -67,7 +67,7 @@ func NewWireGuard(log *slog.Logger, process wgproc.Process, carrier Carrier) (*W
 		return nil, fmt.Errorf("open the control of WireGuard: %w", err)
 	}
 	return &WireGuard{log: log, conn: conn, carrier: carrier, control: newControl(client), process: process,
-		under: underlay{log: log, conn: conn}}, nil
+		searches: map[PublicKey]search{}, under: underlay{log: log, conn: conn}}, nil
 }
 
 // Name is "wireguard".
@@ -198,15 +198,11 @@ const headStart = 150 * time.Millisecond
 func (w *WireGuard) connect(ends []tunnelEnd) error {
 	changes := func(have *wgtypes.Device) *wgtypes.Config {
 		w.count(have)
-		return peerChanges(w.local.Key.Public(), ends, have, w.announced, time.Now())
+		return peerChanges(w.local.Key.Public(), ends, have, w.searches, time.Now())
 	}
 	changed, err := w.configure(changes)
 	if err != nil {
 		return err
-	}
-	w.announced = map[PublicKey]netip.AddrPort{}
-	for _, end := range ends {
-		w.announced[end.key] = end.endpoint
 	}
 	if !changed {
 		return nil
@@ -242,7 +238,12 @@ func (w *WireGuard) Set(peers []Peer) error {
 func (w *WireGuard) count(have *wgtypes.Device) {
 	traffic := map[PublicKey]*Traffic{}
 	for _, p := range have.Peers {
-		traffic[PublicKey(p.PublicKey)] = &Traffic{Received: p.ReceiveBytes, Sent: p.TransmitBytes, Heard: p.LastHandshakeTime}
+		t := &Traffic{Received: p.ReceiveBytes, Sent: p.TransmitBytes, Heard: p.LastHandshakeTime}
+		if p.Endpoint != nil {
+			from := p.Endpoint.AddrPort()
+			t.From = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		}
+		traffic[PublicKey(p.PublicKey)] = t
 	}
 	keys := map[uuid.UUID]PublicKey{}
 	for _, end := range w.plan.ends {

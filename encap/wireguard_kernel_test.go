@@ -197,7 +197,7 @@ func TestThousandPeersAreSetAndReadBackWhole(t *testing.T) {
 		if len(have.Peers) != len(want) || allowed != wanted {
 			t.Errorf("%d peers with %d prefixes; want %d with %d", len(have.Peers), allowed, len(want), wanted)
 		}
-		if c := peerChanges(w.local.Key.Public(), w.plan.ends, have, w.announced, time.Now()); c != nil {
+		if c := peerChanges(w.local.Key.Public(), w.plan.ends, have, w.searches, time.Now()); c != nil {
 			t.Errorf("%d peers differ from the plan still", len(c.Peers))
 		}
 		got := h.run(fmt.Sprintf("wg show %[1]s peers | wc -l; wg show %[1]s allowed-ips | cut -f 2 | grep -o / | wc -l; ip route show dev %[1]s proto 87 | wc -l", h.local.Device))

@@ -26,10 +26,10 @@ const (
 
 // tunnelEnd is a peer of a WireGuard device.
 type tunnelEnd struct {
-	peer     uuid.UUID
-	key      PublicKey
-	endpoint netip.AddrPort
-	allowed  []netip.Prefix // exactly these: what else it sends is dropped
+	peer      uuid.UUID
+	key       PublicKey
+	endpoints []netip.AddrPort // where it is looked for, one after the other
+	allowed   []netip.Prefix   // exactly these: what else it sends is dropped
 }
 
 // planWG is everything that a WireGuard device needs: for n peers n ends, and
@@ -45,7 +45,11 @@ func planWireGuard(local Local, peers []Peer) planWG {
 	var p planWG
 	for _, j := range judge(local, peers, local.Key.Public(), keyOf) {
 		if j.usable() {
-			p.ends = append(p.ends, tunnelEnd{j.peer.ID, j.end, netip.AddrPortFrom(j.peer.Underlay, cmp.Or(j.peer.Port, local.Port)), slices.Concat(local.IPv6.Both(j.peer.Carries()), j.peer.linkPrefix())})
+			endpoints := j.peer.Endpoints
+			if len(endpoints) == 0 {
+				endpoints = []netip.AddrPort{netip.AddrPortFrom(j.peer.Underlay, cmp.Or(j.peer.Port, local.Port))}
+			}
+			p.ends = append(p.ends, tunnelEnd{j.peer.ID, j.end, endpoints, slices.Concat(local.IPv6.Both(j.peer.Carries()), j.peer.linkPrefix())})
 			p.routes = append(p.routes, routesTo(local, j.peer, hop{}, hop{})...)
 		}
 		p.links = append(p.links, j.link)
@@ -88,8 +92,9 @@ func firstKeepalive(self, peer PublicKey, known bool) time.Duration {
 }
 
 // peerChanges is what differs between a device's peers and the ends of a plan;
-// nil for nothing. Announced has the endpoint of each peer as it was last set.
-func peerChanges(self PublicKey, ends []tunnelEnd, have *wgtypes.Device, announced map[PublicKey]netip.AddrPort, now time.Time) *wgtypes.Config {
+// nil for nothing. It goes on with the searches for the peers, of which it keeps
+// those that are needed.
+func peerChanges(self PublicKey, ends []tunnelEnd, have *wgtypes.Device, searches map[PublicKey]search, now time.Time) *wgtypes.Config {
 	there := map[PublicKey]wgtypes.Peer{}
 	for _, p := range have.Peers {
 		there[PublicKey(p.PublicKey)] = p
@@ -100,8 +105,9 @@ func peerChanges(self PublicKey, ends []tunnelEnd, have *wgtypes.Device, announc
 		delete(there, end.key)
 		change := wgtypes.PeerConfig{PublicKey: wgtypes.Key(end.key), UpdateOnly: known}
 		differs := !known
-		if !known || !staysAt(old, end.endpoint, announced[end.key], now) {
-			change.Endpoint, differs = net.UDPAddrFromAddrPort(end.endpoint), true
+		at, set := searches[end.key].next(old, end.endpoints, now)
+		if searches[end.key] = at; set {
+			change.Endpoint, differs = net.UDPAddrFromAddrPort(at.list[at.at]), true
 		}
 		if interval := firstKeepalive(self, end.key, known); old.PersistentKeepaliveInterval != interval {
 			change.PersistentKeepaliveInterval, differs = &interval, true
@@ -117,6 +123,11 @@ func peerChanges(self PublicKey, ends []tunnelEnd, have *wgtypes.Device, announc
 			changes = append(changes, change)
 		}
 	}
+	wanted := map[PublicKey]bool{}
+	for _, end := range ends {
+		wanted[end.key] = true
+	}
+	maps.DeleteFunc(searches, func(key PublicKey, _ search) bool { return !wanted[key] })
 	for key := range there {
 		changes = append(changes, wgtypes.PeerConfig{PublicKey: wgtypes.Key(key), Remove: true})
 	}
@@ -124,21 +135,6 @@ func peerChanges(self PublicKey, ends []tunnelEnd, have *wgtypes.Device, announc
 		return nil
 	}
 	return &wgtypes.Config{Peers: changes}
-}
-
-// staysAt tells whether a peer is left at the endpoint that the device has for
-// it. WireGuard follows a peer to wherever its packets come from, which behind
-// NAT is not what it announces: as long as it is heard of there, that is right.
-func staysAt(peer wgtypes.Peer, want, announced netip.AddrPort, now time.Time) bool {
-	if peer.Endpoint == nil {
-		return false
-	}
-	at := peer.Endpoint.AddrPort()
-	if netip.AddrPortFrom(at.Addr().Unmap(), at.Port()) == want {
-		return true
-	}
-	moved := announced.IsValid() && announced != want
-	return !moved && now.Sub(peer.LastHandshakeTime) < sessionTime
 }
 
 // compare returns which of the prefixes a peer does not have, and whether it

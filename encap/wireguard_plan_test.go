@@ -37,7 +37,7 @@ func TestWireGuardPlanOfOnePeerIsAnEndAndARouteForEachPrefix(t *testing.T) {
 	id, key := uuid.UUID{2}, PublicKey{2}
 	p := planWireGuard(selfWG, []Peer{{ID: id, Underlay: addr("192.0.2.2"), Prefixes: prefixes("10.40.0.0/13", "10.36.0.0/16"), Key: key}})
 	want := planWG{
-		ends: []tunnelEnd{{id, key, netip.MustParseAddrPort("192.0.2.2:6785"), prefixes("10.40.0.0/13", "10.36.0.0/16")}},
+		ends: []tunnelEnd{{id, key, []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:6785")}, prefixes("10.40.0.0/13", "10.36.0.0/16")}},
 		routes: []nl.Route{
 			{Dst: prefixes("10.40.0.0/13")[0], Src: addr("10.32.0.1")},
 			{Dst: prefixes("10.36.0.0/16")[0], Src: addr("10.32.0.1")},
@@ -92,8 +92,8 @@ func TestEachAddressHasOneEndAndNoTunnelLeadsIntoATunnel(t *testing.T) {
 				t.Fatalf("route %+v leads nowhere, or covers the underlay", r)
 			}
 			for _, end := range p.ends {
-				if r.Dst.Contains(end.endpoint.Addr()) {
-					t.Fatalf("route %+v covers endpoint %s", r, end.endpoint)
+				if r.Dst.Contains(end.endpoints[0].Addr()) {
+					t.Fatalf("route %+v covers endpoint %s", r, end.endpoints)
 				}
 			}
 		}
@@ -146,51 +146,23 @@ func TestChangesBringAnyDeviceToThePlanAndThenThereAreNone(t *testing.T) {
 	now := time.Now()
 	rapid.Check(t, func(t *rapid.T) {
 		dev := &wgtypes.Device{}
-		announced := map[PublicKey]netip.AddrPort{}
+		searches := map[PublicKey]search{}
 		for range 4 {
 			ends := planWireGuard(selfWG, keyed(t)).ends
 			apply(dev, ownChanges(selfWG, dev))
-			apply(dev, peerChanges(selfWG.Key.Public(), ends, dev, announced, now))
-			apply(dev, peerChanges(selfWG.Key.Public(), ends, dev, announced, now)) // keepalives of new peers
+			apply(dev, peerChanges(selfWG.Key.Public(), ends, dev, searches, now))
+			apply(dev, peerChanges(selfWG.Key.Public(), ends, dev, searches, now)) // keepalives of new peers
 			if c := ownChanges(selfWG, dev); c != nil {
 				t.Fatalf("still differs: %+v", c)
 			}
-			if c := peerChanges(selfWG.Key.Public(), ends, dev, announced, now); c != nil {
+			if c := peerChanges(selfWG.Key.Public(), ends, dev, searches, now); c != nil {
 				t.Fatalf("still differs: %+v", c.Peers)
-			}
-			announced = map[PublicKey]netip.AddrPort{}
-			for _, end := range ends {
-				announced[end.key] = end.endpoint
 			}
 			if len(dev.Peers) != len(ends) {
 				t.Fatalf("%d peers of %d", len(dev.Peers), len(ends))
 			}
 		}
 	})
-}
-
-func TestPeerIsLeftWhereItIsHeardOfUntilItAnnouncesAnotherPlace(t *testing.T) {
-	now := time.Now()
-	was, is := netip.MustParseAddrPort("192.0.2.2:6785"), netip.MustParseAddrPort("192.0.2.9:6785")
-	nat := net.UDPAddrFromAddrPort(netip.MustParseAddrPort("203.0.113.1:4711"))
-	fresh, stale := now.Add(-time.Minute), now.Add(-time.Hour)
-	for name, tc := range map[string]struct {
-		at        *net.UDPAddr
-		heard     time.Time
-		announced netip.AddrPort
-		stays     bool
-	}{
-		"it is where it says":          {net.UDPAddrFromAddrPort(is), stale, is, true},
-		"it is heard of elsewhere":     {nat, fresh, is, true},
-		"a new daemon finds it so":     {nat, fresh, netip.AddrPort{}, true},
-		"it is not heard of elsewhere": {nat, stale, is, false},
-		"it has moved":                 {net.UDPAddrFromAddrPort(was), fresh, was, false},
-		"nothing is known":             {nil, time.Time{}, netip.AddrPort{}, false},
-	} {
-		if got := staysAt(wgtypes.Peer{Endpoint: tc.at, LastHandshakeTime: tc.heard}, is, tc.announced, now); got != tc.stays {
-			t.Errorf("%s: %v", name, got)
-		}
-	}
 }
 
 func TestPrivateKeyIsNotPrinted(t *testing.T) {

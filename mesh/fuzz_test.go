@@ -81,7 +81,7 @@ func FuzzHelloOfAStranger(f *testing.F) {
 	secret := []byte("settings of the mesh")
 	var open, proofs bytes.Buffer
 	_, _ = writeFrame(&open, helloOpen{Protocol: ProtocolVersion, Mesh: meshA, Nonce: make([]byte, nonceLen)})
-	_, _ = writeFrame(&proofs, helloProof{make([]byte, 32)})
+	_, _ = writeFrame(&proofs, helloProof{Proof: make([]byte, 32)})
 	f.Add(append(open.Bytes(), proofs.Bytes()...))
 	f.Add([]byte{0xff, 0xff, 1})
 	f.Add([]byte("hello"))

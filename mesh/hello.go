@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -52,6 +53,9 @@ type HelloSelf struct {
 	Name      string
 	Advertise netip.AddrPort
 	Settings  []byte // the mesh's settings as this host has them; nil if it is new
+	Back      bool   // it wants to know whether it can be connected to at Advertise
+	// line is the key of a peer that keeps the connection as a line; nil if it ends.
+	line ed25519.PrivateKey
 }
 
 // Welcome is what a peer answers that lets a host in.
@@ -59,7 +63,18 @@ type Welcome struct {
 	ID       uuid.UUID
 	Name     string
 	Settings []byte
+	Back     back       // whether it could connect back
+	From     netip.Addr // from where it hears this host, if it was asked to connect back
 }
+
+// back says how an attempt to connect back went.
+type back uint8
+
+const (
+	backUnasked back = 0
+	backThrough back = 1
+	backFailed  back = 2
+)
 
 type helloOpen struct {
 	Protocol  int            `cbor:"1,keyasint"`
@@ -71,6 +86,8 @@ type helloOpen struct {
 	Settings  []byte         `cbor:"7,keyasint,omitempty"` // SHA-256
 	// Hint tells which of two tokens the client holds, while the token is changed.
 	Hint []byte `cbor:"8,keyasint,omitempty"`
+	Back bool   `cbor:"9,keyasint,omitempty"`  // connect back, and say whether that worked
+	Line bool   `cbor:"10,keyasint,omitempty"` // the connection becomes a line
 }
 
 type verdict struct {
@@ -90,12 +107,18 @@ type helloAnswer struct {
 
 type helloProof struct {
 	Proof []byte `cbor:"1,keyasint"`
+	// Of a line: whose it is, by its key.
+	Key       []byte `cbor:"2,keyasint,omitempty"`
+	Signature []byte `cbor:"3,keyasint,omitempty"`
 }
 
 type helloEnd struct {
 	Verdict  verdict `cbor:"1,keyasint"`
 	Settings []byte  `cbor:"2,keyasint,omitempty"`
 	Proof    []byte  `cbor:"3,keyasint"`
+	// What was asked for only: an older peer could not check the proof of more.
+	Back back       `cbor:"4,keyasint,omitempty"`
+	From netip.Addr `cbor:"5,keyasint,omitzero"`
 }
 
 // RefusedError says that a peer did not let this host in, or that this host

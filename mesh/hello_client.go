@@ -3,6 +3,7 @@ package mesh
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
@@ -27,24 +28,39 @@ func Hello(ctx context.Context, addr string, t Token, self HelloSelf) (Welcome, 
 // hello is Hello over any connection; it also returns the address that a name
 // led to, so that membership is asked of the very host that was greeted.
 func hello(ctx context.Context, dial dialer, addr string, t Token, self HelloSelf) (Welcome, string, error) {
-	ctx, cancel := context.WithTimeout(ctx, helloTime)
-	defer cancel()
-	conn, err := dial(ctx, addr)
+	conn, w, err := openHello(ctx, dial, addr, t, self)
 	if err != nil {
-		return Welcome{}, "", &UnreachableError{addr, err}
+		return w, addr, err
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	at := addr
 	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		at = tcp.String()
 	}
+	return w, at, conn.Close()
+}
+
+// openHello is hello that keeps the connection, if the peer lets this host in.
+func openHello(ctx context.Context, dial dialer, addr string, t Token, self HelloSelf) (net.Conn, Welcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, helloTime)
+	defer cancel()
+	conn, err := dial(ctx, addr)
+	if err != nil {
+		return nil, Welcome{}, &UnreachableError{addr, err}
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	w, err := greet(conn, addr, t, self)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
 	var refused *RefusedError
 	if err != nil && !errors.As(err, &refused) && ctx.Err() != nil {
 		err = &UnreachableError{addr, fmt.Errorf("it takes connections but does not answer the hello: %w", ctx.Err())}
 	}
-	return w, at, err
+	if err != nil {
+		conn.Close()
+		return nil, w, err
+	}
+	return conn, w, nil
 }
 
 // errNotWeft is what an answer means that is no hello.
@@ -53,7 +69,7 @@ var errNotWeft = errors.New("what listens there is not weft")
 func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error) {
 	fail := func(err error) (Welcome, error) { return Welcome{}, &UnreachableError{addr, err} }
 	refuse := func(code, reason string) (Welcome, error) { return Welcome{}, &RefusedError{addr, code, reason} }
-	open := helloOpen{Protocol: ProtocolVersion, Mesh: t.MeshID, ID: self.ID, Name: self.Name, Advertise: self.Advertise, Nonce: nonce(), Hint: t.hint()}
+	open := helloOpen{Protocol: ProtocolVersion, Mesh: t.MeshID, ID: self.ID, Name: self.Name, Advertise: self.Advertise, Nonce: nonce(), Hint: t.hint(), Back: self.Back, Line: self.line != nil}
 	if self.Settings != nil {
 		sum := sha256.Sum256(self.Settings)
 		open.Settings = sum[:]
@@ -90,7 +106,11 @@ func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error)
 	said2 := encode(answer)
 	// The proof of a wrong token is sent as well, so that the peer can tell its
 	// user who knocked.
-	if _, err := writeFrame(conn, helloProof{proof(t, "client", said1, said2)}); err != nil {
+	mine := helloProof{Proof: proof(t, "client", said1, said2)}
+	if self.line != nil {
+		mine.Key, mine.Signature = self.line.Public().(ed25519.PublicKey), ed25519.Sign(self.line, lineProof(said1, said2))
+	}
+	if _, err := writeFrame(conn, mine); err != nil {
 		return fail(err)
 	}
 	var end helloEnd
@@ -112,5 +132,5 @@ func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error)
 	if answer.ID == self.ID {
 		return refuse(CodeSelf, "that address is this host's own")
 	}
-	return Welcome{ID: answer.ID, Name: clip(answer.Name), Settings: end.Settings}, nil
+	return Welcome{ID: answer.ID, Name: clip(answer.Name), Settings: end.Settings, Back: end.Back, From: end.From}, nil
 }

@@ -17,12 +17,19 @@ type doorman struct {
 	self     HelloSelf
 	departed func(uuid.UUID) bool // whether that peer has left for good
 	refused  func(addr, name string, v verdict)
+	back     func(helloOpen) bool              // tries to connect to a peer where it says that it is
+	line     func(id uuid.UUID, conn net.Conn) // keeps a line, and owns its connection
 }
 
 // answer holds one hello; the connection is past the magic. The error says why
 // there was neither a welcome nor a refusal.
 func (d *doorman) answer(conn net.Conn) error {
-	defer conn.Close()
+	kept := false
+	defer func() {
+		if !kept {
+			conn.Close()
+		}
+	}()
 	if err := conn.SetDeadline(time.Now().Add(helloTime)); err != nil {
 		return err
 	}
@@ -63,10 +70,34 @@ func (d *doorman) answer(conn net.Conn) error {
 	if end.Verdict.Code != "" {
 		end.Settings = nil
 		d.refused(conn.RemoteAddr().String(), open.Name, end.Verdict)
+	} else if open.Back {
+		d.connectBack(conn, open, &end)
 	}
 	end.Proof = proof(token, "end", said1, said2, encode(end))
-	_, err = writeFrame(conn, end)
-	return err
+	if _, err = writeFrame(conn, end); err != nil || !open.Line || end.Verdict.Code != "" {
+		return err
+	}
+	if !mayHoldLine(open.ID, theirs, said1, said2) {
+		return fmt.Errorf("line of peer %s: %w", open.ID, errSignature)
+	}
+	kept = true
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		conn.Close()
+		return err
+	}
+	d.line(open.ID, conn)
+	return nil
+}
+
+// connectBack says in the end of a hello how an attempt to connect back went.
+func (d *doorman) connectBack(conn net.Conn, open helloOpen, end *helloEnd) {
+	end.Back = backFailed
+	if d.back(open) {
+		end.Back = backThrough
+	}
+	if from, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		end.From = from.AddrPort().Addr().Unmap()
+	}
 }
 
 func settingsHash(b []byte) []byte {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/memberlist"
 )
 
@@ -30,13 +31,17 @@ func (m *Mesh) listen() error {
 	} else {
 		m.dial = func(_ context.Context, addr string) (net.Conn, error) { return inner.DialTimeout(addr, helloTime) }
 	}
+	m.callers = newCallers()
 	door := &doorman{tokens: func() []Token { t := m.Tokens(); return t.all() }, departed: m.hasDeparted, refused: m.refuse,
-		self: HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Settings: m.cfg.Settings}}
+		self: HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Settings: m.cfg.Settings},
+		back: func(open helloOpen) bool { return m.connectBack(m.ctx, open) },
+		line: func(id uuid.UUID, conn net.Conn) { m.wg.Go(func() { m.callers.hold(id.String(), conn) }) }}
 	tr := newTransport(inner, func(c net.Conn) {
 		if err := door.answer(c); err != nil {
 			m.log.Debug("hello broke off", "from", c.RemoteAddr(), "err", err)
 		}
-	}, m.whereabouts)
+	}, network{paths: m.paths, reached: &m.reached, callers: m.callers, dial: m.dialTo, news: m.poke})
+	m.transport = tr
 
 	c := memberlist.DefaultLANConfig()
 	c.Name = m.cfg.Identity.ID.String()
@@ -72,12 +77,29 @@ func (m *Mesh) listen() error {
 		addr, _ := netip.AddrFromSlice(self.Addr)
 		m.cfg.Advertise = netip.AddrPortFrom(addr.Unmap(), self.Port)
 	}
+	m.at.Store(&m.cfg.Advertise)
 	tr.open()
 	return nil
 }
 
 // Advertise is where the other peers reach this one.
-func (m *Mesh) Advertise() netip.AddrPort { return m.cfg.Advertise }
+func (m *Mesh) Advertise() netip.AddrPort {
+	if at := m.at.Load(); at != nil {
+		return *at
+	}
+	return m.cfg.Advertise
+}
+
+// Move tells the mesh that its peer is reached elsewhere from now on. The others
+// hear of it by the record; to memberlist the peer stays where it began, which
+// says no more than who it is. What is known of ways to here holds no more.
+func (m *Mesh) Move(at netip.AddrPort) {
+	m.at.Store(&at)
+	m.mu.Lock()
+	clear(m.confinement.through)
+	m.mu.Unlock()
+	m.reached.clear()
+}
 
 // remeta has memberlist tell the others that this peer's record is newer.
 func (m *Mesh) remeta() {

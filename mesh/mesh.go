@@ -92,7 +92,14 @@ type Mesh struct {
 	locatedAt, lateAt, turnedAt uint64
 	// heardFrom is where peers can be answered that have written to this one
 	// before the news of their membership came here.
-	heardFrom map[uuid.UUID]netip.AddrPort
+	heardFrom   map[uuid.UUID]netip.AddrPort
+	confinement confinement
+
+	at        atomic.Pointer[netip.AddrPort] // where the others reach this peer now
+	transport *transport
+	callers   *callers
+	reached   reached
+	relines   chan struct{} // the lines have to be looked at
 }
 
 // New listens and takes up what the snapshot knows. It joins nobody yet.
@@ -102,7 +109,9 @@ func New(cfg Config) (*Mesh, error) {
 		cfg: cfg, log: cfg.Logger, dial: dialTCP, channels: map[string]Channel{}, changed: make(chan struct{}, 1),
 		inbox: make(chan delivery, inboxMessages), outbox: make(chan letter, outboxMessages), sending: map[string]sending{}, newMeta: make(chan struct{}, 1), retold: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel, members: map[uuid.UUID]*member{}, lostAt: map[uuid.UUID]time.Time{},
-		targets: map[string]*target{}, attempts: map[string]*attempt{}, look: make(chan struct{}, 1), heardFrom: map[uuid.UUID]netip.AddrPort{},
+		reached: reached{by: map[string]path{}}, relines: make(chan struct{}, 1),
+		confinement: confinement{through: map[uuid.UUID]bool{}, asked: map[uuid.UUID]time.Time{}, held: map[uuid.UUID]bool{}},
+		targets:     map[string]*target{}, attempts: map[string]*attempt{}, look: make(chan struct{}, 1), heardFrom: map[uuid.UUID]netip.AddrPort{},
 	}
 	m.turn.Tokens = Tokens{Use: cfg.Token}
 	if cfg.Tokens != nil {
@@ -129,6 +138,7 @@ func New(cfg Config) (*Mesh, error) {
 	m.wg.Go(m.tellMeta)
 	m.wg.Go(m.hearSegment)
 	m.wg.Go(m.rotate)
+	m.wg.Go(m.keepLines)
 	for range senders {
 		m.wg.Go(m.send)
 	}
@@ -169,6 +179,7 @@ func (m *Mesh) Refusals() []Refusal { return m.refusals.all() }
 func (m *Mesh) Publish(body Body) error {
 	m.mu.Lock()
 	body.Token, body.SealKey = m.turn.standing(), m.cfg.Identity.sealKey().PublicKey().Bytes()
+	body.Confined = m.confinedLocked()
 	own := m.records[m.cfg.Identity.ID]
 	if own.Body.Departed || own.Version > 0 && string(encode(own.Body)) == string(encode(body)) {
 		m.mu.Unlock()
@@ -228,6 +239,7 @@ func (m *Mesh) Depart(ctx context.Context) error {
 func (m *Mesh) Close() error {
 	m.cancel()
 	err := m.list.Shutdown()
+	m.callers.close()
 	m.wg.Wait()
 	return err
 }

@@ -215,12 +215,14 @@ func (m *Mesh) Broadcast(channel string, delta []byte) {
 // valid for that one only. It does not wait, and tells nobody if it is lost:
 // whose message has to arrive repeats it until it is answered.
 func (m *Mesh) Send(to uuid.UUID, channel string, data []byte) {
+	m.wantLine(to)
 	m.sendTo(m.node(to), to, channel, data)
 }
 
 // SendAnyway is Send to a peer of which the caller knows that it is there, even if
 // gossip holds it for failed still.
 func (m *Mesh) SendAnyway(to uuid.UUID, channel string, data []byte) {
+	m.wantLine(to)
 	n := m.node(to)
 	if n == nil {
 		n = m.lastSeen(to)
@@ -234,5 +236,5 @@ func (m *Mesh) sendTo(n *memberlist.Node, to uuid.UUID, channel string, data []b
 		m.log.Debug("message not sent: no such member", "to", to)
 		return
 	}
-	m.post(n, directMessage(m.cfg.Token.MeshID, m.cfg.Identity, to, m.cfg.Advertise, channel, data))
+	m.post(n, directMessage(m.cfg.Token.MeshID, m.cfg.Identity, to, m.Advertise(), channel, data))
 }

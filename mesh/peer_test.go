@@ -124,6 +124,12 @@ func knowsAlive(peers []*testPeer) func(*testPeer) bool {
 func meshOf(t *testing.T, n, spare int) (*simnet.Network, []*testPeer) {
 	t.Helper()
 	w := newNetwork(t, n+spare)
+	return w, meshIn(t, w, n)
+}
+
+// meshIn makes a mesh of a network's first n hosts.
+func meshIn(t *testing.T, w *simnet.Network, n int) []*testPeer {
+	t.Helper()
 	tok := newToken(t)
 	peers := []*testPeer{start(t, w.Hosts[0], Config{Token: tok, Name: "p0"})}
 	for i := 1; i < n; i++ {
@@ -134,5 +140,5 @@ func meshOf(t *testing.T, n, spare int) (*simnet.Network, []*testPeer) {
 		peers = append(peers, p)
 	}
 	all(t, time.Minute, "knows every other", peers, knowsAlive(peers))
-	return w, peers
+	return peers
 }

@@ -64,6 +64,17 @@ type Body struct {
 	// which secrets are sealed for this peer (X25519).
 	Token   Standing `cbor:"30,keyasint,omitzero"`
 	SealKey []byte   `cbor:"31,keyasint,omitempty"`
+	// Confined tells that others cannot connect to it; mesh adds it, too.
+	Confined bool `cbor:"45,keyasint,omitempty"`
+	// Seen is where others hear its tunnels, if NAT makes that another place than
+	// Underlay.
+	Seen []Seen `cbor:"46,keyasint,omitempty"`
+}
+
+// Seen is where one end of a peer's tunnels is heard.
+type Seen struct {
+	Port uint16         `cbor:"1,keyasint"` // UDP, on its host
+	At   netip.AddrPort `cbor:"2,keyasint"`
 }
 
 // Slot is one end of a peer's WireGuard.
@@ -118,6 +129,7 @@ func (b Body) check() error {
 		len(b.Token.Hash) > maxName || len(b.SealKey) > maxName || len(b.Token.Without) > maxWithout ||
 		len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList ||
 		len(b.Ports) > maxList || len(b.Trusted) > maxList || len(b.Subnets) > maxSubnets ||
+		len(b.Seen) > maxList ||
 		len(b.Broken) > maxList || len(b.Mute) > maxList || len(b.Coordinate) > maxList ||
 		len(b.Slots) > maxSlots || slices.ContainsFunc(b.Slots, func(s Slot) bool { return len(s.Key) > maxKey }) {
 		return errOversized
@@ -125,6 +137,7 @@ func (b Body) check() error {
 	invalid := func(p netip.Prefix) bool { return !p.IsValid() }
 	if slices.ContainsFunc(slices.Concat(b.Prefixes, b.Trusted, b.Subnets), invalid) || b.UnderlayMTU < 0 ||
 		slices.ContainsFunc(b.Underlay, func(a netip.Addr) bool { return !a.IsValid() }) ||
+		slices.ContainsFunc(b.Seen, func(s Seen) bool { return !s.At.IsValid() }) ||
 		slices.ContainsFunc(b.Gossip, func(a netip.AddrPort) bool { return !a.IsValid() }) {
 		return errMalformed
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -33,6 +34,9 @@ type attempt struct {
 	cause string    // kind of err, which is logged when it changes
 	wait  time.Duration
 	next  time.Time
+	// later tells that nobody may be there to be reached in this way: nothing waits
+	// for it.
+	later bool
 }
 
 // located notes under which addresses the peers say that they are reached. A
@@ -48,20 +52,27 @@ func (m *Mesh) located() {
 			continue
 		}
 		_, up := m.members[id]
-		for _, ap := range r.Body.Gossip {
+		note := func(ap netip.AddrPort, later bool) {
 			a := m.attempts[ap.String()]
 			switch {
 			case a == nil && !up:
-				m.attempts[ap.String()] = &attempt{peer: id}
+				m.attempts[ap.String()] = &attempt{peer: id, later: later}
 			case a != nil && (a.peer == uuid.Nil || m.records[a.peer].Body.Departed || up && m.members[a.peer] == nil):
 				a.peer = id
 			}
+		}
+		for _, ap := range r.Body.Gossip {
+			note(ap, r.Body.Confined)
+		}
+		if over := overlayOf(m.records[m.cfg.Identity.ID].Body, r.Body); over.IsValid() {
+			note(over, true)
 		}
 	}
 }
 
 // missing are the addresses to try: targets and remembered peers that are not
-// members, but for those whose time has not come and peers that have left.
+// members, but for peers that have left, and those whose time has not come or, if
+// all are asked for, for which nothing waits.
 func (m *Mesh) missing(now time.Time, all bool) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -79,7 +90,7 @@ func (m *Mesh) missing(now time.Time, all bool) []string {
 				delete(m.attempts, addr)
 			}
 		case m.records[a.peer].Body.Departed:
-		case all || !now.Before(a.next):
+		case all && !a.later || !all && !now.Before(a.next):
 			out = append(out, addr)
 		}
 	}
@@ -174,6 +185,16 @@ func (m *Mesh) try(ctx context.Context, addr string) error {
 // greetAndJoin returns who answered at an address, if anybody did.
 func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error) {
 	w, at, err := m.greet(ctx, addr)
+	if err == nil {
+		m.noteBack(w)
+	}
+	if w.Back == backFailed {
+		// What it has to say after the exchange comes by the line.
+		select {
+		case <-m.startLine(w.ID, []path{{WayDirect, at}}):
+		case <-ctx.Done():
+		}
+	}
 	var refused *RefusedError
 	switch {
 	case errors.As(err, &refused) && refused.Code == CodeSelf:
@@ -190,11 +211,17 @@ func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error)
 	return w.ID, nil
 }
 
+// helloSelf is what this peer says of itself.
+func (m *Mesh) helloSelf() HelloSelf {
+	return HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Advertise: m.Advertise(), Settings: m.cfg.Settings}
+}
+
 // greet says hello with the token that is used. Where that is not the other's any
 // more, and a next one was held when the others went on without this peer, it
 // goes on to that one.
 func (m *Mesh) greet(ctx context.Context, addr string) (w Welcome, at string, err error) {
-	self := HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Advertise: m.cfg.Advertise, Settings: m.cfg.Settings}
+	self := m.helloSelf()
+	self.Back = m.asksBack()
 	t := m.Tokens()
 	w, at, err = hello(ctx, m.dial, addr, t.Use, self)
 	var refused *RefusedError

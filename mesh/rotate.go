@@ -282,7 +282,7 @@ func (m *Mesh) receiveToken(from uuid.UUID, data []byte) error {
 		return fmt.Errorf("seal the token: %w", err)
 	}
 	if n := m.nodeLocked(from); n != nil {
-		m.post(n, directMessage(m.cfg.Token.MeshID, m.cfg.Identity, from, m.cfg.Advertise, tokenChannel, encode(tokenMessage{Epoch: epoch, Sealed: sealed, Without: m.turn.Without})))
+		m.post(n, directMessage(m.cfg.Token.MeshID, m.cfg.Identity, from, m.Advertise(), tokenChannel, encode(tokenMessage{Epoch: epoch, Sealed: sealed, Without: m.turn.Without})))
 	}
 	return nil
 }

@@ -122,7 +122,7 @@ func listenSegment(ctx context.Context, local netip.Addr) (net.PacketConn, error
 func (m *Mesh) answerSegment(packet []byte) []byte {
 	t := m.Tokens()
 	for _, tok := range t.all() {
-		if answer := tok.answerSegment(packet, m.cfg.Advertise); answer != nil {
+		if answer := tok.answerSegment(packet, m.Advertise()); answer != nil {
 			return answer
 		}
 	}
@@ -132,7 +132,7 @@ func (m *Mesh) answerSegment(packet []byte) []byte {
 // hearSegment answers questions until the mesh ends. That it cannot is no reason
 // not to start: --join knows other ways.
 func (m *Mesh) hearSegment() {
-	local := m.cfg.Advertise.Addr()
+	local := m.Advertise().Addr()
 	if m.cfg.Transport != nil || !local.Is4() {
 		return
 	}

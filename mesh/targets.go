@@ -88,7 +88,7 @@ func (m *Mesh) wanted() map[string]bool {
 // lookUp finds out where the targets lead to whose time has come, or all.
 func (m *Mesh) lookUp(ctx context.Context, all bool) {
 	m.mu.Lock()
-	now, finder := time.Now(), Finder{Token: m.turn.Use, Self: m.cfg.Advertise}
+	now, finder := time.Now(), Finder{Token: m.turn.Use, Self: m.Advertise()}
 	var due []string
 	for name, t := range m.targets {
 		if all || !now.Before(t.next) {

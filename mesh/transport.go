@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,7 +30,7 @@ const maxPeeking = 128
 type transport struct {
 	memberlist.NodeAwareTransport
 	hello   func(net.Conn)
-	where   func(memberlist.Address) memberlist.Address // by which of its addresses a peer is reached
+	net     network
 	packets chan *memberlist.Packet
 	streams chan net.Conn
 	opened  chan struct{}
@@ -40,9 +41,20 @@ type transport struct {
 	wg      sync.WaitGroup
 }
 
-func newTransport(inner memberlist.NodeAwareTransport, hello func(net.Conn), where func(memberlist.Address) memberlist.Address) *transport {
+// network is what a transport knows of the ways to the peers.
+type network struct {
+	paths   func(memberlist.Address) (list []path, doubtful bool)
+	reached *reached
+	callers *callers
+	// dial opens a connection to an address; if verify is set, only to where the
+	// peer of that name answers a hello.
+	dial func(ctx context.Context, addr, verify string) (net.Conn, error)
+	news func() // a peer is reached by another way
+}
+
+func newTransport(inner memberlist.NodeAwareTransport, hello func(net.Conn), n network) *transport {
 	t := &transport{
-		NodeAwareTransport: inner, hello: hello, where: where, packets: make(chan *memberlist.Packet), streams: make(chan net.Conn),
+		NodeAwareTransport: inner, hello: hello, net: n, packets: make(chan *memberlist.Packet), streams: make(chan net.Conn),
 		opened: make(chan struct{}), quiet: make(chan struct{}),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -82,7 +94,15 @@ func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 
 // WriteToAddress sends a packet.
 func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
-	return t.NodeAwareTransport.WriteToAddress(b, t.where(a))
+	paths, doubtful := t.net.paths(a)
+	last, known := t.net.reached.get(a.Name)
+	p := packetPath(paths, last, known, doubtful)
+	if p.way == WayLine {
+		t.net.callers.packet(a.Name, b) // what is lost is lost, as with any packet
+		return time.Now(), nil
+	}
+	a.Addr = p.addr
+	return t.NodeAwareTransport.WriteToAddress(b, a)
 }
 
 // DialTimeout opens a stream; see DialAddressTimeout.
@@ -93,7 +113,22 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 // DialAddressTimeout opens a stream that does not outlive the transport, and
 // has a deadline: memberlist itself gives none to a message that it writes.
 func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	conn, err := t.NodeAwareTransport.DialAddressTimeout(t.where(a), timeout)
+	ctx, cancel := context.WithTimeout(t.ctx, timeout)
+	defer cancel()
+	paths, doubtful := t.net.paths(a)
+	verify := ""
+	if doubtful {
+		verify = a.Name
+	}
+	conn, by, err := race(ctx, paths, func(ctx context.Context, p path) (net.Conn, error) {
+		if p.way == WayLine {
+			return t.net.callers.call(ctx, a.Name)
+		}
+		return t.net.dial(ctx, p.addr, verify)
+	})
+	if t.net.reached.set(a.Name, by) && slices.Contains(paths, by) {
+		t.net.news()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +137,19 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 		return nil, err
 	}
 	return &dialled{Conn: conn, stop: context.AfterFunc(t.ctx, func() { conn.Close() })}, nil
+}
+
+// inject takes a packet in that came by a line.
+func (t *transport) inject(b []byte, from net.Addr) {
+	select {
+	case <-t.opened:
+	default:
+		return
+	}
+	select {
+	case t.packets <- &memberlist.Packet{Buf: b, From: from, Timestamp: time.Now()}:
+	case <-t.ctx.Done():
+	}
 }
 
 // Shutdown ends the transport and all that it runs. What the inner transport
@@ -154,10 +202,14 @@ func (t *transport) sort(conn net.Conn) {
 		return
 	}
 	c := &peeked{Conn: conn, r: r}
-	if string(first) == magic {
+	switch string(first) {
+	case magic:
 		if _, err := r.Discard(len(magic)); err == nil {
 			t.hello(c)
 		}
+		return
+	case callMagic:
+		t.net.callers.answered(c)
 		return
 	}
 	select {

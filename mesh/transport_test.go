@@ -31,7 +31,7 @@ func (c *crowded) Shutdown() error {
 func TestShutdownTakesWhatTheListenerHasAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := &crowded{host: newNetwork(t, 1).Hosts[0], streams: make(chan net.Conn)}
-		tr := newTransport(inner, func(c net.Conn) { c.Close() }, asKnown)
+		tr := newTransport(inner, func(c net.Conn) { c.Close() }, asKnown())
 		tr.cancel() // the first thing that a shutdown does
 		synctest.Wait()
 		theirs, ours := net.Pipe()
@@ -49,7 +49,7 @@ func TestStreamsAreSortedByTheirFirstBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNetwork(t, 2)
 		hellos := make(chan net.Conn, 1)
-		tr := newTransport(w.Hosts[0], func(c net.Conn) { hellos <- c }, asKnown)
+		tr := newTransport(w.Hosts[0], func(c net.Conn) { hellos <- c }, asKnown())
 		tr.open()
 		defer tr.Shutdown()
 		open := func(say string) {
@@ -89,7 +89,7 @@ func TestStreamsAreSortedByTheirFirstBytes(t *testing.T) {
 func TestNothingReachesMemberlistBeforeItIsReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNetwork(t, 2)
-		tr := newTransport(w.Hosts[0], func(c net.Conn) { c.Close() }, asKnown)
+		tr := newTransport(w.Hosts[0], func(c net.Conn) { c.Close() }, asKnown())
 		defer tr.Shutdown()
 		if _, err := w.Hosts[1].WriteTo([]byte("packet"), w.Hosts[0].Addr.String()); err != nil {
 			t.Fatal(err)
@@ -117,4 +117,9 @@ func TestNothingReachesMemberlistBeforeItIsReady(t *testing.T) {
 	})
 }
 
-func asKnown(a memberlist.Address) memberlist.Address { return a }
+func asKnown() network {
+	return network{
+		paths:   func(a memberlist.Address) ([]path, bool) { return []path{{WayDirect, a.Addr}}, false },
+		reached: &reached{by: map[string]path{}}, callers: newCallers(), news: func() {},
+	}
+}

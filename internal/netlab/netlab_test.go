@@ -108,3 +108,16 @@ func TestLostCountsWhatHadNoAnswerButForTheLast(t *testing.T) {
 		}
 	}
 }
+
+func TestHostsBehindNATReachOthersAndAreNotReached(t *testing.T) {
+	lab := New(t)
+	out, r := lab.Host("out"), lab.NAT("r", false)
+	a, b := r.Behind("a"), r.Behind("b")
+	if !Pings(a, out.Addr.String()) || !Pings(a, b.Addr.String()) {
+		t.Error("a host behind NAT does not reach others")
+	}
+	out.Run("ip", "route", "add", "192.168.1.0/24", "via", r.Addr.String())
+	if Pings(out, a.Addr.String()) {
+		t.Error("a host behind NAT is reached")
+	}
+}

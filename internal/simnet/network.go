@@ -30,6 +30,7 @@ type Network struct {
 	mu    sync.Mutex
 	side  map[*Host]int // hosts on different sides do not reach each other
 	down  map[*Host]chan struct{}
+	shut  map[*Host]bool // hosts that reach others and are not reached
 	dials map[string]int // by address
 }
 
@@ -52,7 +53,7 @@ var errUnreachable = errors.New("no route to host")
 // New makes a network of n hosts, which ends with the test.
 func New(t testing.TB, n int) *Network {
 	t.Helper()
-	w := &Network{at: map[string]*Host{}, stop: make(chan struct{}), side: map[*Host]int{}, down: map[*Host]chan struct{}{}, dials: map[string]int{}}
+	w := &Network{at: map[string]*Host{}, stop: make(chan struct{}), side: map[*Host]int{}, down: map[*Host]chan struct{}{}, shut: map[*Host]bool{}, dials: map[string]int{}}
 	for range n {
 		h := &Host{MockTransport: w.mock.NewTransport(""), net: w, out: make(chan packet, 4096)}
 		ip, port, err := h.FinalAdvertiseAddr("", 0)
@@ -113,7 +114,7 @@ func (h *Host) reach(addr string, dial bool) *Host {
 	if dial {
 		w.dials[addr]++
 	}
-	if o := w.at[addr]; o != nil && w.side[o] == w.side[h] && w.down[o] == nil && w.down[h] == nil {
+	if o := w.at[addr]; o != nil && !w.shut[o] && w.side[o] == w.side[h] && w.down[o] == nil && w.down[h] == nil {
 		return o
 	}
 	return nil
@@ -211,6 +212,14 @@ func (h *Host) Power() {
 		close(up)
 		delete(w.down, h)
 	}
+}
+
+// Confine keeps everything from a host but what comes on streams that it has
+// opened, as behind NAT.
+func (h *Host) Confine() {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	h.net.shut[h] = true
 }
 
 // Cut parts the hosts from number n on from those before; 0 heals.

@@ -1,0 +1,72 @@
+package mesh
+
+import (
+	"crypto/ed25519"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestAConfinedPeerIsAMemberLikeAnyOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 4)
+		w.Hosts[3].Confine()
+		peers := meshIn(t, w, 4)
+		gone := peers[3]
+		eventually(t, 10*time.Second, "it knows that it is confined", func() bool { return gone.Reachability().Confined })
+		gone.publish(t, "p3")
+		all(t, 30*time.Second, "all know that it is confined", peers, func(p *testPeer) bool {
+			return p.see(gone.id()).Record.Confined
+		})
+		for _, p := range peers[:3] {
+			if p.see(p.id()).Record.Confined {
+				t.Errorf("%s takes itself for confined", p.cfg.Name)
+			}
+		}
+		all(t, 10*time.Second, "has its line", peers[:3], func(p *testPeer) bool { return p.callers.has(gone.id().String()) })
+		peers[0].Send(gone.id(), "board", []byte("psst"))
+		eventually(t, 10*time.Second, "a message reaches it", func() bool { return len(gone.board.messages()) == 1 })
+		for range 120 {
+			time.Sleep(time.Second)
+			for _, p := range peers[:3] {
+				if s := p.see(gone.id()).State; s != StateAlive {
+					t.Fatalf("%s takes it for %s", p.cfg.Name, s)
+				}
+			}
+		}
+		if way, _, ok := peers[0].Reached(gone.id()); !ok || way != WayLine {
+			t.Errorf("it is reached by %q", way)
+		}
+		// A line that breaks is opened again.
+		peers[0].callers.line(gone.id().String()).conn.Close()
+		eventually(t, 10*time.Second, "there is a line again", func() bool { return peers[0].callers.has(gone.id().String()) })
+		// Who comes back is told by nobody but by what it dials itself.
+		gone.Close()
+		all(t, time.Minute, "sees it fail", peers[:3], func(p *testPeer) bool { return p.see(gone.id()).State == StateFailed })
+		peers[3] = gone.restart(t, gone.at)
+		all(t, time.Minute, "sees it again", peers, func(p *testPeer) bool { return p.see(gone.id()).State == StateAlive })
+	})
+}
+
+func TestALineIsItsPeersAlone(t *testing.T) {
+	a, b := newIdentity(t), newIdentity(t)
+	said1, said2 := []byte("one"), []byte("two")
+	sign := func(i Identity, first, second []byte) helloProof {
+		return helloProof{Key: i.Key.Public().(ed25519.PublicKey), Signature: ed25519.Sign(i.Key, lineProof(first, second))}
+	}
+	if !mayHoldLine(a.ID, sign(a, said1, said2), said1, said2) {
+		t.Error("a peer may not hold its own line")
+	}
+	for name, p := range map[string]helloProof{
+		"another's key":        sign(b, said1, said2),
+		"another conversation": sign(a, said1, said1),
+		"cut at another place": sign(a, []byte("on"), []byte("etwo")),
+		"nothing":              {},
+		"a key of no length":   {Key: []byte{1}},
+		"no signature":         {Key: a.Key.Public().(ed25519.PublicKey)},
+	} {
+		if mayHoldLine(a.ID, p, said1, said2) {
+			t.Errorf("a line is held with %s", name)
+		}
+	}
+}

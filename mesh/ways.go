@@ -1,0 +1,143 @@
+package mesh
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/memberlist"
+)
+
+// Way is how gossip gets to a peer.
+type Way string
+
+// The ways, in the order of preference.
+const (
+	WayDirect  Way = "direct"  // to an address on the underlay
+	WayLine    Way = "line"    // by a connection that the peer keeps open to this host
+	WayOverlay Way = "overlay" // to the peer's gateway, through the tunnels and their relays
+)
+
+// path is a way with the address that it leads to; a line has none.
+type path struct {
+	way  Way
+	addr string
+}
+
+// pathsTo are the ways to a peer, the best first. Memberlist knows one address of
+// each peer, as it was when the peer began; the peer's record has all that it has
+// now. Own is what this peer says of itself.
+func pathsTo(own, peer Body, known string, hasLine bool) []path {
+	var out []path
+	add := func(way Way, addr string) {
+		if p := (path{way, addr}); !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	have := map[bool]bool{}
+	for _, o := range own.Gossip {
+		have[o.Addr().Is4()] = true
+	}
+	for _, at := range peer.Gossip {
+		if (len(have) == 0 || have[at.Addr().Is4()]) && !slices.Contains(own.Gossip, at) {
+			add(WayDirect, at.String())
+		}
+	}
+	if at, err := netip.ParseAddrPort(known); len(out) == 0 || err != nil || len(have) == 0 || have[at.Addr().Unmap().Is4()] {
+		if !slices.Contains(own.Gossip, at) {
+			add(WayDirect, known)
+		}
+	}
+	if hasLine {
+		add(WayLine, "")
+	}
+	if at := overlayOf(own, peer); at.IsValid() {
+		add(WayOverlay, at.String())
+	}
+	if len(out) == 0 {
+		add(WayDirect, known)
+	}
+	return out
+}
+
+// overlayOf is where a peer's gossip is reached in the overlay, if both are in it.
+func overlayOf(own, peer Body) (at netip.AddrPort) {
+	if own.Gateway.IsValid() && peer.Gateway.IsValid() && len(peer.Gossip) > 0 {
+		at = netip.AddrPortFrom(peer.Gateway, peer.Gossip[0].Port())
+	}
+	return at
+}
+
+// paths are the ways to who is behind an address of memberlist's. Doubtful tells
+// that at one of them somebody else may be: what is said of a network behind NAT
+// holds inside of it.
+func (m *Mesh) paths(a memberlist.Address) (out []path, doubtful bool) {
+	id, err := uuid.Parse(a.Name)
+	if err != nil {
+		return []path{{WayDirect, a.Addr}}, false
+	}
+	hasLine := m.callers.has(a.Name)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	own, peer := m.records[m.cfg.Identity.ID].Body, m.records[id].Body
+	return pathsTo(own, peer, a.Addr, hasLine), own.Confined || peer.Confined
+}
+
+// reached is by which path each peer was last reached, by memberlist's name.
+type reached struct {
+	mu sync.Mutex
+	by map[string]path
+}
+
+func (r *reached) get(name string) (path, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p, ok := r.by[name]
+	return p, ok
+}
+
+// set notes a path, and tells whether it is news; the zero value is none.
+func (r *reached) set(name string, p path) (news bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	news = r.by[name] != p
+	if p == (path{}) {
+		delete(r.by, name)
+	} else {
+		r.by[name] = p
+	}
+	return news
+}
+
+// clear forgets all paths.
+func (r *reached) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.by)
+}
+
+// packetPath is the one that a packet takes: packets tell nobody whether they
+// arrive, so they follow the last stream that did. Where there was none, a peer
+// that cannot be connected to is reached by other ways.
+func packetPath(paths []path, last path, known, doubtful bool) path {
+	if known && slices.Contains(paths, last) {
+		return last
+	}
+	if doubtful {
+		if i := slices.IndexFunc(paths, func(p path) bool { return p.way != WayDirect }); i >= 0 {
+			return paths[i]
+		}
+	}
+	return paths[0]
+}
+
+// Reached says by which way gossip gets to a peer, and to which address; ok is
+// false while nothing is known.
+func (m *Mesh) Reached(id uuid.UUID) (way Way, at netip.AddrPort, ok bool) {
+	p, ok := m.reached.get(id.String())
+	if ok {
+		at, _ = netip.ParseAddrPort(p.addr) // a line has none
+	}
+	return p.way, at, ok
+}

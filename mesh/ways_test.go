@@ -1,0 +1,117 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestWaysToAPeerInOrder(t *testing.T) {
+	four, other, six := netip.MustParseAddrPort("192.0.2.1:6783"), netip.MustParseAddrPort("198.51.100.1:6783"), netip.MustParseAddrPort("[2001:db8::1]:6783")
+	mine, mine6 := netip.MustParseAddrPort("192.0.2.9:6783"), netip.MustParseAddrPort("[2001:db8::9]:6783")
+	gateway, theirs := netip.MustParseAddr("10.32.0.1"), netip.MustParseAddr("10.44.0.1")
+	direct := func(list ...netip.AddrPort) (out []path) {
+		for _, a := range list {
+			out = append(out, path{WayDirect, a.String()})
+		}
+		return out
+	}
+	list := func(a ...netip.AddrPort) []netip.AddrPort { return a }
+	for name, tc := range map[string]struct {
+		own, peer Body
+		known     netip.AddrPort
+		line      bool
+		want      []path
+	}{
+		"nothing is said yet":                 {Body{}, Body{}, four, false, direct(four)},
+		"as it says, and as it was known":     {Body{Gossip: list(mine)}, Body{Gossip: list(other)}, four, false, direct(other, four)},
+		"several addresses":                   {Body{Gossip: list(mine)}, Body{Gossip: list(four, other)}, four, false, direct(four, other)},
+		"of a family that this host has":      {Body{Gossip: list(mine6)}, Body{Gossip: list(four, six)}, four, false, direct(six)},
+		"no family in common":                 {Body{Gossip: list(mine6)}, Body{Gossip: list(four)}, four, false, direct(four)},
+		"by a line":                           {Body{Gossip: list(mine)}, Body{Gossip: list(four)}, four, true, append(direct(four), path{WayLine, ""})},
+		"in the overlay":                      {Body{Gossip: list(mine), Gateway: gateway}, Body{Gossip: list(four), Gateway: theirs}, four, false, append(direct(four), path{WayOverlay, "10.44.0.1:6783"})},
+		"this host has no part in it":         {Body{Gossip: list(mine)}, Body{Gossip: list(four), Gateway: theirs}, four, false, direct(four)},
+		"its address is this host's own, too": {Body{Gossip: list(mine), Gateway: gateway}, Body{Gossip: list(mine), Gateway: theirs}, mine, false, []path{{WayOverlay, "10.44.0.1:6783"}}},
+	} {
+		if got := pathsTo(tc.own, tc.peer, tc.known.String(), tc.line); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %v; want %v", name, got, tc.want)
+		}
+	}
+}
+
+func TestPacketsFollowTheStreams(t *testing.T) {
+	direct, line, over := path{WayDirect, "a"}, path{WayLine, ""}, path{WayOverlay, "b"}
+	all := []path{direct, line, over}
+	for name, tc := range map[string]struct {
+		paths    []path
+		last     path
+		known    bool
+		doubtful bool
+		want     path
+	}{
+		"nothing is known":                 {all, path{}, false, false, direct},
+		"a stream got through":             {all, over, true, false, over},
+		"by a way that is no more":         {all[:1], over, true, false, direct},
+		"it cannot be connected to":        {all, path{}, false, true, line},
+		"it can, as a stream found":        {all, direct, true, true, direct},
+		"it cannot, and there is no other": {all[:1], path{}, false, true, direct},
+	} {
+		if got := packetPath(tc.paths, tc.last, tc.known, tc.doubtful); got != tc.want {
+			t.Errorf("%s: %v; want %v", name, got, tc.want)
+		}
+	}
+}
+
+func TestTheFirstPathThatWorksWinsAndTheRestIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		paths := []path{{WayDirect, "silent"}, {WayDirect, "fails"}, {WayOverlay, "slow"}, {WayOverlay, "never tried"}}
+		closed := 0
+		began := time.Now()
+		_, by, err := race(t.Context(), paths, func(ctx context.Context, p path) (net.Conn, error) {
+			switch p.addr {
+			case "silent":
+				<-ctx.Done()
+				return &closing{n: &closed}, nil // it got through in the last moment
+			case "fails":
+				return nil, errors.New("refused")
+			case "slow":
+				time.Sleep(raceStep / 2)
+				return &closing{n: &closed}, nil
+			}
+			t.Errorf("%s is tried", p.addr)
+			return nil, errors.New("unexpected")
+		})
+		if err != nil || by != paths[2] || closed != 1 {
+			t.Errorf("%v, %v, %d closed", by, err, closed)
+		}
+		// What fails makes room for the next at once.
+		if took := time.Since(began); took != raceStep+raceStep/2 {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+func TestARaceThatNobodyWinsNamesAllReasons(t *testing.T) {
+	_, _, err := race(t.Context(), []path{{WayDirect, "a"}, {WayDirect, "b"}}, func(_ context.Context, p path) (net.Conn, error) {
+		return nil, errors.New("no " + p.addr)
+	})
+	if err == nil || err.Error() != "no a\nno b" {
+		t.Errorf("%v", err)
+	}
+}
+
+// closing counts how often it is closed.
+type closing struct {
+	net.Conn
+	n *int
+}
+
+func (c *closing) Close() error {
+	*c.n++
+	return nil
+}
