@@ -44,6 +44,7 @@ const (
 	CodeSettings    = "settings"     // the settings of the mesh differ
 	CodeSelf        = "self"         // a host that greets itself
 	CodeDeparted    = "departed"     // the peer has left the mesh for good
+	CodeCopy        = "copy"         // the peer lives on another host, too
 )
 
 // HelloSelf is what a host says of itself in a hello.
@@ -52,6 +53,7 @@ type HelloSelf struct {
 	Name      string
 	Advertise netip.AddrPort
 	Settings  []byte // the mesh's settings as this host has them; nil if it is new
+	Life      Life   // zero for a host that is no peer yet
 }
 
 // Welcome is what a peer answers that lets a host in.
@@ -59,6 +61,7 @@ type Welcome struct {
 	ID       uuid.UUID
 	Name     string
 	Settings []byte
+	Life     Life
 }
 
 type helloOpen struct {
@@ -71,6 +74,7 @@ type helloOpen struct {
 	Settings  []byte         `cbor:"7,keyasint,omitempty"` // SHA-256
 	// Hint tells which of two tokens the client holds, while the token is changed.
 	Hint []byte `cbor:"8,keyasint,omitempty"`
+	Life Life   `cbor:"20,keyasint,omitzero"`
 }
 
 type verdict struct {
@@ -86,6 +90,7 @@ type helloAnswer struct {
 	Name     string    `cbor:"5,keyasint"`
 	Nonce    []byte    `cbor:"6,keyasint"`
 	Proof    []byte    `cbor:"7,keyasint"`
+	Life     Life      `cbor:"20,keyasint,omitzero"`
 }
 
 type helloProof struct {

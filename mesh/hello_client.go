@@ -53,7 +53,7 @@ var errNotWeft = errors.New("what listens there is not weft")
 func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error) {
 	fail := func(err error) (Welcome, error) { return Welcome{}, &UnreachableError{addr, err} }
 	refuse := func(code, reason string) (Welcome, error) { return Welcome{}, &RefusedError{addr, code, reason} }
-	open := helloOpen{Protocol: ProtocolVersion, Mesh: t.MeshID, ID: self.ID, Name: self.Name, Advertise: self.Advertise, Nonce: nonce(), Hint: t.hint()}
+	open := helloOpen{Protocol: ProtocolVersion, Mesh: t.MeshID, ID: self.ID, Name: self.Name, Advertise: self.Advertise, Nonce: nonce(), Hint: t.hint(), Life: self.Life}
 	if self.Settings != nil {
 		sum := sha256.Sum256(self.Settings)
 		open.Settings = sum[:]
@@ -109,8 +109,11 @@ func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error)
 	if end.Verdict.Code != "" {
 		return refuse(end.Verdict.Code, clip(end.Verdict.Reason))
 	}
-	if answer.ID == self.ID {
+	switch {
+	case answer.ID == self.ID && self.Life.other(answer.Life) && self.Life.givesWay(answer.Life):
+		return refuse(CodeCopy, copyVerdict(self.ID, addr).Reason)
+	case answer.ID == self.ID:
 		return refuse(CodeSelf, "that address is this host's own")
 	}
-	return Welcome{ID: answer.ID, Name: clip(answer.Name), Settings: end.Settings}, nil
+	return Welcome{ID: answer.ID, Name: clip(answer.Name), Settings: end.Settings, Life: answer.Life}, nil
 }

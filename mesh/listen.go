@@ -30,8 +30,8 @@ func (m *Mesh) listen() error {
 	} else {
 		m.dial = func(_ context.Context, addr string) (net.Conn, error) { return inner.DialTimeout(addr, helloTime) }
 	}
-	door := &doorman{tokens: func() []Token { t := m.Tokens(); return t.all() }, departed: m.hasDeparted, refused: m.refuse,
-		self: HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Settings: m.cfg.Settings}}
+	door := &doorman{tokens: func() []Token { t := m.Tokens(); return t.all() }, departed: m.hasDeparted, elsewhere: m.elsewhere, refused: m.refuse,
+		self: HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Settings: m.cfg.Settings, Life: m.cfg.Life}}
 	tr := newTransport(inner, func(c net.Conn) {
 		if err := door.answer(c); err != nil {
 			m.log.Debug("hello broke off", "from", c.RemoteAddr(), "err", err)

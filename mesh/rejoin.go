@@ -139,6 +139,9 @@ func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error)
 	switch {
 	case errors.As(err, &refused) && refused.Code == CodeSelf:
 		return m.cfg.Identity.ID, nil
+	case errors.As(err, &refused) && refused.Code == CodeCopy:
+		m.tellCopied(err.Error())
+		return uuid.Nil, err
 	case err != nil:
 		return uuid.Nil, err
 	case m.hasDeparted(w.ID):
@@ -155,7 +158,7 @@ func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error)
 // more, and a next one was held when the others went on without this peer, it
 // goes on to that one.
 func (m *Mesh) greet(ctx context.Context, addr string) (w Welcome, at string, err error) {
-	self := HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Advertise: m.cfg.Advertise, Settings: m.cfg.Settings}
+	self := HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Advertise: m.cfg.Advertise, Settings: m.cfg.Settings, Life: m.cfg.Life}
 	t := m.Tokens()
 	w, at, err = hello(ctx, m.dial, addr, t.Use, self)
 	var refused *RefusedError
@@ -202,6 +205,7 @@ func (m *Mesh) rejoin() {
 		case <-m.ctx.Done():
 			return
 		case now := <-tick.C:
+			m.bury(now)
 			for _, n := range m.late(now) {
 				m.post(n, wantMessage(m.cfg.Identity.ID))
 			}

@@ -39,7 +39,7 @@ func (w *world) config(i int) mesh.Config {
 // body is about what a daemon publishes.
 func (w *world) body(i, prefixes int) mesh.Body {
 	b := mesh.Body{Name: fmt.Sprintf("host%d", i), Gossip: []netip.AddrPort{w.net.Hosts[i].Addr}, Underlay: []netip.Addr{w.net.Hosts[i].Addr.Addr()},
-		Transports: []string{"wireguard"}, WireGuardKey: make([]byte, 32), Gateway: netip.AddrFrom4([4]byte{10, 32, byte(i >> 8), byte(i)}), Protocol: mesh.ProtocolVersion, Software: "0.1.0"}
+		Transports: []string{"wireguard"}, WireGuardKey: make([]byte, 32), Gateway: netip.AddrFrom4([4]byte{10, 32, byte(i >> 8), byte(i)}), Software: "0.1.0"}
 	for p := range prefixes {
 		b.Prefixes = append(b.Prefixes, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 40 + byte(p), byte(i >> 4), byte(i << 4)}), 28))
 	}
