@@ -108,7 +108,11 @@ func checkTargets(list []string) error {
 func (d *Daemon) listTargets() []api.Target {
 	out := []api.Target{}
 	for _, t := range d.mesh.Targets() {
-		out = append(out, api.Target{Target: t.Target, Addresses: append([]string{}, t.Addrs...), Connected: t.Connected, LastError: t.LastError, NextTry: t.NextTry})
+		shown := api.Target{Target: t.Target, Addresses: append([]string{}, t.Addrs...), Connected: t.Connected, LastError: t.LastError, NextTry: t.NextTry}
+		for _, id := range t.Peers {
+			shown.Peers = append(shown.Peers, api.PeerName{ID: id, Name: d.nameOf(id)})
+		}
+		out = append(out, shown)
 	}
 	return out
 }

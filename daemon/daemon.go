@@ -226,18 +226,6 @@ func (d *Daemon) hasLink(name string) bool {
 	return err == nil
 }
 
-// nameOf is a peer's name for people, or its id where no name is known.
-func (d *Daemon) nameOf(id uuid.UUID) string {
-	if m := d.replicate.mesh.Load(); m != nil {
-		for _, p := range m.Peers() {
-			if p.ID == id && p.Record.Name != "" {
-				return p.Record.Name
-			}
-		}
-	}
-	return id.String()
-}
-
 // bridgeMAC is the bridge's hardware address: locally administered, and the
 // same for the same peer after a restart of the machine.
 func bridgeMAC(id uuid.UUID) net.HardwareAddr {

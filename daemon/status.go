@@ -33,6 +33,8 @@ func (d *Daemon) Status() api.Status {
 	if s.Bridge.IPv6Off == "" {
 		s.Bridge.IPv6 = d.ipv6().Addr(d.gateway())
 	}
+	c := d.mesh.Counters()
+	s.Gossip = api.Gossip{RecordsRefused: c.RecordsRefused, MessagesRefused: c.MessagesRefused, LastRefused: c.LastRefused, Dropped: c.Dropped, Unsent: c.Unsent}
 	for _, p := range d.mesh.Peers() {
 		peer := api.Peer{
 			ID: p.ID, Name: p.Record.Name, Self: p.Self, State: string(p.State), Gossip: p.Record.Gossip,
@@ -65,7 +67,7 @@ func (d *Daemon) ipamStatus() api.IPAM {
 		LeasesIn: p.LeasesIn, LeasesOut: p.LeasesOut, Quarantined: p.Quarantined, Shares: []api.Share{}, Pending: []string{}, CutOff: []api.CutOff{}, Subnets: d.subnets(),
 	}
 	if p.Leader != uuid.Nil {
-		out.Leader = d.nameOf(p.Leader)
+		out.Leader, out.LeaderID = d.nameOf(p.Leader), p.Leader
 	}
 	for _, s := range p.Members {
 		share := api.Share{ID: s.Peer, Name: d.nameOf(s.Peer), Blocks: s.Blocks, Addresses: s.Addresses, Prefixes: s.Prefixes, Voter: s.Voter, Removed: s.Sealed}
@@ -93,14 +95,6 @@ func (d *Daemon) usedBy(id uuid.UUID) (int, bool) {
 		}
 	}
 	return 0, false
-}
-
-func (d *Daemon) names(ids []uuid.UUID) []string {
-	out := []string{}
-	for _, id := range ids {
-		out = append(out, d.nameOf(id))
-	}
-	return out
 }
 
 // linkView is the way to one peer as it was last set and decided.

@@ -14,10 +14,11 @@ type Counters struct {
 	// packet is as well as a replayed one.
 	RecordsRefused map[string]uint64
 	// MessagesRefused counts the messages that could not be taken in, by reason:
-	// malformed, bad-signature, version, other.
+	// malformed, bad-signature, version; and Untimely, of or for a peer that is not
+	// known here.
 	MessagesRefused map[string]uint64
-	// LastRefused is when any of those was refused, but for outdated records; zero
-	// for never.
+	// LastRefused is when any of those was refused, but for Outdated and Untimely;
+	// zero for never.
 	LastRefused time.Time
 	// Dropped messages found a full queue, in or out; the periodic exchange
 	// repairs what they said.
@@ -26,8 +27,12 @@ type Counters struct {
 	Unsent uint64
 }
 
-// Outdated is the reason of records that are older than what is known.
-const Outdated = "outdated"
+// Reasons of what is refused that an honest peer sends, too: records that are
+// older than what is known, and messages that came too early or too late.
+const (
+	Outdated = "outdated"
+	Untimely = "untimely"
+)
 
 type counts struct {
 	dropped, unsent   atomic.Uint64
@@ -46,7 +51,7 @@ func (c *counts) count(in *map[string]uint64, reason string) {
 		*in = map[string]uint64{}
 	}
 	(*in)[reason]++
-	if reason != Outdated {
+	if reason != Outdated && reason != Untimely {
 		c.last = time.Now()
 	}
 }

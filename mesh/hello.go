@@ -36,6 +36,12 @@ const helloTime = 5 * time.Second
 // nonceLen is the length of the number that keeps proofs from being replayed.
 const nonceLen = 32
 
+// Numbers of the fields with proofs, which are of the frame without them.
+const (
+	answerProof = 7
+	endProof    = 3
+)
+
 // Codes of refusals.
 const (
 	CodeForeignMesh = "foreign-mesh" // the tokens are of different meshes

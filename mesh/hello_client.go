@@ -68,7 +68,8 @@ func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error)
 		return fail(fmt.Errorf("%w: %w", errNotWeft, err))
 	}
 	var answer helloAnswer
-	if _, err := readFrame(conn, &answer); err != nil {
+	frame, err := readFrame(conn, &answer)
+	if err != nil {
 		return fail(fmt.Errorf("%w: %w", errNotWeft, err))
 	}
 	// These two cannot be proved, so their reason is told in our own words.
@@ -85,25 +86,28 @@ func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error)
 	if len(answer.Nonce) != nonceLen {
 		return fail(fmt.Errorf("%w: answer without a nonce", errNotWeft))
 	}
-	theirs := answer.Proof
-	answer.Proof = nil
-	said2 := encode(answer)
+	said2, err := unproved(frame, answerProof)
+	if err != nil {
+		return fail(fmt.Errorf("%w: %w", errNotWeft, err))
+	}
 	// The proof of a wrong token is sent as well, so that the peer can tell its
 	// user who knocked.
 	if _, err := writeFrame(conn, helloProof{proof(t, "client", said1, said2)}); err != nil {
 		return fail(err)
 	}
 	var end helloEnd
-	_, err = readFrame(conn, &end)
-	if !hmac.Equal(theirs, proof(t, "server", said1, said2)) {
+	frame, err = readFrame(conn, &end)
+	if !hmac.Equal(answer.Proof, proof(t, "server", said1, said2)) {
 		return refuse(CodeBadToken, wrongSecret)
 	}
 	if err != nil {
 		return fail(err)
 	}
-	endProof := end.Proof
-	end.Proof = nil
-	if !hmac.Equal(endProof, proof(t, "end", said1, said2, encode(end))) {
+	said3, err := unproved(frame, endProof)
+	if err != nil {
+		return fail(err)
+	}
+	if !hmac.Equal(end.Proof, proof(t, "end", said1, said2, said3)) {
 		return fail(errors.New("the end of the hello has no valid proof"))
 	}
 	if end.Verdict.Code != "" {

@@ -177,5 +177,5 @@ func reason(err error) string {
 			return word
 		}
 	}
-	return "other"
+	return Untimely
 }
