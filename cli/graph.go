@@ -27,8 +27,8 @@ type node struct {
 	state string
 }
 
-// edge is a link between two peers, the way it is known: what this host measured,
-// or another one says.
+// edge is a link between two peers: one of this host's, as it was measured, or one
+// that does not work, as its ends say. What is not drawn between others works.
 type edge struct {
 	from, to uuid.UUID
 	text     string
@@ -56,6 +56,8 @@ func drawing(s api.Status) (nodes []node, edges []edge) {
 		}
 		e := edge{from: s.Self.ID, to: l.Peer, text: l.Transport}
 		switch state := linkState(l); {
+		case len(l.Via) > 0:
+			e.text, e.broken = linkWay(l)+" "+l.ViaRTT.Round(10*time.Microsecond).String(), true
 		case l.Reason != "":
 			e.text, e.broken = "no link: "+l.Reason, true
 		case state == "no answer":
@@ -64,6 +66,20 @@ func drawing(s api.Status) (nodes []node, edges []edge) {
 			e.text += " " + l.RTT.Round(10*time.Microsecond).String()
 		}
 		edges = append(edges, e)
+	}
+	for _, p := range s.Peers {
+		for _, o := range p.Broken {
+			between := func(e edge) bool {
+				return e.from == p.ID && e.to == o.ID || e.from == o.ID && e.to == p.ID
+			}
+			if known[p.ID] && known[o.ID] && !slices.ContainsFunc(edges, between) {
+				from, to := p.ID, o.ID
+				if slices.Compare(from[:], to[:]) > 0 {
+					from, to = to, from
+				}
+				edges = append(edges, edge{from: from, to: to, text: "broken", broken: true})
+			}
+		}
 	}
 	slices.SortFunc(nodes, func(a, b node) int {
 		return cmp.Or(cmp.Compare(a.lines[0], b.lines[0]), slices.Compare(a.id[:], b.id[:]))

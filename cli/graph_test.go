@@ -16,19 +16,23 @@ import (
 )
 
 // fourHosts is a mesh as its first host sees it: two others have one name, one
-// does not answer, one has left.
+// does not answer, one is reached by way of another, one has left.
 func fourHosts() api.Status {
 	peer := func(digit, name, state string) api.Peer {
 		return api.Peer{ID: uuid.MustParse(strings.ReplaceAll("xxxxxxxx-xxxx-8xxx-8xxx-xxxxxxxxxxxx", "x", digit)), Name: name, State: state}
 	}
+	six := peer("6", "six", "alive")
 	s := api.Status{Mesh: api.Mesh{ID: uuid.MustParse("99999999-9999-9999-9999-999999999999")},
-		Peers: []api.Peer{peer("1", `na"m\e`, "alive"), peer("2", "web", "alive"), peer("3", "web", "failed"), peer("4", "<b>", "alive"), peer("5", "gone", "departed")}}
+		Peers: []api.Peer{peer("1", `na"m\e`, "alive"), peer("2", "web", "alive"), peer("3", "web", "failed"), peer("4", "<b>", "alive"), peer("5", "gone", "departed"), six}}
 	s.Peers[0].Self = true
 	s.Self = s.Peers[0]
+	broken := func(i int) []api.PeerName { return []api.PeerName{{ID: s.Peers[i].ID}} }
+	s.Peers[0].Broken, s.Peers[1].Broken, s.Peers[3].Broken, s.Peers[2].Broken = broken(1), broken(3), broken(1), broken(4)
 	s.Links = []api.Link{
 		{Peer: s.Peers[1].ID, Name: "web", Transport: "wireguard", Answers: true, Proven: true, RTT: 1234567 * time.Nanosecond},
 		{Peer: s.Peers[2].ID, Name: "web", Transport: "vxlan", Proven: true, Probes: 100},
 		{Peer: s.Peers[3].ID, Name: "<b>", Reason: `it has "no" address`},
+		{Peer: six.ID, Name: "six", Transport: "wireguard", Via: []api.PeerName{{ID: s.Peers[1].ID, Name: "web (22222222)"}}, ViaRTT: 2 * time.Millisecond},
 		{Peer: s.Peers[4].ID, Name: "gone", Transport: "vxlan"},
 	}
 	return s
@@ -87,7 +91,7 @@ func TestDotIsGraphviz(t *testing.T) {
 			nodes++
 		}
 	}
-	if nodes != 4 || edges != 3 {
+	if nodes != 5 || edges != 5 {
 		t.Errorf("%d nodes and %d edges", nodes, edges)
 	}
 }
@@ -99,7 +103,7 @@ func TestReportHasEverything(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &r); err != nil || code != exitOK || errs != "" {
 		t.Fatalf("exit code %d, %v, %s", code, err, errs)
 	}
-	if len(r.Status.Peers) != 5 || len(r.Attachments) != 1 || r.Graph != dot(fourHosts()) || r.Taken.IsZero() {
+	if len(r.Status.Peers) != 6 || len(r.Attachments) != 1 || r.Graph != dot(fourHosts()) || r.Taken.IsZero() {
 		t.Errorf("report: %+v", r)
 	}
 }

@@ -213,7 +213,7 @@ func shortID(id uuid.UUID) string { return id.String()[:8] }
 func peerRows(s api.Status, wide bool) [][]string {
 	rows := [][]string{{"PEER", "ID", "STATE", "UNDERLAY", "GATEWAY", "PREFIXES"}}
 	if wide {
-		rows[0] = append(rows[0], "WHOLE ID", "RECORD", "SOFTWARE", "SINCE")
+		rows[0] = append(rows[0], "WHOLE ID", "RECORD", "SOFTWARE", "SINCE", "NO LINK TO")
 	}
 	for _, p := range s.Peers {
 		name := p.Name
@@ -230,7 +230,7 @@ func peerRows(s api.Status, wide bool) [][]string {
 			if !p.Since.IsZero() {
 				since = p.Since.Local().Format(time.DateTime)
 			}
-			row = append(row, p.ID.String(), strconv.FormatUint(p.Version, 10), p.Software, since)
+			row = append(row, p.ID.String(), strconv.FormatUint(p.Version, 10), p.Software, since, cmp.Or(peerNames(slices.Concat(p.Broken, p.Mute)), "-"))
 		}
 		rows = append(rows, row)
 	}

@@ -106,13 +106,9 @@ func checkTargets(list []string) error {
 }
 
 func (d *Daemon) listTargets() []api.Target {
-	out := []api.Target{}
+	out, named := []api.Target{}, naming(d.mesh.Peers())
 	for _, t := range d.mesh.Targets() {
-		shown := api.Target{Target: t.Target, Addresses: append([]string{}, t.Addrs...), Connected: t.Connected, LastError: t.LastError, NextTry: t.NextTry}
-		for _, id := range t.Peers {
-			shown.Peers = append(shown.Peers, api.PeerName{ID: id, Name: d.nameOf(id)})
-		}
-		out = append(out, shown)
+		out = append(out, api.Target{Target: t.Target, Addresses: append([]string{}, t.Addrs...), Connected: t.Connected, Peers: named(t.Peers), LastError: t.LastError, NextTry: t.NextTry})
 	}
 	return out
 }

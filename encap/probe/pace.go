@@ -45,6 +45,10 @@ func paceOf(paths int) pace {
 // full interval later; from then on, there are many.
 func (p pace) dead() time.Duration { return p.every + patience }
 
+// Interval is the longest time between two probes of a path that works, while so
+// many are measured.
+func Interval(paths int) time.Duration { return paceOf(paths).every * 11 / 10 }
+
 // full is the time between two looks at whether the MTU still holds.
 func (p pace) full() time.Duration { return max(fullAtLeast, 2*p.every) }
 
