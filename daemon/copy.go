@@ -107,6 +107,8 @@ func (d *Daemon) lookForCopy(ctx context.Context, p *peerState, step func(name, 
 		e.said, text = d.askMesh(ctx, p, slices.Concat(others, own))
 	}
 	switch {
+	case e.sameRun && e.sameMachine:
+		return "", nil
 	case !e.isCopy() && !e.sameMachine:
 		step("keep the identity", fmt.Sprintf("the machine-id was %s and is %s, and this peer runs nowhere else", machine, now))
 		d.log.Warn("the machine-id has changed; this host stays the peer that it was", "was", string(machine), "is", now, "id", p.identity.ID)
