@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"testing"
+	"time"
 
 	"github.com/weft-net/weft/internal/netlab"
 )
@@ -40,6 +41,7 @@ func TestChainWithAnAddresslessMiddleHoldsWithoutIt(t *testing.T) {
 	middle.Run("weft", "stop")
 	d, addrD := attached(t, last, "d")
 	netlab.Eventually(t, "a container that came after the middle stopped is reached", func() bool { return netlab.Pings(a, addrD) })
+	time.Sleep(time.Second)
 	check()
 
 	// A crash forgets neither the target nor the peers that it led to.
