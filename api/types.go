@@ -55,6 +55,7 @@ type Status struct {
 	Health  []Warning     `json:"health"`
 	Exposed []netip.Addr  `json:"exposed"`
 	Refused []Refusal     `json:"refused"`
+	Gossip  Gossip        `json:"gossip"`
 	Attach  AttachSummary `json:"attachments"`
 	Started time.Time     `json:"started"`
 }
@@ -179,10 +180,36 @@ type Peer struct {
 	Leaf   bool       `json:"leaf,omitempty"`
 }
 
-// PeerName names a peer.
+// PeerName names a peer: with the beginning of its id where others have its name.
 type PeerName struct {
 	ID   uuid.UUID `json:"id"`
 	Name string    `json:"name"`
+}
+
+// Gossip counts what this host's daemon refused of what others told it, by
+// reason, and what was lost, since it was launched.
+type Gossip struct {
+	// RecordsRefused are records of peers: oversized, malformed, bad-signature,
+	// foreign-mesh, version (of the protocol, too far from this host's), too-many,
+	// and outdated, which late packets are as well as replayed ones.
+	RecordsRefused map[string]uint64 `json:"recordsRefused,omitempty"`
+	// MessagesRefused are whole messages: malformed, bad-signature, version; and
+	// untimely, of or for a peer that is not known here, as it happens.
+	MessagesRefused map[string]uint64 `json:"messagesRefused,omitempty"`
+	LastRefused     time.Time         `json:"lastRefused,omitzero"` // but for outdated and untimely
+	// Dropped found a full queue, and Unsent could not be given to their peer; what
+	// they said comes another way.
+	Dropped uint64 `json:"dropped"`
+	Unsent  uint64 `json:"unsent"`
+}
+
+// Report is everything that a daemon can say of itself, for one who looks into
+// what is wrong. There is no secret in it.
+type Report struct {
+	Taken       time.Time    `json:"taken"`
+	Status      Status       `json:"status"`
+	Attachments []Attachment `json:"attachments"`
+	Graph       string       `json:"graph"` // the topology, for graphviz
 }
 
 // IPAM is the address plan as this host sees it.
@@ -206,7 +233,8 @@ type IPAM struct {
 	Forced uint64   `json:"forced"`
 	Voters []string `json:"voters"`
 	// Leader is the voter that leads, where this host knows: on voters.
-	Leader string `json:"leader,omitempty"`
+	Leader   string    `json:"leader,omitempty"`
+	LeaderID uuid.UUID `json:"leaderId,omitzero"`
 	// Pending are removed hosts whose addresses nobody has got yet.
 	Pending []string `json:"pending"`
 	// WaitingFor are those who have not confirmed; only the leader knows.
@@ -324,9 +352,11 @@ type Target struct {
 	// Addresses are those that it leads to, each with a port.
 	Addresses []string `json:"addresses"`
 	// Connected is true if a peer at one of them is here.
-	Connected bool      `json:"connected"`
-	LastError string    `json:"lastError,omitempty"`
-	NextTry   time.Time `json:"nextTry,omitzero"`
+	Connected bool `json:"connected"`
+	// Peers are those at its addresses that are here.
+	Peers     []PeerName `json:"peers,omitempty"`
+	LastError string     `json:"lastError,omitempty"`
+	NextTry   time.Time  `json:"nextTry,omitzero"`
 }
 
 // Refusal is a host that was refused entry to the mesh.

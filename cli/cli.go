@@ -91,7 +91,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 no daemon answers, 4 degraded, 5 timeou
 	}{
 		{groupHost, []*cobra.Command{a.launch(), a.connect(), a.forget(), a.prime(), a.expose(), a.hide(), a.stop(), a.leave(), a.reset(), a.rmpeer(), a.token(), a.keys(), a.cni()}},
 		{groupContainers, []*cobra.Command{a.attach(), a.detach(), a.run(), a.publish(), a.unpublish(), a.ps()}},
-		{groupLook, []*cobra.Command{a.status(), a.version()}},
+		{groupLook, []*cobra.Command{a.status(), a.report(), a.version()}},
 	} {
 		for _, c := range v.cmds {
 			c.GroupID = v.group

@@ -63,10 +63,14 @@ func (a *app) completing(offer func(api.Status) []string) cobra.CompletionFunc {
 	}
 }
 
-// otherPeers are the names of the other hosts.
+// otherPeers are the names of the other hosts, or the ids of those that share one.
 func otherPeers(s api.Status) (names []string) {
 	for _, p := range s.Peers {
-		if !p.Self && p.State != "departed" {
+		switch {
+		case p.Self || p.State == "departed":
+		case unique(s, p.ID, p.Name) != p.Name:
+			names = append(names, p.ID.String())
+		default:
 			names = append(names, p.Name)
 		}
 	}

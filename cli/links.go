@@ -8,12 +8,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/weft-net/weft/api"
 )
 
 // linkRows fit a screen of 120 columns; why a link is as it is comes below.
 func linkRows(s api.Status, wide bool) [][]string {
-	rows := [][]string{{"PEER", "TRANSPORT", "ENCRYPTED", "RTT", "LOSS", "MTU", "RECEIVED", "SENT", "CHANGED", "STATE"}}
+	rows := [][]string{{"PEER", "ID", "TRANSPORT", "ENCRYPTED", "RTT", "LOSS", "MTU", "RECEIVED", "SENT", "CHANGED", "STATE"}}
 	if wide {
 		rows[0] = append(rows[0], "UNDERLAY", "HEARD", "DEVICE", "KEY", "SINCE", "TRANSPORTS")
 	}
@@ -31,7 +32,7 @@ func linkRows(s api.Status, wide bool) [][]string {
 		if !l.Changed.IsZero() {
 			changed = ago(time.Since(l.Changed))
 		}
-		row := []string{l.Name, linkWay(l), yesNo(l.Encrypted), rtt, loss, mtu, volume(l.Received), volume(l.Sent), changed, linkState(l)}
+		row := []string{l.Name, shortID(l.Peer), linkWay(l), yesNo(l.Encrypted), rtt, loss, mtu, volume(l.Received), volume(l.Sent), changed, linkState(l)}
 		if wide {
 			underlay, heard, since, key := "-", "-", "-", "-"
 			if l.Heard.IsValid() {
@@ -109,7 +110,7 @@ func linkNotes(s api.Status) []string {
 		if peers[why] == nil {
 			order = append(order, why)
 		}
-		peers[why] = append(peers[why], l.Name)
+		peers[why] = append(peers[why], unique(s, l.Peer, l.Name))
 	}
 	slices.SortStableFunc(order, func(a, b string) int { return len(peers[b]) - len(peers[a]) })
 	const shown = 5
@@ -123,6 +124,15 @@ func linkNotes(s api.Status) []string {
 		out = append(out, to+why)
 	}
 	return out
+}
+
+// unique is a peer's name, with the beginning of its id where others have that
+// name, too.
+func unique(s api.Status, id uuid.UUID, name string) string {
+	if slices.ContainsFunc(s.Peers, func(p api.Peer) bool { return p.ID != id && p.Name == name && p.State != "departed" }) {
+		return fmt.Sprintf("%s (%s)", name, shortID(id))
+	}
+	return name
 }
 
 // volume is a number of bytes in few columns.

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/weft-net/weft/api"
@@ -32,6 +34,7 @@ const screenPeers = 10
 func (a *app) status() *cobra.Command {
 	names := []string{"peers", "ipam", "links", "targets"}
 	var ready, live, here bool
+	var graph string
 	cmd := a.withOutput(&cobra.Command{
 		Use:   "status [peers|ipam|links|targets]",
 		Short: "Show how this host and its mesh are, and what to do about what is wrong",
@@ -43,11 +46,15 @@ does not work.
 --ready asks only whether containers can be attached on this host, and --live
 whether the daemon works: for probes and scripts. What is wrong with other hosts
 or on the way to them does not count. While one container's daemon replaces
-another's, --ready --here asks for that of this container.`,
+another's, --ready --here asks for that of this container.
+
+--graph draws the peers and the links between them as this host sees them, for
+graphviz or mermaid.`,
 		Example: `  weft status
   weft status peers -o wide
   weft status ipam
   weft status -o json | jq .health
+  weft status --graph | dot -Tsvg > mesh.svg
   weft status --ready   # exit code 0 if so, 4 if not, 3 without a daemon`,
 		Args:      arguments(cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs)),
 		ValidArgs: names,
@@ -57,6 +64,9 @@ another's, --ready --here asks for that of this container.`,
 			}
 			if here && !ready {
 				return usage("--here goes with --ready")
+			}
+			if graph != "" && (ready || live || len(args) > 0 || a.output == "json") {
+				return usage("--graph draws all of the mesh, and nothing else")
 			}
 			ctx, cancel := a.request()
 			defer cancel()
@@ -71,6 +81,9 @@ another's, --ready --here asks for that of this container.`,
 				return a.probe("ready", s.Unready())
 			case live:
 				return a.probe("alive", s.Dead())
+			case graph != "":
+				fmt.Fprint(a.Stdout, graphs[graph](s))
+				return nil
 			case len(args) == 1:
 				err = a.printView(s, args[0])
 			default:
@@ -85,6 +98,8 @@ another's, --ready --here asks for that of this container.`,
 	cmd.Flags().BoolVar(&ready, "ready", false, "only: can containers be attached here?")
 	cmd.Flags().BoolVar(&here, "here", false, "with --ready: by the daemon of this container?")
 	cmd.Flags().BoolVar(&live, "live", false, "only: does the daemon work?")
+	cmd.Flags().Var(&choice{&graph, []string{graphDot, graphMermaid}}, "graph", "draw the mesh: `dot` or mermaid")
+	cmd.Flags().Lookup("graph").NoOptDefVal = graphDot
 	return cmd
 }
 
@@ -161,6 +176,7 @@ func (a *app) printStatus(s api.Status) error {
 		rows = append(rows, []string{"keys", keysLine(*k)})
 	}
 	if a.output == "wide" {
+		rows = append(rows, []string{"gossip", gossipLine(s)})
 		for _, p := range s.Mesh.Processes {
 			rows = append(rows, []string{"process", carriedBy(p)})
 		}
@@ -196,6 +212,22 @@ func carriedBy(p api.Process) string {
 	return fmt.Sprintf("%d carries the packets of %s, weft %s", p.PID, p.Device, cmp.Or(p.Software, "of an older version"))
 }
 
+// gossipLine counts what was refused and lost.
+func gossipLine(s api.Status) string {
+	line := fmt.Sprintf("protocol %d", s.Version.Protocol)
+	for _, c := range []struct {
+		what string
+		n    map[string]uint64
+	}{{"records", s.Gossip.RecordsRefused}, {"messages", s.Gossip.MessagesRefused}} {
+		var parts []string
+		for _, reason := range slices.Sorted(maps.Keys(c.n)) {
+			parts = append(parts, fmt.Sprintf("%d %s", c.n[reason], reason))
+		}
+		line += fmt.Sprintf(", %s refused: %s", c.what, cmp.Or(strings.Join(parts, " "), "none"))
+	}
+	return line + fmt.Sprintf("; %d dropped, %d unsent", s.Gossip.Dropped, s.Gossip.Unsent)
+}
+
 // keysLine says how far this host is with the keys of WireGuard.
 func keysLine(k api.Keys) string {
 	line := fmt.Sprintf("epoch %d since %s", k.Epoch, k.Since.Local().Format(time.DateTime))
@@ -205,10 +237,13 @@ func keysLine(k api.Keys) string {
 	return line + ", the ones before go when no host needs them: " + cmp.Or(strings.Join(k.WaitingFor, ", "), "in a moment")
 }
 
+// shortID is the part of a peer's id that is shown, and enough to name it by.
+func shortID(id uuid.UUID) string { return id.String()[:8] }
+
 func peerRows(s api.Status, wide bool) [][]string {
-	rows := [][]string{{"PEER", "STATE", "UNDERLAY", "GOSSIP", "GATEWAY", "PREFIXES"}}
+	rows := [][]string{{"PEER", "ID", "STATE", "UNDERLAY", "GOSSIP", "GATEWAY", "PREFIXES"}}
 	if wide {
-		rows[0] = append(rows[0], "SEEN", "ID", "RECORD", "SOFTWARE", "SINCE", "NO LINK TO")
+		rows[0] = append(rows[0], "SEEN", "WHOLE ID", "RECORD", "SOFTWARE", "SINCE", "NO LINK TO")
 	}
 	for _, p := range s.Peers {
 		name := p.Name
@@ -223,7 +258,7 @@ func peerRows(s api.Status, wide bool) [][]string {
 		if p.Confined {
 			underlay += " (confined)"
 		}
-		row := []string{name, p.State, underlay, cmp.Or(p.Way, "-"), gateway, join(p.Prefixes)}
+		row := []string{name, shortID(p.ID), p.State, underlay, cmp.Or(p.Way, "-"), gateway, join(p.Prefixes)}
 		if wide {
 			since := "-"
 			if !p.Since.IsZero() {
@@ -237,7 +272,7 @@ func peerRows(s api.Status, wide bool) [][]string {
 }
 
 func ipamRows(s api.Status, _ bool) [][]string {
-	rows := [][]string{{"PEER", "BLOCKS", "PART", "USED", "ROLE", "PREFIXES"}}
+	rows := [][]string{{"PEER", "ID", "BLOCKS", "PART", "USED", "ROLE", "PREFIXES"}}
 	part := func(n int) string { return fmt.Sprintf("%.1f %%", 100*float64(n)/float64(s.IPAM.Blocks)) }
 	for _, sh := range s.IPAM.Shares {
 		name, used, role := sh.Name, "-", "member"
@@ -250,17 +285,17 @@ func ipamRows(s api.Status, _ bool) [][]string {
 		switch {
 		case sh.Removed:
 			role = "removed"
-		case sh.Voter && sh.Name == s.IPAM.Leader:
+		case sh.Voter && sh.ID == s.IPAM.LeaderID:
 			role = "voter, leads"
 		case sh.Voter:
 			role = "voter"
 		}
-		rows = append(rows, []string{name, strconv.Itoa(sh.Blocks), part(sh.Blocks), used, role, join(sh.Prefixes)})
+		rows = append(rows, []string{name, shortID(sh.ID), strconv.Itoa(sh.Blocks), part(sh.Blocks), used, role, join(sh.Prefixes)})
 	}
 	if s.IPAM.Unowned > 0 {
-		rows = append(rows, []string{"nobody", strconv.Itoa(s.IPAM.Unowned), part(s.IPAM.Unowned), "-", "-", "-"})
+		rows = append(rows, []string{"nobody", "-", strconv.Itoa(s.IPAM.Unowned), part(s.IPAM.Unowned), "-", "-", "-"})
 	}
-	return append(rows, []string{"all", strconv.Itoa(s.IPAM.Blocks), "100.0 %", "-", "-", fmt.Sprintf("%s in blocks of /%d", s.IPAM.Range, s.IPAM.BlockBits)})
+	return append(rows, []string{"all", "-", strconv.Itoa(s.IPAM.Blocks), "100.0 %", "-", "-", fmt.Sprintf("%s in blocks of /%d", s.IPAM.Range, s.IPAM.BlockBits)})
 }
 
 // ipamNotes are what the table of shares does not show.
@@ -297,16 +332,25 @@ func ipamNotes(s api.IPAM) []string {
 }
 
 func targetRows(s api.Status, _ bool) [][]string {
-	rows := [][]string{{"TARGET", "STATE", "NEXT TRY"}}
+	rows := [][]string{{"TARGET", "PEER", "ADDRESSES", "NEXT TRY", "STATE"}}
 	for _, t := range s.Targets {
 		state, next := "connected", "-"
+		peers := []string{}
+		for _, p := range t.Peers {
+			peers = append(peers, fmt.Sprintf("%s %s", p.Name, shortID(p.ID)))
+		}
+		const shown = 3
+		addrs := strings.Join(t.Addresses[:min(shown, len(t.Addresses))], ",")
+		if more := len(t.Addresses) - shown; more > 0 {
+			addrs += fmt.Sprintf(" and %d more", more)
+		}
 		if !t.Connected {
 			state, next = "not connected", t.NextTry.Local().Format(time.TimeOnly)
 			if t.LastError != "" {
 				state = strings.ReplaceAll(t.LastError, "\n", " ")
 			}
 		}
-		rows = append(rows, []string{t.Target, state, next})
+		rows = append(rows, []string{t.Target, cmp.Or(strings.Join(peers, ", "), "-"), cmp.Or(addrs, "-"), next, state})
 	}
 	return rows
 }

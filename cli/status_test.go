@@ -27,17 +27,17 @@ func twoHosts() api.Status {
 		Mesh:  api.Mesh{ID: uuid.MustParse("33333333-3333-3333-3333-333333333333"), GossipEncrypted: true, Encap: "vxlan"},
 		Peers: []api.Peer{one, two},
 		IPAM: api.IPAM{Range: range12, IPv6: netip.MustParsePrefix("fd12:3456:789a::a20:0/108"), BlockBits: 16, Blocks: 16, Unowned: 1, Used: 2, Free: 524285, Member: true, Decision: 7,
-			Voters: []string{"h1", "h2"}, Leader: "h1", Pending: []string{"h4"}, WaitingFor: []string{"h2"}, LeasesOut: 1,
+			Voters: []string{"h1", "h2"}, Leader: "h1", LeaderID: id, Pending: []string{"h4"}, WaitingFor: []string{"h2"}, LeasesOut: 1,
 			CutOff: []api.CutOff{{Address: netip.MustParseAddr("10.32.0.7"), Owner: "c"}}, Shares: []api.Share{
 				{ID: id, Name: "h1", Blocks: 8, Addresses: 524288, Used: &used, Voter: true, Prefixes: []netip.Prefix{mine}},
-				{Name: "h2", Blocks: 7, Prefixes: []netip.Prefix{theirs}, Removed: true}}},
+				{ID: two.ID, Name: "h2", Blocks: 7, Prefixes: []netip.Prefix{theirs}, Removed: true}}},
 		Bridge: api.Bridge{Name: "weft", Gateway: netip.MustParsePrefix("10.32.0.1/12"), MTU: 1450, IPv6: netip.MustParseAddr("fd12:3456:789a::a20:1")},
 		Links: []api.Link{
-			{Name: "h2", Transport: "vxlan", Underlay: netip.MustParseAddr("192.0.2.2"), Device: "weft-vx", MTU: 1450, Proven: true, Answers: true, RTT: 1234 * time.Microsecond,
+			{Peer: two.ID, Name: "h2", Transport: "vxlan", Underlay: netip.MustParseAddr("192.0.2.2"), Device: "weft-vx", MTU: 1450, Proven: true, Answers: true, RTT: 1234 * time.Microsecond,
 				Loss: 0.25, Received: new(int64(999)), Sent: new(int64(12345)), Changed: time.Now().Add(-3 * time.Hour), Why: "direct does not work"},
 			{Name: "h3", Transport: "vxlan", Device: "weft-vx", MTU: 1450, Reason: "no address"},
 			{Name: "h4", Transport: "vxlan", Device: "weft-vx", MTU: 1450, Proven: true, RTT: 1234 * time.Microsecond, Loss: 1, Probes: 20, Changed: time.Now().Add(-3 * time.Hour), Why: "direct does not work"}},
-		Targets: []api.Target{{Target: "192.0.2.2:6783", Connected: true}},
+		Targets: []api.Target{{Target: "192.0.2.2:6783", Addresses: []string{"192.0.2.2:6783"}, Connected: true, Peers: []api.PeerName{{ID: two.ID, Name: "h2"}}}},
 		Health:  []api.Warning{{Code: "peer-failed", Severity: api.SeverityWarning, Text: "no answer from h2", Fix: "look at that host"}},
 		Exposed: []netip.Addr{netip.MustParseAddr("10.32.0.9")}, Attach: api.AttachSummary{Attached: 1},
 	}
@@ -53,9 +53,9 @@ IPv6         range fd12:3456:789a::a20:0/108, gateway fd12:3456:789a::a20:1
 bridge       weft, gateway 10.32.0.1/12, MTU 1450, exposed by 10.32.0.9
 containers   1 attached, 0 gone
 
-PEER             STATE    UNDERLAY    GATEWAY     PREFIXES
-h1 (this host)   alive    192.0.2.1   10.32.0.1   10.32.0.0/13
-h2               failed   192.0.2.2   -           10.40.0.0/13
+PEER             ID         STATE    UNDERLAY    GATEWAY     PREFIXES
+h1 (this host)   11111111   alive    192.0.2.1   10.32.0.1   10.32.0.0/13
+h2               22222222   failed   192.0.2.2   -           10.40.0.0/13
 
 health:
   warning peer-failed: no answer from h2
@@ -66,29 +66,29 @@ func TestStatusAndItsViewsAsText(t *testing.T) {
 	f := newFake(t, map[string]any{api.PathStatus: twoHosts()})
 	for view, want := range map[string]string{
 		"": wholeStatus,
-		"peers": `PEER             STATE    UNDERLAY    GATEWAY     PREFIXES
-h1 (this host)   alive    192.0.2.1   10.32.0.1   10.32.0.0/13
-h2               failed   192.0.2.2   -           10.40.0.0/13
+		"peers": `PEER             ID         STATE    UNDERLAY    GATEWAY     PREFIXES
+h1 (this host)   11111111   alive    192.0.2.1   10.32.0.1   10.32.0.0/13
+h2               22222222   failed   192.0.2.2   -           10.40.0.0/13
 `,
-		"ipam": `PEER             BLOCKS   PART      USED          ROLE           PREFIXES
-h1 (this host)   8        50.0 %    2 of 524288   voter, leads   10.32.0.0/13
-h2               7        43.8 %    -             removed        10.40.0.0/13
-nobody           1        6.2 %     -             -              -
-all              16       100.0 %   -             -              10.32.0.0/12 in blocks of /16
+		"ipam": `PEER             ID         BLOCKS   PART      USED          ROLE           PREFIXES
+h1 (this host)   11111111   8        50.0 %    2 of 524288   voter, leads   10.32.0.0/13
+h2               22222222   7        43.8 %    -             removed        10.40.0.0/13
+nobody           -          1        6.2 %     -             -              -
+all              -          16       100.0 %   -             -              10.32.0.0/12 in blocks of /16
 voters: h1, h2; decision 7
 removed, and not inherited yet: h4 (waiting: for h2)
 single addresses: 0 of other hosts in use here, 1 of this host's in use elsewhere
 cut off: 10.32.0.7 of c: its owner has not answered
 `,
-		"links": `PEER   TRANSPORT   ENCRYPTED   RTT       LOSS    MTU    RECEIVED   SENT      CHANGED   STATE
-h2     vxlan       no          1.234ms   25 %    1450   999 B      12.3 kB   3h ago    works
-h3     vxlan       no          -         -       1450   -          -         -         no link
-h4     vxlan       no          1.234ms   100 %   1450   -          -         3h ago    no answer
+		"links": `PEER   ID         TRANSPORT   ENCRYPTED   RTT       LOSS    MTU    RECEIVED   SENT      CHANGED   STATE
+h2     22222222   vxlan       no          1.234ms   25 %    1450   999 B      12.3 kB   3h ago    works
+h3     00000000   vxlan       no          -         -       1450   -          -         -         no link
+h4     00000000   vxlan       no          1.234ms   100 %   1450   -          -         3h ago    no answer
 h2, h4 by vxlan: direct does not work
 h3: no address
 `,
-		"targets": `TARGET           STATE       NEXT TRY
-192.0.2.2:6783   connected   -
+		"targets": `TARGET           PEER          ADDRESSES        NEXT TRY   STATE
+192.0.2.2:6783   h2 22222222   192.0.2.2:6783   -          connected
 `,
 	} {
 		out, errs, code := run(nil, append([]string{"status", "--socket", f.socket}, strings.Fields(view)...)...)

@@ -106,9 +106,9 @@ func checkTargets(list []string) error {
 }
 
 func (d *Daemon) listTargets() []api.Target {
-	out := []api.Target{}
+	out, named := []api.Target{}, naming(d.mesh.Peers())
 	for _, t := range d.mesh.Targets() {
-		out = append(out, api.Target{Target: t.Target, Addresses: append([]string{}, t.Addrs...), Connected: t.Connected, LastError: t.LastError, NextTry: t.NextTry})
+		out = append(out, api.Target{Target: t.Target, Addresses: append([]string{}, t.Addrs...), Connected: t.Connected, Peers: named(t.Peers), LastError: t.LastError, NextTry: t.NextTry})
 	}
 	return out
 }

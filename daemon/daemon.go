@@ -40,6 +40,9 @@ type Daemon struct {
 	keep       keep
 	setAside   string // where this launch put a store that could not be read; "" if it did not
 	identity   mesh.Identity
+	life       mesh.Life
+	copied     string     // what the run before found out: this store is another host's, too; "" for nothing
+	became     uuid.UUID  // the peer that this host was until this launch; Nil if it is the same
 	token      mesh.Token // as it was at the start; the mesh knows which is used now
 	settings   settings
 	hostCookie uint64 // of the host's own network namespace
@@ -118,7 +121,19 @@ type tunnel struct {
 // containers can be attached. A launch that fails leaves nothing behind that
 // it made. Errors for the user are, or wrap, *api.Error; ErrReplaced is none.
 func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), ready func(Ready)) error {
-	d := &Daemon{opts: o, log: log, now: time.Now, end: make(chan struct{}), erasing: make(chan erasure)}
+	copied, err := run(ctx, o, log, "", progress, ready)
+	for copied != "" && err == nil {
+		o.SetAside = false
+		copied, err = run(ctx, o, log, copied, progress, ready)
+	}
+	return err
+}
+
+// run is one life of a daemon. It ends, and says why, when another host is found
+// to be the same peer and this one has to begin anew as another.
+func run(ctx context.Context, o Options, log *slog.Logger, why string, progress func(Step), ready func(Ready)) (copied string, err error) {
+	d := &Daemon{opts: o, log: log, now: time.Now, copied: why, end: make(chan struct{}), erasing: make(chan erasure)}
+	d.life = mesh.NewLife(d.now())
 	d.tunnel.Store(&tunnel{})
 	d.heardAt = seen{d: d, said: map[uuid.UUID]sighting{}}
 	d.containers.held = map[string]chan struct{}{}
@@ -129,18 +144,18 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	d.keys.begun = make(chan struct{}, 1)
 	d.hearsay = newHearsay(d.steadily)
 	if err := o.Validate(); err != nil {
-		return err
+		return "", err
 	}
 	turn, err := d.awaitTurn(ctx)
 	if errors.Is(err, context.Canceled) {
-		return nil // there is nothing to end
+		return "", nil // there is nothing to end
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
 	srv, err := d.launch(ctx, turn, progress, ready)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer d.close()
 
@@ -155,6 +170,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	case <-ctx.Done():
 	case <-d.end:
 		defer d.speaking.Wait()
+	case copied = <-d.mesh.Copied():
 	case e := <-d.erasing:
 		// The loop would put back what is being removed.
 		cancel()
@@ -162,20 +178,22 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 		e.reply <- d.erase(e.report, false)
 		d.endOnce.Do(func() { close(d.end) }) // another that asks for a reset now must not wait for ever
 		defer d.speaking.Wait()
-		return srv.close()
+		return "", srv.close()
 	}
 	err = srv.close()
 	cancel()
 	wg.Wait()
 	if d.endAll.Load() {
 		log.Info("daemon stops, and all that it runs with it")
-		return errors.Join(err, d.tunnels.End())
+		return "", errors.Join(err, d.tunnels.End())
 	}
-	log.Info("daemon stops; traffic goes on without it")
+	if copied == "" {
+		log.Info("daemon stops; traffic goes on without it")
+	}
 	if d.standBy.Load() {
 		err = errors.Join(err, ErrReplaced)
 	}
-	return err
+	return copied, err
 }
 
 // engines are the container engines that this host may have.
@@ -236,18 +254,6 @@ func (d *Daemon) mtu() int { return d.tunnel.Load().mtu }
 func (d *Daemon) hasLink(name string) bool {
 	_, err := d.conn.Link(name)
 	return err == nil
-}
-
-// nameOf is a peer's name for people, or its id where no name is known.
-func (d *Daemon) nameOf(id uuid.UUID) string {
-	if m := d.replicate.mesh.Load(); m != nil {
-		for _, p := range m.Peers() {
-			if p.ID == id && p.Record.Name != "" {
-				return p.Record.Name
-			}
-		}
-	}
-	return id.String()
 }
 
 // bridgeMAC is the bridge's hardware address: locally administered, and the

@@ -46,6 +46,9 @@ var conditions = []condition{
 	{code: api.WarnPlan, severity: api.SeverityError,
 		fix:   "free space on the file system of the state directory, or make it writable",
 		check: func(d *Daemon) string { return d.health.of("plan") }},
+	{code: "was-a-copy", severity: api.SeverityWarning,
+		fix:   "nothing has to be done for containers that are new; those that were copied get other addresses when they are detached and attached again (weft ps)",
+		check: checkBecame},
 	{code: "plan-in-trouble", severity: api.SeverityWarning,
 		fix:   "a host whose store was copied or set back begins anew by itself; of two meshes that were founded apart, reset the hosts of one",
 		check: checkTrouble},
@@ -105,6 +108,9 @@ var conditions = []condition{
 	{code: "traffic-not-encrypted", severity: api.SeverityWarning,
 		fix:   "do this only where the underlay is your own; `weft launch --trusted-subnets none` on either host ends it where the mesh was founded with --encap auto; gossip is encrypted",
 		check: checkEncryption},
+	{code: "gossip-refused", severity: api.SeverityWarning,
+		fix:   "`weft status -o wide` counts what was refused; of another version: upgrade the older weft; else some host that has the token sends what weft does not: see `weft token rotate`",
+		check: checkGossip},
 	{code: "hosts-refused", severity: api.SeverityWarning,
 		fix:   "if they should join: use the token that `weft token show` prints here",
 		check: checkRefusals},
@@ -258,7 +264,7 @@ func checkPeers(d *Daemon) string {
 	var names []string
 	for _, p := range d.mesh.Peers() {
 		if p.State == mesh.StateFailed {
-			names = append(names, p.Record.Name)
+			names = append(names, d.nameOf(p.ID))
 		}
 	}
 	if len(names) == 0 {
@@ -282,7 +288,7 @@ func checkLinks(d *Daemon) string {
 	var names []string
 	for _, l := range d.links() {
 		if l.Reason != "" {
-			names = append(names, l.Name+" ("+l.Reason+")")
+			names = append(names, d.nameOf(l.Peer)+" ("+l.Reason+")")
 		}
 	}
 	if len(names) == 0 {
@@ -308,7 +314,7 @@ func checkEncryption(d *Daemon) string {
 	links := d.links()
 	for _, l := range links {
 		if l.Reason == "" && !l.Encrypted {
-			names = append(names, fmt.Sprintf("%s (%s)", l.Name, l.Transport))
+			names = append(names, fmt.Sprintf("%s (%s)", d.nameOf(l.Peer), l.Transport))
 		}
 	}
 	switch {
@@ -366,10 +372,28 @@ func (d *Daemon) silent(is func(api.Link) bool) string {
 	var names []string
 	for _, l := range d.links() {
 		if l.Reason == "" && len(l.Via) == 0 && !l.Answers && l.Probes >= unproven && is(l) && !failed[l.Peer] {
-			names = append(names, fmt.Sprintf("%s by %s", l.Name, l.Transport))
+			names = append(names, fmt.Sprintf("%s by %s", d.nameOf(l.Peer), l.Transport))
 		}
 	}
 	return strings.Join(names, ", ")
+}
+
+// checkGossip tells of records and messages that no weft of this mesh's would send.
+func checkGossip(d *Daemon) string {
+	c := d.mesh.Counters()
+	if c.LastRefused.IsZero() || d.now().Sub(c.LastRefused) > refusalShown {
+		return ""
+	}
+	var parts []string
+	for what, counts := range map[string]map[string]uint64{"records": c.RecordsRefused, "messages": c.MessagesRefused} {
+		for reason, n := range counts {
+			if reason != mesh.Outdated && reason != mesh.Untimely {
+				parts = append(parts, fmt.Sprintf("%d %s (%s)", n, what, reason))
+			}
+		}
+	}
+	slices.Sort(parts)
+	return "gossip was refused, the last at " + c.LastRefused.Format(time.TimeOnly) + ": " + strings.Join(parts, ", ")
 }
 
 // refusalShown is how long a refusal is a warning.

@@ -22,6 +22,7 @@ const (
 	bucketPeer        = "peer"
 	keyIdentity       = "identity"
 	keyMachine        = "machine"
+	keyRun            = "run" // where a daemon ran last; see whereRun
 	keyToken          = "token"
 	keySettings       = "settings"
 	keyTargets        = "targets"
@@ -157,7 +158,7 @@ func (k keep) checkPlan(p peerState) error {
 }
 
 // savePeer makes a new peer's state durable, in one step.
-func (k keep) savePeer(p peerState, machine string) error {
+func (k keep) savePeer(p peerState, machine string, run whereRun) error {
 	id, err := p.identity.MarshalBinary()
 	if err != nil {
 		return fmt.Errorf("encode identity: %w", err)
@@ -166,7 +167,7 @@ func (k keep) savePeer(p peerState, machine string) error {
 		return store.Write{Bucket: bucketPeer, Key: []byte(key), Value: v}
 	}
 	return k.Commit(append(slotWrites(p.slots),
-		put(keyIdentity, id), put(keyMachine, []byte(machine)), put(keyToken, []byte(p.token.String())),
+		put(keyIdentity, id), put(keyMachine, []byte(machine)), put(keyRun, encode(run)), put(keyToken, []byte(p.token.String())),
 		put(keySettings, encode(p.settings)), put(keyTargets, encode(p.targets)), put(keyHost, encode(p.host)),
 	))
 }
@@ -327,11 +328,16 @@ type planStore struct{ *store.Store }
 
 // Commit makes all of the plan's records durable, or none.
 func (p planStore) Commit(records []ipam.Record) error {
+	return p.Store.Commit(planWrites(records))
+}
+
+// planWrites are the plan's records as the store has them.
+func planWrites(records []ipam.Record) []store.Write {
 	out := make([]store.Write, len(records))
 	for i, r := range records {
 		out[i] = store.Write{Bucket: bucketIPAM, Key: []byte(r.Bucket + "/" + r.Key), Value: r.Value}
 	}
-	return p.Store.Commit(out)
+	return out
 }
 
 // Load returns everything that was committed.

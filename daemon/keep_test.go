@@ -27,7 +27,7 @@ func newState(t testing.TB) (peerState, string) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	change(t, dir, func(k keep) error { return k.savePeer(p, "machine") })
+	change(t, dir, func(k keep) error { return k.savePeer(p, "machine", whereRun{}) })
 	return p, dir
 }
 

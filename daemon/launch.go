@@ -85,6 +85,8 @@ func (d *Daemon) launch(ctx context.Context, turn *store.Turn, progress func(Ste
 		if len(d.opts.Join) > 0 {
 			step("greet the mesh", known.token.MeshID.String())
 		}
+	} else if err = d.checkCopy(ctx, known, step); err != nil {
+		return nil, err
 	}
 	if err := known.settings.checkSubnet(d.opts.Subnet); err != nil {
 		return nil, err
@@ -187,7 +189,7 @@ func (d *Daemon) adopt(p peerState, fresh bool) error {
 	}
 	save := d.keep.saveGiven
 	if fresh {
-		save = func(p peerState) error { return d.keep.savePeer(p, machineID()) }
+		save = func(p peerState) error { return d.keep.savePeer(p, machineID(), d.whereRun()) }
 	}
 	if err := save(p); err != nil {
 		return err
@@ -203,7 +205,7 @@ func (d *Daemon) adopt(p peerState, fresh bool) error {
 // for the others, and goes on alone if it reaches nobody; the mesh keeps trying.
 func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	m, err := mesh.New(mesh.Config{
-		Identity: d.identity, Name: d.opts.Name, Token: d.token, Tokens: p.tokens, KeepTokens: d.keep.saveTokens, Settings: encode(d.settings),
+		Identity: d.identity, Life: d.life, Name: d.opts.Name, Token: d.token, Tokens: p.tokens, KeepTokens: d.keep.saveTokens, Settings: encode(d.settings),
 		Bind:      netip.AddrPortFrom(netip.IPv4Unspecified(), d.opts.Port),
 		Advertise: netip.AddrPortFrom(d.advertise(), d.opts.Port),
 		Snapshot:  p.snapshot, Targets: p.targets, Channels: []mesh.Channel{d.replicate, d.hearsay, &d.heardAt}, Logger: d.log,

@@ -100,9 +100,14 @@ func parseToken(text string) (mesh.Token, error) {
 	return t, nil
 }
 
+// helloSelf is what a host says of itself before it is in the mesh.
+func (d *Daemon) helloSelf(p *peerState) mesh.HelloSelf {
+	return mesh.HelloSelf{ID: p.identity.ID, Name: d.opts.Name, Advertise: netip.AddrPortFrom(d.advertise(), d.opts.Port)}
+}
+
 // greet says hello to targets until one lets us in.
 func (d *Daemon) greet(ctx context.Context, p *peerState, targets []string) (mesh.Welcome, error) {
-	self := mesh.HelloSelf{ID: p.identity.ID, Name: d.opts.Name, Advertise: netip.AddrPortFrom(d.advertise(), d.opts.Port)}
+	self := d.helloSelf(p)
 	finder := mesh.Finder{Token: p.token, Self: self.Advertise}
 	var errs []error
 	for _, target := range targets {

@@ -199,15 +199,6 @@ func (d *Daemon) checkSameHost(p peerState) error {
 		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("this host's bridge is %s, not %s", was, d.opts.Bridge),
 			Fix: "leave --bridge as it was, or `weft reset` first"}
 	}
-	kept, err := d.keep.Get(bucketPeer, keyMachine)
-	if err != nil {
-		return err
-	}
-	if now := machineID(); string(kept) != now {
-		return &api.Error{Code: api.CodeConflict,
-			Message: fmt.Sprintf("the state in %s was made on another machine (its machine-id was %s, this one's is %s)", d.opts.StateDir, kept, now),
-			Fix:     "two hosts must not be the same peer: `weft reset --force` here makes this one new"}
-	}
 	if err := p.settings.agrees(d.opts); err != nil {
 		return err
 	}

@@ -250,7 +250,7 @@ func (d *Daemon) publish() {
 		Name: d.opts.Name, Gossip: gossip, Underlay: d.underlays(), Seen: d.heardAt.list(d.underlays(), d.now()), Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted,
 		WireGuardKey: oldKey, Slots: slots, Gateway: d.gateway(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: plan.FreeBlocks, Used: plan.Used,
-		Observer: *d.opts.Observer, Subnets: d.ownSubnets(), Protocol: mesh.ProtocolVersion, Software: Version().Software,
+		Observer: *d.opts.Observer, Subnets: d.ownSubnets(), Software: Version().Software,
 	}
 	d.tellRelays(&body)
 	d.note("publish", d.mesh.Publish(body))

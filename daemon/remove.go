@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -11,7 +10,6 @@ import (
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/ipam"
-	"github.com/weft-net/weft/mesh"
 )
 
 // RemovePeer shuts another host out of the mesh for good and gives its addresses
@@ -100,30 +98,6 @@ func (d *Daemon) forceWithout(gone []uuid.UUID, report api.RemoveReport) (api.Re
 	}
 	d.log.Warn("the mesh goes on without a majority of its voters", "kept", report.Kept, "removed", report.Removed)
 	return report, nil
-}
-
-// findPeer finds a peer by its name, its id or the beginning of that.
-func (d *Daemon) findPeer(ref string) (mesh.Peer, error) {
-	var found []mesh.Peer
-	for _, p := range d.mesh.Peers() {
-		if p.ID.String() == ref {
-			return p, nil
-		}
-		if p.Record.Name == ref || len(ref) >= 8 && strings.HasPrefix(p.ID.String(), ref) {
-			found = append(found, p)
-		}
-	}
-	// Of several of one name those that have left are not meant.
-	if len(found) > 1 {
-		found = slices.DeleteFunc(found, func(p mesh.Peer) bool { return p.State == mesh.StateDeparted })
-	}
-	switch len(found) {
-	case 1:
-		return found[0], nil
-	case 0:
-		return mesh.Peer{}, &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("no host %q is known", ref), Fix: "`weft status peers -o wide` lists names and ids"}
-	}
-	return mesh.Peer{}, &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("there are %d hosts of name %q", len(found), ref), Fix: "give the id: `weft status peers -o wide`"}
 }
 
 // Prime waits until addresses can be given here.

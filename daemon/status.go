@@ -35,6 +35,8 @@ func (d *Daemon) Status() api.Status {
 	if s.Bridge.IPv6Off == "" {
 		s.Bridge.IPv6 = d.ipv6().Addr(d.gateway())
 	}
+	c := d.mesh.Counters()
+	s.Gossip = api.Gossip{RecordsRefused: c.RecordsRefused, MessagesRefused: c.MessagesRefused, LastRefused: c.LastRefused, Dropped: c.Dropped, Unsent: c.Unsent}
 	peers := d.mesh.Peers()
 	named := naming(peers)
 	for _, p := range peers {
@@ -75,7 +77,7 @@ func (d *Daemon) ipamStatus() api.IPAM {
 		LeasesIn: p.LeasesIn, LeasesOut: p.LeasesOut, Quarantined: p.Quarantined, Shares: []api.Share{}, Pending: []string{}, CutOff: []api.CutOff{}, Subnets: d.subnets(),
 	}
 	if p.Leader != uuid.Nil {
-		out.Leader = d.nameOf(p.Leader)
+		out.Leader, out.LeaderID = d.nameOf(p.Leader), p.Leader
 	}
 	for _, s := range p.Members {
 		share := api.Share{ID: s.Peer, Name: d.nameOf(s.Peer), Blocks: s.Blocks, Addresses: s.Addresses, Prefixes: s.Prefixes, Voter: s.Voter, Removed: s.Sealed}
@@ -103,14 +105,6 @@ func (d *Daemon) usedBy(id uuid.UUID) (int, bool) {
 		}
 	}
 	return 0, false
-}
-
-func (d *Daemon) names(ids []uuid.UUID) []string {
-	out := []string{}
-	for _, id := range ids {
-		out = append(out, d.nameOf(id))
-	}
-	return out
 }
 
 // linkView is the way to one peer as it was last set and decided.
@@ -219,13 +213,9 @@ func relayed(link *api.Link, way topology.Detour, links []linkView) {
 
 // naming names peers for people.
 func naming(peers []mesh.Peer) func([]uuid.UUID) []api.PeerName {
-	names := map[uuid.UUID]string{}
-	for _, p := range peers {
-		names[p.ID] = p.Record.Name
-	}
 	return func(ids []uuid.UUID) (out []api.PeerName) {
 		for _, id := range ids {
-			out = append(out, api.PeerName{ID: id, Name: names[id]})
+			out = append(out, api.PeerName{ID: id, Name: nameAmong(peers, id)})
 		}
 		return out
 	}

@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -20,6 +21,7 @@ func (m *Mesh) handle() {
 			}
 			m.waiting.Add(-int64(len(d.msg)))
 			if err := m.receive(d.msg); err != nil {
+				m.counts.refuseMessage(reason(err))
 				m.log.Debug("message refused", "err", err)
 			}
 		}
@@ -53,6 +55,9 @@ func (m *Mesh) receive(b []byte) error {
 		return m.receiveDirect(msg)
 	case kindWant:
 		return m.receiveWant(msg)
+	case kindRecords, kindDelta, kindState:
+	default:
+		return nil // of the next version
 	}
 	reach := toNobody
 	if msg.Kind == kindState {
@@ -99,27 +104,41 @@ func (m *Mesh) mergeRecords(list []signed) []Record {
 
 func (m *Mesh) mergeRecord(s signed) (Record, bool) {
 	m.mu.Lock()
-	stale := m.records.stale(s)
+	known, outdated := m.records.stale(s)
 	m.mu.Unlock()
-	if stale {
+	if outdated {
+		m.counts.refuse(Outdated)
+	}
+	if known || outdated {
 		return Record{}, false
 	}
 	r, err := m.cfg.Verified.verify(m.cfg.Token, s)
+	if err == nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.records.isFull(r.ID) {
+			err = fmt.Errorf("record refused: %w", errTooMany)
+		}
+	}
 	if err != nil {
 		m.counts.refuse(reason(err))
 		m.log.Debug("record refused", "err", err)
 		return Record{}, false
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if r.ID != m.cfg.Identity.ID {
+		if m.records.isBuried(r, time.Now()) {
+			return Record{}, false
+		}
 		news := m.records.merge(r)
 		if news && r.Body.Departed {
 			m.log.Info("peer has departed for good", "peer", r.ID, "name", r.Body.Name)
 		}
 		return r, news
 	}
-	news, err := m.records.hear(m.cfg.Identity, m.cfg.Token.MeshID, r)
+	news, copied, err := m.records.hear(m.cfg.Identity, m.cfg.Token.MeshID, m.cfg.Life, r)
+	if copied {
+		m.tellCopied(fmt.Sprintf("it says so in its record, which is reached at %v", r.Body.Gossip))
+	}
 	if err != nil {
 		m.log.Warn("cannot answer an earlier life of this peer", "err", err)
 	}

@@ -8,8 +8,3 @@
 // sides that they hold the same token, and tells both the reason if they do
 // not. What prefixes, gateways or transports mean is left to ipam and encap.
 package mesh
-
-// ProtocolVersion is what peers speak with each other: hello, records, channels.
-//
-//	1  first version
-const ProtocolVersion = 1

@@ -37,6 +37,12 @@ const helloTime = 5 * time.Second
 // nonceLen is the length of the number that keeps proofs from being replayed.
 const nonceLen = 32
 
+// Numbers of the fields with proofs, which are of the frame without them.
+const (
+	answerProof = 7
+	endProof    = 3
+)
+
 // Codes of refusals.
 const (
 	CodeForeignMesh = "foreign-mesh" // the tokens are of different meshes
@@ -45,6 +51,7 @@ const (
 	CodeSettings    = "settings"     // the settings of the mesh differ
 	CodeSelf        = "self"         // a host that greets itself
 	CodeDeparted    = "departed"     // the peer has left the mesh for good
+	CodeCopy        = "copy"         // the peer lives on another host, too
 )
 
 // HelloSelf is what a host says of itself in a hello.
@@ -53,6 +60,7 @@ type HelloSelf struct {
 	Name      string
 	Advertise netip.AddrPort
 	Settings  []byte // the mesh's settings as this host has them; nil if it is new
+	Life      Life   // zero for a host that is no peer yet
 	Back      bool   // it wants to know whether it can be connected to at Advertise
 	// line is the key of a peer that keeps the connection as a line; nil if it ends.
 	line ed25519.PrivateKey
@@ -63,6 +71,7 @@ type Welcome struct {
 	ID       uuid.UUID
 	Name     string
 	Settings []byte
+	Life     Life
 	Back     back       // whether it could connect back
 	From     netip.Addr // from where it hears this host, if it was asked to connect back
 }
@@ -88,6 +97,7 @@ type helloOpen struct {
 	Hint []byte `cbor:"8,keyasint,omitempty"`
 	Back bool   `cbor:"9,keyasint,omitempty"`  // connect back, and say whether that worked
 	Line bool   `cbor:"10,keyasint,omitempty"` // the connection becomes a line
+	Life Life   `cbor:"20,keyasint,omitzero"`
 }
 
 type verdict struct {
@@ -103,6 +113,7 @@ type helloAnswer struct {
 	Name     string    `cbor:"5,keyasint"`
 	Nonce    []byte    `cbor:"6,keyasint"`
 	Proof    []byte    `cbor:"7,keyasint"`
+	Life     Life      `cbor:"20,keyasint,omitzero"`
 }
 
 type helloProof struct {

@@ -69,7 +69,7 @@ var errNotWeft = errors.New("what listens there is not weft")
 func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error) {
 	fail := func(err error) (Welcome, error) { return Welcome{}, &UnreachableError{addr, err} }
 	refuse := func(code, reason string) (Welcome, error) { return Welcome{}, &RefusedError{addr, code, reason} }
-	open := helloOpen{Protocol: ProtocolVersion, Mesh: t.MeshID, ID: self.ID, Name: self.Name, Advertise: self.Advertise, Nonce: nonce(), Hint: t.hint(), Back: self.Back, Line: self.line != nil}
+	open := helloOpen{Protocol: ProtocolVersion, Mesh: t.MeshID, ID: self.ID, Name: self.Name, Advertise: self.Advertise, Nonce: nonce(), Hint: t.hint(), Back: self.Back, Line: self.line != nil, Life: self.Life}
 	if self.Settings != nil {
 		sum := sha256.Sum256(self.Settings)
 		open.Settings = sum[:]
@@ -84,7 +84,8 @@ func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error)
 		return fail(fmt.Errorf("%w: %w", errNotWeft, err))
 	}
 	var answer helloAnswer
-	if _, err := readFrame(conn, &answer); err != nil {
+	frame, err := readFrame(conn, &answer)
+	if err != nil {
 		return fail(fmt.Errorf("%w: %w", errNotWeft, err))
 	}
 	// These two cannot be proved, so their reason is told in our own words.
@@ -101,9 +102,10 @@ func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error)
 	if len(answer.Nonce) != nonceLen {
 		return fail(fmt.Errorf("%w: answer without a nonce", errNotWeft))
 	}
-	theirs := answer.Proof
-	answer.Proof = nil
-	said2 := encode(answer)
+	said2, err := unproved(frame, answerProof)
+	if err != nil {
+		return fail(fmt.Errorf("%w: %w", errNotWeft, err))
+	}
 	// The proof of a wrong token is sent as well, so that the peer can tell its
 	// user who knocked.
 	mine := helloProof{Proof: proof(t, "client", said1, said2)}
@@ -114,23 +116,28 @@ func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error)
 		return fail(err)
 	}
 	var end helloEnd
-	_, err = readFrame(conn, &end)
-	if !hmac.Equal(theirs, proof(t, "server", said1, said2)) {
+	frame, err = readFrame(conn, &end)
+	if !hmac.Equal(answer.Proof, proof(t, "server", said1, said2)) {
 		return refuse(CodeBadToken, wrongSecret)
 	}
 	if err != nil {
 		return fail(err)
 	}
-	endProof := end.Proof
-	end.Proof = nil
-	if !hmac.Equal(endProof, proof(t, "end", said1, said2, encode(end))) {
+	said3, err := unproved(frame, endProof)
+	if err != nil {
+		return fail(err)
+	}
+	if !hmac.Equal(end.Proof, proof(t, "end", said1, said2, said3)) {
 		return fail(errors.New("the end of the hello has no valid proof"))
 	}
 	if end.Verdict.Code != "" {
 		return refuse(end.Verdict.Code, clip(end.Verdict.Reason))
 	}
-	if answer.ID == self.ID {
+	switch {
+	case answer.ID == self.ID && self.Life.other(answer.Life) && self.Life.givesWay(answer.Life):
+		return refuse(CodeCopy, copyVerdict(self.ID, addr).Reason)
+	case answer.ID == self.ID:
 		return refuse(CodeSelf, "that address is this host's own")
 	}
-	return Welcome{ID: answer.ID, Name: clip(answer.Name), Settings: end.Settings, Back: end.Back, From: end.From}, nil
+	return Welcome{ID: answer.ID, Name: clip(answer.Name), Settings: end.Settings, Life: answer.Life, Back: end.Back, From: end.From}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,9 +17,11 @@ type doorman struct {
 	tokens   func() []Token // that are understood, the one that is used first
 	self     HelloSelf
 	departed func(uuid.UUID) bool // whether that peer has left for good
-	refused  func(addr, name string, v verdict)
-	back     func(helloOpen) bool              // tries to connect to a peer where it says that it is
-	line     func(id uuid.UUID, conn net.Conn) // keeps a line, and owns its connection
+	// elsewhere is where that peer lives already, if it does; nil to let all in.
+	elsewhere func(id uuid.UUID, l Life, from netip.AddrPort) (where string, ok bool)
+	refused   func(addr, name string, v verdict)
+	back      func(helloOpen) bool              // tries to connect to a peer where it says that it is
+	line      func(id uuid.UUID, conn net.Conn) // keeps a line, and owns its connection
 }
 
 // answer holds one hello; the connection is past the magic. The error says why
@@ -48,7 +51,7 @@ func (d *doorman) answer(conn net.Conn) error {
 		_, err := writeFrame(conn, answer)
 		return err
 	}
-	answer.ID, answer.Name, answer.Nonce = d.self.ID, d.self.Name, nonce()
+	answer.ID, answer.Name, answer.Nonce, answer.Life = d.self.ID, d.self.Name, nonce(), d.self.Life
 	said2 := encode(answer)
 	answer.Proof = proof(token, "server", said1, said2)
 	if _, err := writeFrame(conn, answer); err != nil {
@@ -66,6 +69,11 @@ func (d *doorman) answer(conn net.Conn) error {
 		end.Verdict = verdict{CodeDeparted, fmt.Sprintf("peer %s has left this mesh for good: run `weft reset` on that host and join anew", open.ID)}
 	case open.Settings != nil && !bytes.Equal(open.Settings, settingsHash(d.self.Settings)):
 		end.Verdict = verdict{CodeSettings, "the settings of the mesh (range, block size, encapsulation, ports) differ from that host's: run `weft reset` there and join anew"}
+	}
+	if end.Verdict.Code == "" && open.ID != d.self.ID && d.elsewhere != nil {
+		if where, ok := d.elsewhere(open.ID, open.Life, open.Advertise); ok {
+			end.Verdict = copyVerdict(open.ID, where)
+		}
 	}
 	if end.Verdict.Code != "" {
 		end.Settings = nil
@@ -108,8 +116,8 @@ func settingsHash(b []byte) []byte {
 // judge is what can be said before the client has proved anything.
 func judge(token Token, open helloOpen) verdict {
 	switch {
-	case open.Protocol != ProtocolVersion:
-		return verdict{CodeVersion, fmt.Sprintf("protocol version %d is not %d, this host's: upgrade the older weft of the two", open.Protocol, ProtocolVersion)}
+	case !speaks(open.Protocol):
+		return verdict{CodeVersion, fmt.Sprintf("protocol version %d is too far from %d, this host's: upgrade the older weft of the two", open.Protocol, ProtocolVersion)}
 	case open.Mesh != token.MeshID:
 		return verdict{CodeForeignMesh, fmt.Sprintf("this host belongs to mesh %s, the token is for mesh %s: use the token that `weft token show` prints here",
 			token.MeshID, open.Mesh)}

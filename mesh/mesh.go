@@ -44,6 +44,7 @@ type Config struct {
 	Targets    []string       // hosts to join, see CheckTarget; the port is Bind's where there is none
 	Channels   []Channel
 	Logger     *slog.Logger
+	Life       Life // of this process; zero for one that New begins
 	// Verified is shared by peers of one process; nil for none.
 	Verified *VerifyCache
 	// Transport carries gossip instead of TCP and UDP at Bind; nil for those.
@@ -64,6 +65,7 @@ type Mesh struct {
 	counts   counts
 	changed  chan struct{}
 	changes  atomic.Uint64 // of records, members and targets
+	copied   chan string
 	// inbox holds what memberlist brought, for the one goroutine that handles
 	// it: a delegate must neither wait nor call memberlist.
 	inbox   chan delivery
@@ -104,9 +106,12 @@ type Mesh struct {
 
 // New listens and takes up what the snapshot knows. It joins nobody yet.
 func New(cfg Config) (*Mesh, error) {
+	if cfg.Life == (Life{}) {
+		cfg.Life = NewLife(time.Now())
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Mesh{
-		cfg: cfg, log: cfg.Logger, dial: dialTCP, channels: map[string]Channel{}, changed: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Logger, dial: dialTCP, channels: map[string]Channel{}, changed: make(chan struct{}, 1), copied: make(chan string, 1),
 		inbox: make(chan delivery, inboxMessages), outbox: make(chan letter, outboxMessages), sending: map[string]sending{}, newMeta: make(chan struct{}, 1), retold: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel, members: map[uuid.UUID]*member{}, lostAt: map[uuid.UUID]time.Time{},
 		reached: reached{by: map[string]path{}}, relines: make(chan struct{}, 1),
@@ -121,7 +126,7 @@ func New(cfg Config) (*Mesh, error) {
 		m.channels[c.Name()] = c
 	}
 	var err error
-	if m.records, err = restore(cfg.Verified, cfg.Token, cfg.Snapshot); err == nil {
+	if m.records, err = restore(cfg.Verified, cfg.Token, cfg.Identity.ID, cfg.Snapshot, time.Now()); err == nil {
 		err = m.takeTargets(cfg.Targets)
 	}
 	if err == nil {
@@ -181,6 +186,8 @@ func (m *Mesh) Publish(body Body) error {
 	body.Token, body.SealKey = m.turn.standing(), m.cfg.Identity.sealKey().PublicKey().Bytes()
 	body.Confined = m.confinedLocked()
 	own := m.records[m.cfg.Identity.ID]
+	body = body.seenBy(m.cfg.Life, own.Body)
+	body.Protocol = ProtocolVersion
 	if own.Body.Departed || own.Version > 0 && string(encode(own.Body)) == string(encode(body)) {
 		m.mu.Unlock()
 		return nil
@@ -205,7 +212,7 @@ func (m *Mesh) Depart(ctx context.Context) error {
 	m.mu.Lock()
 	body := m.records[m.cfg.Identity.ID].Body
 	m.mu.Unlock()
-	body.Departed, body.Prefixes, body.Gateway, body.FreeBlocks = true, nil, netip.Addr{}, 0
+	body.Departed, body.DepartedAt, body.Prefixes, body.Gateway, body.FreeBlocks = true, time.Now().Unix(), nil, netip.Addr{}, 0
 	if err := m.Publish(body); err != nil {
 		return err
 	}

@@ -85,10 +85,10 @@ func verifyDirect(meshID, self uuid.UUID, msg message) (from uuid.UUID, err erro
 func decodeMessage(b []byte) (message, error) {
 	var msg message
 	if err := decoder.Unmarshal(b, &msg); err != nil {
-		return message{}, fmt.Errorf("read message: %w", err)
+		return message{}, fmt.Errorf("read message: %w: %w", errMalformed, err)
 	}
-	if msg.Protocol != ProtocolVersion {
-		return message{}, fmt.Errorf("message of protocol version %d, this peer speaks %d", msg.Protocol, ProtocolVersion)
+	if !speaks(msg.Protocol) {
+		return message{}, fmt.Errorf("message of version %d, this peer speaks %d: %w", msg.Protocol, ProtocolVersion, errVersion)
 	}
 	return msg, nil
 }

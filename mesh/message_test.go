@@ -40,9 +40,3 @@ func TestDirectMessageHoldsForItsWriterItsReceiverAndItsMesh(t *testing.T) {
 		}
 	}
 }
-
-func TestMessageOfAnotherProtocolVersionIsRefused(t *testing.T) {
-	if _, err := decodeMessage(encode(message{Protocol: ProtocolVersion + 1, Kind: kindRecords})); err == nil {
-		t.Error("it was read")
-	}
-}

@@ -53,7 +53,7 @@ func start(t *testing.T, at *host, cfg Config) *testPeer {
 // publish makes a name the peer's record.
 func (p *testPeer) publish(t *testing.T, name string) {
 	t.Helper()
-	if err := p.Publish(Body{Name: name, Gossip: []netip.AddrPort{p.Advertise()}, Protocol: ProtocolVersion}); err != nil {
+	if err := p.Publish(Body{Name: name, Gossip: []netip.AddrPort{p.Advertise()}}); err != nil {
 		t.Fatal(err)
 	}
 }

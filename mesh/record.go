@@ -20,6 +20,8 @@ const (
 	maxSubnets  = 256
 	maxSlots    = 2
 	maxKey      = 64 // bytes
+	// maxVersion leaves room to answer a record about oneself with a newer one.
+	maxVersion = 1 << 62
 )
 
 // Body is what a peer tells the others of itself.
@@ -33,7 +35,7 @@ type Body struct {
 	Prefixes     []netip.Prefix   `cbor:"7,keyasint"`           // that it holds
 	FreeBlocks   int              `cbor:"8,keyasint"`           // that it could give away
 	Departed     bool             `cbor:"9,keyasint,omitempty"` // has left for good
-	Protocol     int              `cbor:"10,keyasint"`
+	Protocol     int              `cbor:"10,keyasint"`          // version that it speaks; mesh itself says it
 	Software     string           `cbor:"11,keyasint"`
 	Used         int              `cbor:"13,keyasint,omitempty"` // addresses in use
 	Observer     bool             `cbor:"12,keyasint,omitempty"` // must not decide on the address plan
@@ -69,6 +71,12 @@ type Body struct {
 	// Seen is where others hear its tunnels, if NAT makes that another place than
 	// Underlay.
 	Seen []Seen `cbor:"46,keyasint,omitempty"`
+	// Life is the start of the process that wrote this, and Rival the nonce of
+	// another one that it has heard to write this peer's record; see Life.
+	Life  Life   `cbor:"50,keyasint,omitzero"`
+	Rival uint64 `cbor:"51,keyasint,omitempty"`
+	// DepartedAt is when it left, in Unix time; 0 if it has not, or does not say.
+	DepartedAt int64 `cbor:"52,keyasint,omitempty"`
 }
 
 // Seen is where one end of a peer's tunnels is heard.
@@ -121,6 +129,8 @@ var (
 	errMalformed = errors.New("malformed")
 	errSignature = errors.New("bad signature")
 	errForeign   = errors.New("of another mesh")
+	errVersion   = errors.New("of a protocol version that is too far from this peer's")
+	errTooMany   = errors.New("there are too many peers")
 )
 
 // check holds a body to its limits, whoever wrote it.
@@ -175,6 +185,9 @@ func verify(meshID uuid.UUID, s signed) (Record, error) {
 	if !ed25519.Verify(p.Key, append([]byte(recordContext), s.Payload...), s.Signature) {
 		return refuse(errSignature)
 	}
+	if !speaks(p.Body.Protocol) || p.Version > maxVersion {
+		return refuse(errVersion)
+	}
 	if err := p.Body.check(); err != nil {
 		return refuse(err)
 	}
@@ -185,14 +198,15 @@ func verify(meshID uuid.UUID, s signed) (Record, error) {
 // refusalReasons names the reasons for counting.
 var refusalReasons = map[error]string{
 	errOversized: "oversized", errMalformed: "malformed", errSignature: "bad-signature", errForeign: "foreign-mesh",
+	errVersion: "version", errTooMany: "too-many",
 }
 
-// reason is the word under which a refused record is counted.
+// reason is the word under which what is refused is counted.
 func reason(err error) string {
 	for e, word := range refusalReasons {
 		if errors.Is(err, e) {
 			return word
 		}
 	}
-	return "other"
+	return Untimely
 }

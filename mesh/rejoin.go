@@ -199,6 +199,9 @@ func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error)
 	switch {
 	case errors.As(err, &refused) && refused.Code == CodeSelf:
 		return m.cfg.Identity.ID, nil
+	case errors.As(err, &refused) && refused.Code == CodeCopy:
+		m.tellCopied(err.Error())
+		return uuid.Nil, err
 	case err != nil:
 		return uuid.Nil, err
 	case m.hasDeparted(w.ID):
@@ -213,7 +216,7 @@ func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error)
 
 // helloSelf is what this peer says of itself.
 func (m *Mesh) helloSelf() HelloSelf {
-	return HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Advertise: m.Advertise(), Settings: m.cfg.Settings}
+	return HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Advertise: m.Advertise(), Settings: m.cfg.Settings, Life: m.cfg.Life}
 }
 
 // greet says hello with the token that is used. Where that is not the other's any
@@ -269,6 +272,7 @@ func (m *Mesh) rejoin() {
 		case <-m.ctx.Done():
 			return
 		case now := <-tick.C:
+			m.bury(now)
 			ask, more := m.late(now)
 			for _, n := range ask {
 				m.post(n, wantMessage(m.cfg.Identity.ID))

@@ -2,8 +2,11 @@ package mesh
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -32,7 +35,7 @@ func (m *Mesh) Snapshot() []byte {
 }
 
 // restore reads what Snapshot wrote; nil is nothing.
-func restore(verified *VerifyCache, t Token, b []byte) (records, error) {
+func restore(verified *VerifyCache, t Token, self uuid.UUID, b []byte, now time.Time) (records, error) {
 	known := records{}
 	if b == nil {
 		return known, nil
@@ -46,17 +49,36 @@ func restore(verified *VerifyCache, t Token, b []byte) (records, error) {
 	}
 	for _, sr := range s.Records {
 		r, err := verified.verify(t, sr)
+		if errors.Is(err, errVersion) {
+			continue // it was another weft that remembered it
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read remembered peers: %w", err)
 		}
 		known.merge(r)
 	}
+	known.bury(self, now)
 	return known, nil
+}
+
+// Whereabouts are where the other peers in a snapshot that have not left are
+// reached, and where this one was.
+func Whereabouts(snapshot []byte, t Token, self uuid.UUID) (others, own []netip.AddrPort, err error) {
+	known, err := restore(nil, t, self, snapshot, time.Now())
+	for id, r := range known {
+		switch {
+		case id == self:
+			own = r.Body.Gossip
+		case !r.Body.Departed:
+			others = append(others, r.Body.Gossip...)
+		}
+	}
+	return others, own, err
 }
 
 // Remembered counts the other peers in a snapshot that have not left.
 func Remembered(snapshot []byte, t Token, self uuid.UUID) (int, error) {
-	known, err := restore(nil, t, snapshot)
+	known, err := restore(nil, t, self, snapshot, time.Now())
 	n := 0
 	for id, r := range known {
 		if id != self && !r.Body.Departed {

@@ -31,22 +31,31 @@ func (t records) merge(r Record) (news bool) {
 	return true
 }
 
-// stale tells, without the cost of checking a signature, that a record is known
-// or older than what is known. A false version can only make us skip the record
-// that bears it.
-func (t records) stale(s signed) bool {
+// maxRecords bounds the memory of peers, which anybody with the token can make up.
+const maxRecords = 1 << 14
+
+// isFull tells that there is no room for another peer.
+func (t records) isFull(id uuid.UUID) bool {
+	_, known := t[id]
+	return !known && len(t) >= maxRecords
+}
+
+// stale tells, without the cost of checking a signature, that a record is known,
+// or outdated: older than what is known, as when it comes late or is replayed. A
+// false version can only make us skip the record that bears it.
+func (t records) stale(s signed) (known, outdated bool) {
 	if len(s.Payload) > maxRecord {
-		return false // verify says why it is refused
+		return false, false // verify says why it is refused
 	}
 	var p struct {
 		Key     []byte `cbor:"2,keyasint"`
 		Version uint64 `cbor:"3,keyasint"`
 	}
 	if decoder.Unmarshal(s.Payload, &p) != nil || len(p.Key) != ed25519.PublicKeySize {
-		return false
+		return false, false
 	}
 	have, ok := t[IDOf(p.Key)]
-	return ok && (p.Version < have.Version || bytes.Equal(s.Payload, have.signed.Payload))
+	return ok && bytes.Equal(s.Payload, have.signed.Payload), ok && p.Version < have.Version
 }
 
 // hear takes in a verified record about this peer itself, which only an earlier
@@ -54,21 +63,25 @@ func (t records) stale(s signed) bool {
 // says now, and not less recently, it is answered with a newer record, which is
 // news. Two things are not contradicted: a tombstone, because who has left stays
 // away; and what is heard before this peer has said anything at all.
-func (t records) hear(self Identity, meshID uuid.UUID, r Record) (news bool, err error) {
+// A copy that has heard of this life, and is older, is not answered: copied tells
+// that this peer has to become another one.
+func (t records) hear(self Identity, meshID uuid.UUID, l Life, r Record) (news, copied bool, err error) {
 	own := t[self.ID]
 	switch {
 	case own.Body.Departed, r.Version < own.Version, bytes.Equal(r.signed.Payload, own.signed.Payload):
-		return false, nil
+		return false, false, nil
+	case l.other(r.Body.Life) && r.Body.Rival == l.Nonce && l.givesWay(r.Body.Life):
+		return false, true, nil
 	case r.Body.Departed, own.Version == 0:
 		t[self.ID] = r
-		return r.Body.Departed, nil
+		return r.Body.Departed, false, nil
 	}
-	again, err := self.sign(meshID, r.Version+1, own.Body)
+	again, err := self.sign(meshID, r.Version+1, own.Body.seenBy(l, r.Body))
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	t[self.ID] = again
-	return true, nil
+	return true, false, nil
 }
 
 // digest stands for a record in memberlist's metadata, which is small.

@@ -50,7 +50,7 @@ func TestMergingTablesIsCommutativeAssociativeAndIdempotent(t *testing.T) {
 		same("idempotent", tableOf(a, a), tableOf(a))
 		whole := tableOf(a, b, c)
 		for _, r := range append(append(a, b...), c...) {
-			if !whole.stale(r.signed) && !sameRecord(whole[r.ID], r) && !whole[r.ID].newer(r) {
+			if known, outdated := whole.stale(r.signed); !known && !outdated && !sameRecord(whole[r.ID], r) && !whole[r.ID].newer(r) {
 				rt.Fatal("a record that lost is neither known nor older")
 			}
 			if whole.merge(r) {
@@ -64,12 +64,15 @@ func TestStaleRecordsAreKnownWithoutTheirSignature(t *testing.T) {
 	id := newIdentity(t)
 	old, now, next := sign(t, id, 1, Body{}), sign(t, id, 2, Body{}), sign(t, id, 3, Body{})
 	table := tableOf([]Record{now})
-	if !table.stale(old.signed) || !table.stale(now.signed) {
+	if known, outdated := table.stale(old.signed); known || !outdated {
+		t.Error("an older record is not recognised")
+	}
+	if known, outdated := table.stale(now.signed); !known || outdated {
 		t.Error("what is known is not recognised")
 	}
 	for name, s := range map[string]signed{"newer": next.signed, "other of the same version": sign(t, id, 2, Body{Name: "x"}).signed,
 		"of another": sign(t, newIdentity(t), 1, Body{}).signed, "garbage": {Payload: []byte("x")}, "huge": {Payload: make([]byte, maxRecord+1)}} {
-		if table.stale(s) {
+		if known, outdated := table.stale(s); known || outdated {
 			t.Errorf("%s: taken as known", name)
 		}
 	}
@@ -99,15 +102,15 @@ func TestPeerContradictsItsEarlierLivesButNotItsTombstone(t *testing.T) {
 		if tc.own.Version > 0 {
 			table[self.ID] = tc.own
 		}
-		news, err := table.hear(self, meshA, tc.heard)
+		news, copied, err := table.hear(self, meshA, Life{Nonce: 1}, tc.heard)
 		got := table[self.ID]
-		if err != nil || news != tc.wantNews || got.Version != tc.wantVersion || got.Body.Name != tc.wantName {
+		if err != nil || copied || news != tc.wantNews || got.Version != tc.wantVersion || got.Body.Name != tc.wantName {
 			t.Errorf("%s: news %v, version %d of %q, %v", name, news, got.Version, got.Body.Name, err)
 		}
 		if _, err := verify(meshA, got.signed); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if again, _ := table.hear(self, meshA, tc.heard); again {
+		if again, _, _ := table.hear(self, meshA, Life{Nonce: 1}, tc.heard); again {
 			t.Errorf("%s: contradicted twice", name)
 		}
 	}

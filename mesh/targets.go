@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // lookEvery is how often what a target leads to is looked up again.
@@ -20,10 +22,11 @@ type target struct {
 
 // Target is a host, or a list of hosts, that this one was told to join.
 type Target struct {
-	Target    string   // as it was given
-	Addrs     []string // that it leads to
-	Connected bool     // a peer at one of them is here
-	LastError string   // of the latest attempt; "" if it succeeded or there was none
+	Target    string      // as it was given
+	Addrs     []string    // that it leads to
+	Connected bool        // a peer at one of them is here
+	Peers     []uuid.UUID // those that are, in the order of Addrs
+	LastError string      // of the latest attempt; "" if it succeeded or there was none
 	NextTry   time.Time
 }
 
@@ -163,6 +166,9 @@ func (m *Mesh) showAttempt(t *Target, a *attempt) {
 	switch {
 	case m.members[a.peer] != nil || a.peer == m.cfg.Identity.ID:
 		t.Connected = true
+		if !slices.Contains(t.Peers, a.peer) {
+			t.Peers = append(t.Peers, a.peer)
+		}
 	case m.records[a.peer].Body.Departed:
 		t.LastError = "the peer there has left the mesh"
 	default:

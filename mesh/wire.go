@@ -22,6 +22,17 @@ func must[T any](v T, err error) T {
 
 func encode(v any) []byte { return must(encoder.Marshal(v)) }
 
+// unproved is a frame as it was before a proof was put into the field of that
+// number, with all that is in it: a newer version may have said more.
+func unproved(frame []byte, proof uint64) ([]byte, error) {
+	var fields map[uint64]cbor.RawMessage
+	if err := decoder.Unmarshal(frame, &fields); err != nil {
+		return nil, fmt.Errorf("read frame: %w", err)
+	}
+	fields[proof] = encode(nil)
+	return encode(fields), nil
+}
+
 // maxFrame bounds one frame of a hello, in bytes.
 const maxFrame = 4096
 

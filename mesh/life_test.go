@@ -1,0 +1,144 @@
+package mesh
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// living is one process of a peer, with the record that it publishes.
+type living struct {
+	life   Life
+	table  records
+	copied bool
+}
+
+func (l *living) publish(t *rapid.T, self Identity, name string) {
+	own := l.table[self.ID]
+	r, err := self.sign(meshA, own.Version+1, Body{Name: name}.seenBy(l.life, own.Body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.table[self.ID] = r
+}
+
+func (l *living) hear(t *rapid.T, self Identity, r Record) {
+	_, copied, err := l.table.hear(self, meshA, l.life, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.copied = l.copied || copied
+}
+
+// Records of one peer, by processes that ran one after the other and by copies
+// that run now, come in any order and again.
+func TestOfCopiesTheYoungestGiveWayAndNeverForAnEarlierLife(t *testing.T) {
+	identity := newIdentity(t)
+	rapid.Check(t, func(t *rapid.T) {
+		self := identity
+		at := time.Unix(1000, 0)
+		var said []Record
+		store := records{}
+		begin := func() *living {
+			at = at.Add(time.Duration(rapid.IntRange(0, 2000).Draw(t, "pause")) * time.Millisecond)
+			l := &living{life: NewLife(at), table: records{}}
+			if rapid.Bool().Draw(t, "with what the store has") {
+				l.table.merge(store[self.ID])
+			}
+			l.publish(t, self, "begin")
+			return l
+		}
+		// Earlier lives, each with a store that may have been set back.
+		for range rapid.IntRange(0, 4).Draw(t, "earlier") {
+			l := begin()
+			for range rapid.IntRange(0, 3).Draw(t, "changes") {
+				l.publish(t, self, "change")
+			}
+			said = append(said, l.table[self.ID])
+			store.merge(l.table[self.ID])
+		}
+		now := []*living{begin()}
+		for range rapid.IntRange(0, 2).Draw(t, "copies") {
+			now = append(now, begin())
+		}
+		oldest := slices.MinFunc(now, func(a, b *living) int {
+			if a.life.givesWay(b.life) {
+				return 1
+			}
+			return -1
+		})
+		running := func() []*living {
+			return slices.DeleteFunc(slices.Clone(now), func(l *living) bool { return l.copied })
+		}
+		step := func() {
+			list := running()
+			l := list[rapid.IntRange(0, len(list)-1).Draw(t, "who")]
+			said = append(said, l.table[self.ID])
+			list[rapid.IntRange(0, len(list)-1).Draw(t, "hearer")].hear(t, self, said[rapid.IntRange(0, len(said)-1).Draw(t, "what")])
+		}
+		for range rapid.IntRange(0, 30).Draw(t, "steps") {
+			step()
+		}
+		// In the end all hear the latest of all.
+		for range 20 {
+			for _, l := range running() {
+				for _, o := range running() {
+					if !l.copied {
+						l.hear(t, self, o.table[self.ID])
+					}
+				}
+			}
+		}
+		if left := running(); len(left) != 1 || left[0] != oldest {
+			t.Fatalf("%d of %d are left, the oldest gave way: %v", len(left), len(now), oldest.copied)
+		}
+	})
+}
+
+func TestHelloFindsThePeerThatRunsElsewhere(t *testing.T) {
+	tok := newToken(t)
+	a := start(t, nil, Config{Token: tok, Name: "pa"})
+	b := start(t, nil, Config{Token: tok, Name: "pb", Targets: []string{a.Advertise().String()}})
+	if _, err := b.Join(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	peers := []*testPeer{a, b}
+	all(t, 30*time.Second, "knows the other", peers, knowsAlive(peers))
+	younger, older := NewLife(time.Now().Add(time.Hour)), Life{Nonce: 2, Since: 1}
+	ask := func(of *testPeer, self HelloSelf) string {
+		_, err := Hello(t.Context(), of.Advertise().String(), tok, self)
+		var refused *RefusedError
+		if errors.As(err, &refused) {
+			return refused.Code
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ""
+	}
+	for name, tc := range map[string]struct {
+		of   *testPeer
+		self HelloSelf
+		want string
+	}{
+		"a copy asks a third":                    {a, HelloSelf{ID: b.id(), Life: younger}, CodeCopy},
+		"a copy asks the other":                  {b, HelloSelf{ID: b.id(), Life: younger}, CodeCopy},
+		"who was there first asks its copy":      {b, HelloSelf{ID: b.id(), Life: older}, CodeSelf},
+		"a restart in the same place asks":       {a, HelloSelf{ID: b.id(), Life: younger, Advertise: b.Advertise()}, ""},
+		"one that does not say which life it is": {a, HelloSelf{ID: b.id()}, ""},
+		"another peer":                           {a, HelloSelf{ID: newIdentity(t).ID, Life: younger}, ""},
+		"the same life, by another of its ways":  {a, HelloSelf{ID: b.id(), Life: b.Mesh.cfg.Life}, ""},
+	} {
+		if got := ask(tc.of, tc.self); got != tc.want {
+			t.Errorf("%s: refused with %q, want %q", name, got, tc.want)
+		}
+	}
+	// Where the peer runs no more, whoever has its key is that peer.
+	b.Close()
+	if got := ask(a, HelloSelf{ID: b.id(), Life: younger}); got != "" {
+		t.Errorf("a peer that moved is refused with %q", got)
+	}
+}
