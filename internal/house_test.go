@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"internal/netlab": {},
 	"internal/simnet": {"mesh"},
 	"mesh":            {"internal/simnet"},
-	"internal/e2e":    {"api", "internal/netlab"},
+	"internal/e2e":    {"api", "internal/netlab", "internal/store"},
 	"internal/bench":  {"internal/netlab"},
 }
 
