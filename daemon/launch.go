@@ -127,6 +127,9 @@ func (d *Daemon) launch(ctx context.Context, turn *store.Turn, progress func(Ste
 	}
 	d.hasLooked()
 	step("set up bridge and tunnels", fmt.Sprintf("%s, %s, MTU %d", d.opts.Bridge, strings.Join(d.can, ", "), d.mtu()))
+	if what := d.inTheClear(); what != "" {
+		step("allow plaintext", what)
+	}
 
 	if err = d.openJournal(ctx); err != nil {
 		return nil, err

@@ -174,17 +174,17 @@ func (d *Daemon) links() []api.Link {
 // countedLinks are the links with what went over each by all transports.
 func (d *Daemon) countedLinks() []api.Link {
 	out := d.links()
-	clear := map[uuid.UUID]bridge.Passed{}
+	plain := map[uuid.UUID]bridge.Passed{}
 	if slices.ContainsFunc(d.tunnel.Load().links, linkView.mayBeClear) {
-		clear = bridge.PassedInTheClear(d.opts.Bridge)
+		plain = bridge.PassedInTheClear(d.opts.Bridge)
 	}
 	for i, l := range out {
-		p, passed := clear[l.Peer]
+		p, passed := plain[l.Peer]
 		if !passed {
 			continue
 		}
-		sum := func(encrypted *int64, plain uint64) *int64 {
-			n := int64(plain)
+		sum := func(encrypted *int64, clear uint64) *int64 {
+			n := int64(clear)
 			if encrypted != nil {
 				n += *encrypted
 			}

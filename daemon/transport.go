@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/encap"
@@ -89,6 +90,22 @@ func candidates(mode encap.Mode, trusted []netip.Prefix) []string {
 		return []string{encap.TransportWireGuard, encap.TransportVXLAN, encap.TransportDirect}
 	}
 	return []string{encap.TransportWireGuard}
+}
+
+// inTheClear says which traffic may be in the clear, as whoever launches has asked for;
+// "" for none.
+func (d *Daemon) inTheClear() string {
+	var trusted []string
+	for _, p := range d.opts.Trusted {
+		trusted = append(trusted, p.String())
+	}
+	switch mode := d.settings.mode(); {
+	case !mode.Encrypts():
+		return fmt.Sprintf("traffic to other hosts is NOT ENCRYPTED, as the mesh was founded with --encap %s", mode)
+	case mode == encap.ModeAuto && len(trusted) > 0:
+		return fmt.Sprintf("traffic to hosts that trust it, too, is NOT ENCRYPTED within %s", strings.Join(trusted, ", "))
+	}
+	return ""
 }
 
 // checkTransport finds out which transports of the mesh this host can do. One

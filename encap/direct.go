@@ -156,17 +156,22 @@ func planDirect(local Local, peers []Peer) (routes []nl.Route, links []Link) {
 	return routes, links
 }
 
-// Remove takes the routes away and puts the device's sysctls back.
+// Remove takes the routes by a device away and puts its sysctls back; without a
+// device it takes all that are not by a tunnel or the bridge.
 func (d *Direct) Remove(device string) (removed []string, err error) {
 	links, err := d.conn.Links()
 	if err != nil {
 		return nil, err
 	}
-	weft := map[int]bool{}
+	weft, only := map[int]bool{}, 0
 	for _, l := range links {
-		weft[l.Index] = l.IsWeft()
+		if weft[l.Index] = l.IsWeft(); l.Name == device {
+			only = l.Index
+		}
 	}
-	direct := func(r nl.Route) bool { return !r.Unreachable && !weft[r.Device] }
+	direct := func(r nl.Route) bool {
+		return !r.Unreachable && !weft[r.Device] && (device == "" || r.Device == only && r.Metric != narrowMetric)
+	}
 	have, err := d.conn.Routes(true)
 	if err != nil {
 		return nil, err

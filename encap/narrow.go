@@ -35,6 +35,10 @@ func (n Narrow) Next(found, overhead int, now time.Time) Narrow {
 	return Narrow{}
 }
 
+// narrowMetric is that of the routes over the underlay, by which they are told from
+// all others of weft's.
+const narrowMetric = 7
+
 // Overhead is what a transport adds to each packet, in bytes.
 func Overhead(transport string, underlay netip.Addr) int { return overhead(transport, underlay) }
 
@@ -55,7 +59,7 @@ func around(conn *nl.Conn, peers []Remote) (out []nl.Route, err error) {
 			if addr.Is6() {
 				mtu = max(mtu, ipv6MTU)
 			}
-			r.Dst, r.MTU, r.Metric = netip.PrefixFrom(addr, addr.BitLen()), mtu, 0
+			r.Dst, r.MTU, r.Metric = netip.PrefixFrom(addr, addr.BitLen()), mtu, narrowMetric
 			out = append(out, r)
 		}
 	}

@@ -245,16 +245,9 @@ func (t *Tunnels) lead(wanted map[string]bool, peers []Remote) error {
 		}
 	}
 	// By a next hop leads nothing but tunnels and direct routes: what the bridge
-	// has is on the link. On devices of the host's own there is nothing else.
-	own := map[int]bool{}
+	// has is on the link.
 	return errors.Join(err, t.conn.SyncRoutes(routes, func(r nl.Route) bool {
-		if r.Unreachable || r.Via.IsValid() || devices[r.Device] {
-			return !r.Unreachable
-		}
-		if _, known := own[r.Device]; !known {
-			own[r.Device] = !t.conn.IsWeft(r.Device)
-		}
-		return own[r.Device]
+		return !r.Unreachable && (r.Via.IsValid() || devices[r.Device] || r.Metric == narrowMetric)
 	}))
 }
 

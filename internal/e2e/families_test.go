@@ -25,7 +25,11 @@ func dualStack(t *testing.T, ipv6Alone bool) []*netlab.Host {
 		}
 		return []string{"--advertise", h.Addr.String() + "," + six}
 	}
-	join := strings.Fields(hosts[0].Run(append([]string{"weft", "launch", "--trusted-subnets", trust}, advertise(hosts[0])...)...))
+	launched := hosts[0].Try(append([]string{"weft", "launch", "--trusted-subnets", trust}, advertise(hosts[0])...)...)
+	if launched.Code != 0 || !strings.Contains(launched.Stderr, "NOT ENCRYPTED within "+strings.ReplaceAll(trust, ",", ", ")) {
+		t.Fatalf("launch: %+v", launched)
+	}
+	join := strings.Fields(launched.Stdout)
 	hosts[1].Run(append(append(join, "--trusted-subnets", trust), advertise(hosts[1])...)...)
 	return hosts
 }

@@ -77,12 +77,6 @@ func (c *Conn) Link(name string) (Link, error) {
 	return fromKernel(l), nil
 }
 
-// IsWeft tells whether the link of an index is one of weft's.
-func (c *Conn) IsWeft(index int) bool {
-	l, err := c.h.LinkByIndex(index)
-	return err == nil && fromKernel(l).IsWeft()
-}
-
 // Links returns every link of the namespace.
 func (c *Conn) Links() ([]Link, error) {
 	list, err := dump(c.h.LinkList)

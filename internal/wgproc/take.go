@@ -17,6 +17,9 @@ import (
 // Times of a hand-over.
 const (
 	answerTime = 5 * time.Second // for the carrier to do as it is asked
+	// tellTime is how long the carrier may take to tell what it has, which is long
+	// where it is busy with a thousand peers: nothing has moved yet.
+	tellTime = 20 * time.Second
 	// settleTime is what handshakes that the carrier has under way get to end:
 	// more than a way there and back.
 	settleTime = 500 * time.Millisecond
@@ -85,7 +88,7 @@ func (old *carrierProcess) inherit(c Config, log *slog.Logger) (p *process, s st
 			err = fmt.Errorf("inherit from the process that is to be succeeded: %w", err)
 		}
 	}()
-	_ = old.conn.SetReadDeadline(time.Now().Add(answerTime))
+	_ = old.conn.SetReadDeadline(time.Now().Add(tellTime))
 	if err := sayJSON(old.conn, sayHello, hello{handVersion}); err != nil {
 		return nil, s, err
 	}
