@@ -17,7 +17,7 @@ import (
 type firewall struct {
 	wrote   tables
 	accepts map[string][]accept // by family
-	listed  []string            // the kernel's own words for what was written; nil if unknown
+	shown   []string            // how the kernel shows what was written; nil if unknown
 	// seen is the state in which all of it was right; nil if it was not.
 	seen *nl.Rulesets
 }
@@ -52,19 +52,19 @@ func (f *firewall) admit(cfg Config) error {
 	return f.set(cfg)
 }
 
-// update changes elements of sets where nothing else differs.
+// update leads from what was written to what is wanted, if nobody else wrote.
 func (f *firewall) update(want tables) error {
-	if want.frame(nil) != f.wrote.frame(nil) {
-		return errors.New("the rules differ")
+	script, ok := want.changes(f.wrote)
+	if !ok {
+		return errors.New("it is not known what is there")
 	}
-	script := want.changes(f.wrote)
 	if script == "" {
 		return nil
 	}
 	if _, err := nft(script, "-f", "-"); err != nil {
 		return err
 	}
-	f.wrote, f.listed = want, nil
+	f.wrote, f.shown = want, nil
 	if f.seen != nil {
 		// If others wrote at the same time, the next look finds another.
 		f.seen = &nl.Rulesets{NFT: f.seen.NFT + 1, Legacy: f.seen.Legacy}
@@ -73,34 +73,24 @@ func (f *firewall) update(want tables) error {
 }
 
 // setTables compares the tables with those wanted, and makes them anew where
-// they differ.
+// they differ. A daemon that begins finds those of the one before so: to write the
+// same again would drop a packet that is just being judged by the old ones.
 func (f *firewall) setTables(want tables) error {
-	if f.listed != nil && want.frame(nil) == f.wrote.frame(nil) && want.changes(f.wrote) == "" {
-		if now, err := list(want); err == nil && slices.Equal(now, f.listed) {
-			return nil
+	if script, ok := want.changes(f.wrote); f.shown == nil || !ok || script != "" {
+		shown, err := want.elsewhere()
+		if err != nil {
+			return err
 		}
+		f.wrote, f.shown = nil, shown
 	}
-	f.listed = nil
-	if _, err := nft(want.whole(counts(want)), "-f", "-"); err != nil {
-		return err
+	if now, err := want.list(); err != nil || !slices.Equal(now, f.shown) {
+		if _, err := nft(want.whole(counts(want)), "-f", "-"); err != nil {
+			f.shown = nil
+			return err
+		}
 	}
 	f.wrote = want
-	var err error
-	f.listed, err = list(want)
-	return err
-}
-
-// list is how the kernel shows the tables, without what changes by itself.
-func list(ts tables) ([]string, error) {
-	var out []string
-	for _, t := range ts {
-		text, err := nft("", "-s", "list", "table", t.family, t.name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, text)
-	}
-	return out, nil
+	return nil
 }
 
 // counted is what a counter has counted.
