@@ -30,18 +30,23 @@ type GuardedPeer struct {
 
 // clear is a way by which peers' traffic may travel unencrypted.
 type clear struct {
-	name   string // of its sets, too
-	device string
-	may    func(GuardedPeer) bool
+	name string // of its sets, too
+	may  func(GuardedPeer) bool
 }
+
+// byVXLAN and direct are those that there are.
+var (
+	byVXLAN = clear{"vxlan", func(p GuardedPeer) bool { return p.VXLAN }}
+	direct  = clear{"direct", func(p GuardedPeer) bool { return p.Direct }}
+)
 
 // inClear are those that this host has.
 func (g Guard) inClear() (out []clear) {
 	if g.VXLAN != "" {
-		out = append(out, clear{"vxlan", g.VXLAN, func(p GuardedPeer) bool { return p.VXLAN }})
+		out = append(out, byVXLAN)
 	}
 	if g.Underlay != "" {
-		out = append(out, clear{"direct", g.Underlay, func(p GuardedPeer) bool { return p.Direct }})
+		out = append(out, direct)
 	}
 	return out
 }
@@ -95,44 +100,58 @@ func listed(name, kind string, elements []string) set {
 }
 
 // side is how packets are told by where they come from, or where they go.
-type side struct{ device, address string }
+type side struct{ name, device, address string }
 
 var (
-	arriving = side{"iifname", "saddr"}
-	leaving  = side{"oifname", "daddr"}
+	arriving = side{"arriving", "iifname", "saddr"}
+	leaving  = side{"leaving", "oifname", "daddr"}
 )
 
-// guard are the rules of one side, which drop and count what may not be in the
+func (s side) is(device string) string { return s.device + " " + strconv.Quote(device) }
+
+// admits are the rules of one side that accept what may travel by a way, and drop
+// what others hold among it. Match is of the packets that take that way; "" for all.
+func (c clear) admits(cfg Config, s side, f family, match string) (rules []string) {
+	addr := f.name + " " + s.address
+	if len(plain(cfg.Guard.Peers, f.prefix, c.may).except) > 0 {
+		rules = append(rules, fmt.Sprintf("%s @%s%s%s counter drop", addr, exceptOf, c.name+f.set, match))
+	}
+	return append(rules, fmt.Sprintf("%s @%s%s accept", addr, c.name+f.set, match))
+}
+
+// guard are the chains of one side, which drop and count what may not be in the
 // clear. The packets that are most come first, and meet few rules. What a rule
-// compares with is in the rule itself or in a set that stays: rules with sets of
-// their own would drop what is under way while they are replaced.
-func guard(cfg Config, s side) (rules []string) {
-	is := func(device string) string { return s.device + " " + strconv.Quote(device) }
-	add := func(format string, args ...any) { rules = append(rules, fmt.Sprintf(format, args...)) }
+// compares with is in the rule itself or in a set that stays: a set of its own
+// would be empty for who is under way while the rule is replaced.
+func guard(cfg Config, s side, hook string) (out []chain) {
+	g, main := cfg.Guard, chain{name: "guard-" + s.name, hook: hook}
+	add := func(format string, args ...any) { main.rules = append(main.rules, fmt.Sprintf(format, args...)) }
 	for _, d := range cfg.devices() {
-		if d != cfg.Guard.VXLAN {
-			add("%s accept", is(d))
+		if d != g.VXLAN {
+			add("%s accept", s.is(d))
+			continue
 		}
+		inside := chain{name: "vxlan-" + s.name}
+		for _, f := range cfg.families() {
+			inside.rules = append(inside.rules, byVXLAN.admits(cfg, s, f, "")...)
+		}
+		inside.rules = append(inside.rules, "counter drop") // whatever its address, as with WireGuard
+		out = append(out, inside)
+		add("%s goto %s", s.is(d), inside.name)
 	}
 	for _, f := range cfg.families() {
-		if cfg.Guard.Underlay != "" && s == arriving && len(cfg.Guard.Refused) > 0 {
-			add("%s ether saddr @%s %s saddr %s counter drop", is(cfg.Guard.Underlay), refusedSet, f.name, f.prefix(cfg.Range))
+		if g.Underlay == "" {
+			break
 		}
-		for _, c := range cfg.Guard.inClear() {
-			addr := f.name + " " + s.address
-			if len(plain(cfg.Guard.Peers, f.prefix, c.may).except) > 0 {
-				add("%s @%s %s counter drop", addr, exceptOf+c.name+f.set, is(c.device))
-			}
-			add("%s @%s %s accept", addr, c.name+f.set, is(c.device))
+		if s == arriving && len(g.Refused) > 0 {
+			add("%s ether saddr @%s %s saddr %s counter drop", s.is(g.Underlay), refusedSet, f.name, f.prefix(cfg.Range))
 		}
-	}
-	if cfg.Guard.VXLAN != "" {
-		add("%s counter drop", is(cfg.Guard.VXLAN)) // whatever its address, as with WireGuard
+		main.rules = append(main.rules, direct.admits(cfg, s, f, " "+s.is(g.Underlay))...)
 	}
 	for _, f := range cfg.families() {
 		add("%s %s %s %s != \"lo\" counter drop", f.name, s.address, f.prefix(cfg.Range), s.device)
 	}
-	return rules
+	return append(out, main)
 }
 
 // guardEnds guard the outer packets of VXLAN: of this mesh, from and to its
@@ -155,10 +174,9 @@ func guardEnds(g Guard) []chain {
 
 // guardChains keep plaintext where it is allowed, and segments small enough.
 func guardChains(cfg Config) []chain {
-	out := []chain{
-		{"guard-arriving", "type filter hook prerouting priority raw;", guard(cfg, arriving)},
-		{"guard-leaving", "type filter hook postrouting priority raw;", guard(cfg, leaving)},
-	}
+	out := append(
+		guard(cfg, arriving, "type filter hook prerouting priority raw;"),
+		guard(cfg, leaving, "type filter hook postrouting priority raw;")...)
 	if cfg.Guard.VXLAN != "" {
 		out = append(out, guardEnds(cfg.Guard)...)
 	}

@@ -34,19 +34,21 @@ func TestGuardLetsPlaintextOfThoseInThatMay(t *testing.T) {
 		peer("192.0.2.4", false, false, "10.34.0.0/15"))
 	inet := tablesOf(cfg)[0]
 	for name, want := range map[string]string{
+		"vxlan-arriving": `ip saddr @vxlan accept
+counter drop`,
 		"guard-arriving": `iifname "weft" accept
+iifname "weft-vx" goto vxlan-arriving
 iifname "weft-wg" accept
-ip saddr @vxlan iifname "weft-vx" accept
 ip saddr @not-direct iifname "eth0" counter drop
 ip saddr @direct iifname "eth0" accept
-iifname "weft-vx" counter drop
 ip saddr 10.32.0.0/12 iifname != "lo" counter drop`,
+		"vxlan-leaving": `ip daddr @vxlan accept
+counter drop`,
 		"guard-leaving": `oifname "weft" accept
+oifname "weft-vx" goto vxlan-leaving
 oifname "weft-wg" accept
-ip daddr @vxlan oifname "weft-vx" accept
 ip daddr @not-direct oifname "eth0" counter drop
 ip daddr @direct oifname "eth0" accept
-oifname "weft-vx" counter drop
 ip daddr 10.32.0.0/12 oifname != "lo" counter drop`,
 		"guard-tunnel-in": `udp dport 6784 @th,96,24 0x7 goto ends-in`,
 		"ends-in": `ip saddr @ends accept

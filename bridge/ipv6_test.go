@@ -301,11 +301,14 @@ func TestGuardCoversIPv6AsItDoesIPv4(t *testing.T) {
 	cfg := guarded(peer("192.0.2.2", false, true, "10.40.0.0/13"), peer("2001:db8::3", false, false, "10.36.0.0/14"))
 	cfg.IPv6 = ula.Of(uuid.MustParse("7d1c6f9e-0c1b-4d6e-9a53-2f5f5b0f8a11"))
 	rng, theirs := cfg.IPv6.Prefix(cfg.Range).String(), cfg.IPv6.Prefix(netip.MustParsePrefix("10.40.0.0/13")).String()
-	rules := strings.Join(guard(cfg, arriving), "\n")
+	rules := ""
+	for _, c := range guard(cfg, arriving, "") {
+		rules += strings.Join(c.rules, "\n") + "\n"
+	}
 	for _, want := range []string{
-		`ip6 saddr @vxlan6 iifname "weft-vx" accept`,
+		"ip6 saddr @vxlan6 accept",
 		`ip6 saddr @direct6 iifname "eth0" accept`,
-		`iifname "weft-vx" counter drop`,
+		`iifname "weft-vx" goto vxlan-arriving`,
 		`ip6 saddr ` + rng + ` iifname != "lo" counter drop`,
 	} {
 		if !strings.Contains(rules, want) {
