@@ -27,7 +27,7 @@ var setups = []struct {
 	names string // of what it makes, for -ways
 	make  func(testing.TB, *netlab.Lab) []way
 }{
-	{"veth", veth}, {"routed", plain}, {"masquerade", masqueraded}, {"direct", direct}, {"vxlan bridge", vxlan}, {"wireguard", wovenWireGuard},
+	{"veth", veth}, {"routed", plain}, {"masquerade", masqueraded}, {"direct", direct}, {"vxlan bridge", vxlan}, {"plain-vxlan", vxlanByHand}, {"wireguard", wovenWireGuard},
 	{"host-to-host", wireguardHere}, {"wireguard-go", wireguardGo}, {"nebula", nebula}, {"tinc", tinc},
 }
 
@@ -111,7 +111,7 @@ func BenchmarkWays(b *testing.B) {
 	for _, c := range []struct {
 		base string
 		ways []string
-	}{{tracked, []string{wovenDirect, wovenVXLAN}}, {hostToHost, []string{wovenWG}}} {
+	}{{tracked, []string{wovenDirect, wovenVXLAN}}, {plainVXLAN, []string{wovenVXLAN}}, {hostToHost, []string{wovenWG, plainWG}}, {plainWG, []string{wovenWG}}} {
 		if slices.Contains(names, c.base) {
 			fmt.Printf("\n× %s:\n\n", c.base)
 			found.print(os.Stdout, c.ways, c.base)
