@@ -64,6 +64,7 @@ func senderChains() []chain {
 		}},
 		{name: "prerouting", hook: "type filter hook prerouting priority dstnat;", rules: []string{
 			"ether type ip iifname . ether saddr . ip saddr @own accept",
+			"ether type ip6 meta l4proto != icmpv6 iifname . ether saddr . ip6 saddr @own6 accept",
 			"iifname @ports goto sender",
 		}},
 	}
