@@ -1,12 +1,10 @@
 package bridge
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/weft-net/weft/internal/nl"
 )
@@ -30,81 +28,159 @@ type GuardedPeer struct {
 	Direct, VXLAN bool
 }
 
-// guardRules are the rules of each chain that guards the plaintext.
-type guardRules struct {
-	arriving []string // hook prerouting
-	leaving  []string // hook postrouting
-	tunnelIn []string // hook input: the outer packets of VXLAN
-	tunnelTo []string // hook output
+// clear is a way by which peers' traffic may travel unencrypted.
+type clear struct {
+	name string // of its sets, too
+	may  func(GuardedPeer) bool
 }
 
-// guard computes the rules. What is dropped is counted.
-func guard(cfg Config) guardRules {
-	g := cfg.Guard
-	var out guardRules
+// byVXLAN and direct are those that there are.
+var (
+	byVXLAN = clear{"vxlan", func(p GuardedPeer) bool { return p.VXLAN }}
+	direct  = clear{"direct", func(p GuardedPeer) bool { return p.Direct }}
+)
+
+// inClear are those that this host has.
+func (g Guard) inClear() (out []clear) {
 	if g.VXLAN != "" {
-		// Of other networks that use VXLAN on that port nothing is known.
-		ours := fmt.Sprintf("udp dport %d @th,96,24 %#x", g.Port, g.VNI)
-		for _, family := range []string{"ip", "ip6"} {
-			var ends []string
-			for _, p := range g.Peers {
-				if p.VXLAN && (family == "ip") == p.Underlay.Is4() {
-					ends = append(ends, p.Underlay.String())
-				}
-			}
-			none := " meta nfproto ipv" + map[string]string{"ip": "4", "ip6": "6"}[family]
-			out.tunnelIn = append(out.tunnelIn, ours+cmp.Or(noneOf(family+" saddr", ends), none)+" counter drop")
-			out.tunnelTo = append(out.tunnelTo, ours+cmp.Or(noneOf(family+" daddr", ends), none)+" counter drop")
-		}
+		out = append(out, byVXLAN)
 	}
-	for _, f := range cfg.families() {
-		out.add(cfg, f)
+	if g.Underlay != "" {
+		out = append(out, direct)
 	}
 	return out
 }
 
-// add adds the rules for what is carried of one family.
-func (out *guardRules) add(cfg Config, f family) {
-	g, rng, from, to := cfg.Guard, f.prefix(cfg.Range), f.name+" saddr", f.name+" daddr"
-	if g.VXLAN != "" {
-		allowed := plain(g.Peers, f.prefix, func(p GuardedPeer) bool { return p.VXLAN })
-		// Whatever its address, as with WireGuard.
-		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.VXLAN), from, "")...)
-		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.VXLAN), to, "")...)
-	}
-	if g.Underlay != "" {
-		allowed := plain(g.Peers, f.prefix, func(p GuardedPeer) bool { return p.Direct })
-		within := " " + rng.String()
-		if len(g.Refused) > 0 {
-			var macs []string
-			for _, m := range g.Refused {
-				macs = append(macs, m.String())
-			}
-			out.arriving = append(out.arriving, fmt.Sprintf("iifname %q ether saddr { %s } %s%s counter drop", g.Underlay, strings.Join(macs, ", "), from, within))
+const (
+	refusedSet = "refused"
+	endsSet    = "ends" // of VXLAN, on the underlay
+	exceptOf   = "not-" // begins the name of the set of what is not in the clear by a way
+)
+
+// guardSets say whose addresses may be in the clear, by each way, and between
+// which hosts VXLAN may pass. So peers that come and go change no rule.
+func guardSets(cfg Config) (out []set) {
+	for _, c := range cfg.Guard.inClear() {
+		for _, f := range cfg.families() {
+			s := plain(cfg.Guard.Peers, f.prefix, c.may)
+			out = append(out,
+				listed(c.name+f.set, f.addrs+"; flags interval", s.allowed),
+				listed(exceptOf+c.name+f.set, f.addrs+"; flags interval", s.except))
 		}
-		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.Underlay), from, within)...)
-		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.Underlay), to, within)...)
 	}
-	inside := append([]string{"lo"}, cfg.devices()...)
-	if g.Underlay != "" {
-		inside = append(inside, g.Underlay) // judged above
+	if cfg.Guard.VXLAN != "" {
+		four, six := listed(endsSet, "ipv4_addr", nil), listed(endsSet+"6", "ipv6_addr", nil)
+		for _, p := range cfg.Guard.Peers {
+			switch {
+			case !p.VXLAN:
+			case p.Underlay.Is4():
+				four.add(p.Underlay.String())
+			default:
+				six.add(p.Underlay.String())
+			}
+		}
+		out = append(out, four, six)
 	}
-	others := quoted(inside)
-	out.arriving = append(out.arriving, fmt.Sprintf("iifname != { %s } %s %s counter drop", others, from, rng))
-	out.leaving = append(out.leaving, fmt.Sprintf("oifname != { %s } %s %s counter drop", others, to, rng))
+	if cfg.Guard.Underlay != "" {
+		var macs []string
+		for _, m := range cfg.Guard.Refused {
+			macs = append(macs, m.String())
+		}
+		out = append(out, listed(refusedSet, "ether_addr", macs))
+	}
+	return out
+}
+
+func listed(name, kind string, elements []string) set {
+	s := set{name: name, spec: "type " + kind + ";"}
+	for _, e := range elements {
+		s.add(e)
+	}
+	return s
+}
+
+// side is how packets are told by where they come from, or where they go.
+type side struct{ name, device, address string }
+
+var (
+	arriving = side{"arriving", "iifname", "saddr"}
+	leaving  = side{"leaving", "oifname", "daddr"}
+)
+
+func (s side) is(device string) string { return s.device + " " + strconv.Quote(device) }
+
+// admits are the rules of one side that accept what may travel by a way, and drop
+// what others hold among it. Match is of the packets that take that way; "" for all.
+func (c clear) admits(cfg Config, s side, f family, match string) (rules []string) {
+	addr := f.name + " " + s.address
+	if len(plain(cfg.Guard.Peers, f.prefix, c.may).except) > 0 {
+		rules = append(rules, fmt.Sprintf("%s @%s%s%s counter drop", addr, exceptOf, c.name+f.set, match))
+	}
+	return append(rules, fmt.Sprintf("%s @%s%s accept", addr, c.name+f.set, match))
+}
+
+// guard are the chains of one side, which drop and count what may not be in the
+// clear. The packets that are most come first, and meet few rules. What a rule
+// compares with is in the rule itself or in a set that stays: a set of its own
+// would be empty for who is under way while the rule is replaced.
+func guard(cfg Config, s side, hook string) (out []chain) {
+	g, main := cfg.Guard, chain{name: "guard-" + s.name, hook: hook}
+	add := func(format string, args ...any) { main.rules = append(main.rules, fmt.Sprintf(format, args...)) }
+	for _, d := range cfg.devices() {
+		if d != g.VXLAN {
+			add("%s accept", s.is(d))
+			continue
+		}
+		inside := chain{name: "vxlan-" + s.name}
+		for _, f := range cfg.families() {
+			inside.rules = append(inside.rules, byVXLAN.admits(cfg, s, f, "")...)
+		}
+		inside.rules = append(inside.rules, "counter drop") // whatever its address, as with WireGuard
+		out = append(out, inside)
+		add("%s goto %s", s.is(d), inside.name)
+	}
+	for _, f := range cfg.families() {
+		if g.Underlay == "" {
+			break
+		}
+		if s == arriving && len(g.Refused) > 0 {
+			add("%s ether saddr @%s %s saddr %s counter drop", s.is(g.Underlay), refusedSet, f.name, f.prefix(cfg.Range))
+		}
+		main.rules = append(main.rules, direct.admits(cfg, s, f, " "+s.is(g.Underlay))...)
+	}
+	for _, f := range cfg.families() {
+		add("%s %s %s %s != \"lo\" counter drop", f.name, s.address, f.prefix(cfg.Range), s.device)
+	}
+	return append(out, main)
+}
+
+// guardEnds guard the outer packets of VXLAN: of this mesh, from and to its
+// hosts. Of other networks that use VXLAN on that port nothing is known.
+func guardEnds(g Guard) []chain {
+	ours := fmt.Sprintf("udp dport %d @th,96,24 %#x goto ", g.Port, g.VNI)
+	ends := func(name string, s side) chain {
+		return chain{name: name, rules: []string{
+			fmt.Sprintf("ip %s @%s accept", s.address, endsSet),
+			fmt.Sprintf("ip6 %s @%s6 accept", s.address, endsSet),
+			"counter drop",
+		}}
+	}
+	in, out := ends("ends-in", arriving), ends("ends-out", leaving)
+	return []chain{in, out,
+		{"guard-tunnel-in", "type filter hook input priority raw;", []string{ours + in.name}},
+		{"guard-tunnel-out", "type filter hook output priority raw;", []string{ours + out.name}},
+	}
 }
 
 // guardChains keep plaintext where it is allowed, and segments small enough.
 func guardChains(cfg Config) []chain {
-	g := guard(cfg)
-	all := []chain{
-		{"guard-arriving", "type filter hook prerouting priority raw;", g.arriving},
-		{"guard-leaving", "type filter hook postrouting priority raw;", g.leaving},
-		{"guard-tunnel-in", "type filter hook input priority raw;", g.tunnelIn},
-		{"guard-tunnel-out", "type filter hook output priority raw;", g.tunnelTo},
-		{"clamp", "type filter hook forward priority mangle;", clamp(cfg)},
+	out := append(
+		guard(cfg, arriving, "type filter hook prerouting priority raw;"),
+		guard(cfg, leaving, "type filter hook postrouting priority raw;")...)
+	if cfg.Guard.VXLAN != "" {
+		out = append(out, guardEnds(cfg.Guard)...)
 	}
-	return slices.DeleteFunc(all, func(c chain) bool { return len(c.rules) == 0 })
+	return append(out, clamp(cfg)...)
 }
 
 // sift is which addresses may be in the clear on a device: those in allowed, but
@@ -135,27 +211,6 @@ func plain(peers []GuardedPeer, of func(netip.Prefix) netip.Prefix, may func(Gua
 	return s
 }
 
-// rules drop what is on a device, and in the networks given, if any, unless it
-// may be there.
-func (s sift) rules(device, field, within string) []string {
-	var out []string
-	if len(s.except) > 0 {
-		out = append(out, fmt.Sprintf("%s %s { %s } counter drop", device, field, strings.Join(s.except, ", ")))
-	}
-	if within != "" {
-		within = " " + field + within
-	}
-	return append(out, device+within+noneOf(field, s.allowed)+" counter drop")
-}
-
-// noneOf matches what is none of a list.
-func noneOf(field string, list []string) string {
-	if len(list) == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" %s != { %s }", field, strings.Join(list, ", "))
-}
-
 // outermost leaves out what is part of another, and sorts: nft takes no set
 // whose elements overlap.
 func outermost(list []netip.Prefix) []netip.Prefix {
@@ -169,8 +224,9 @@ func outermost(list []netip.Prefix) []netip.Prefix {
 	return out
 }
 
-// clamp keeps TCP from segments that do not fit the way, in both directions.
-func clamp(cfg Config) []string {
+// clamp keeps TCP from segments that do not fit the way, in both directions. All
+// but the first packets of a connection meet one rule.
+func clamp(cfg Config) []chain {
 	devices := slices.Clone(cfg.Tunnels)
 	if cfg.Guard.Underlay != "" {
 		devices = append(devices, cfg.Guard.Underlay)
@@ -178,13 +234,12 @@ func clamp(cfg Config) []string {
 	if len(devices) == 0 {
 		return nil
 	}
-	list := quoted(devices)
-	const size = "tcp flags & (syn|rst) == syn tcp option maxseg size set rt mtu"
-	var rules []string
+	const size = "tcp option maxseg size set rt mtu"
+	first := chain{name: "clamp-first"}
 	for _, f := range cfg.families() {
-		rules = append(rules,
-			fmt.Sprintf("oifname { %s } %s daddr %s %s", list, f.name, f.prefix(cfg.Range), size),
-			fmt.Sprintf("iifname { %s } %s saddr %s %s", list, f.name, f.prefix(cfg.Range), size))
+		for _, s := range []side{leaving, arriving} {
+			first.rules = append(first.rules, fmt.Sprintf("%s { %s } %s %s %s %s", s.device, quoted(devices), f.name, s.address, f.prefix(cfg.Range), size))
+		}
 	}
-	return rules
+	return []chain{first, {"clamp", "type filter hook forward priority mangle;", []string{"tcp flags & (syn|rst) == syn goto " + first.name}}}
 }

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -27,43 +28,69 @@ func peer(underlay string, direct, vxlan bool, list ...string) GuardedPeer {
 }
 
 func TestGuardLetsPlaintextOfThoseInThatMay(t *testing.T) {
-	got := guard(guarded(
+	cfg := guarded(
 		peer("192.0.2.2", true, true, "10.40.0.0/13"),
 		peer("192.0.2.3", false, true, "10.36.0.0/14", "10.40.0.9/32"),
-		peer("192.0.2.4", false, false, "10.34.0.0/15")))
-	for what, tc := range map[string]struct {
-		got  []string
-		want string
-	}{
-		"arriving": {got.arriving, `iifname "weft-vx" ip saddr != { 10.36.0.0/14, 10.40.0.0/13 } counter drop
-iifname "eth0" ip saddr { 10.40.0.9/32 } counter drop
-iifname "eth0" ip saddr 10.32.0.0/12 ip saddr != { 10.40.0.0/13 } counter drop
-iifname != { "lo", "weft", "weft-vx", "weft-wg", "eth0" } ip saddr 10.32.0.0/12 counter drop`},
-		"leaving": {got.leaving, `oifname "weft-vx" ip daddr != { 10.36.0.0/14, 10.40.0.0/13 } counter drop
-oifname "eth0" ip daddr { 10.40.0.9/32 } counter drop
-oifname "eth0" ip daddr 10.32.0.0/12 ip daddr != { 10.40.0.0/13 } counter drop
-oifname != { "lo", "weft", "weft-vx", "weft-wg", "eth0" } ip daddr 10.32.0.0/12 counter drop`},
-		"tunnel in": {got.tunnelIn, `udp dport 6784 @th,96,24 0x7 ip saddr != { 192.0.2.2, 192.0.2.3 } counter drop
-udp dport 6784 @th,96,24 0x7 meta nfproto ipv6 counter drop`},
-		"tunnel out": {got.tunnelTo, `udp dport 6784 @th,96,24 0x7 ip daddr != { 192.0.2.2, 192.0.2.3 } counter drop
-udp dport 6784 @th,96,24 0x7 meta nfproto ipv6 counter drop`},
+		peer("192.0.2.4", false, false, "10.34.0.0/15"))
+	inet := tablesOf(cfg)[0]
+	for name, want := range map[string]string{
+		"vxlan-arriving": `ip saddr @vxlan accept
+counter drop`,
+		"guard-arriving": `iifname "weft" accept
+iifname "weft-vx" goto vxlan-arriving
+iifname "weft-wg" accept
+ip saddr @not-direct iifname "eth0" counter drop
+ip saddr @direct iifname "eth0" accept
+ip saddr 10.32.0.0/12 iifname != "lo" counter drop`,
+		"vxlan-leaving": `ip daddr @vxlan accept
+counter drop`,
+		"guard-leaving": `oifname "weft" accept
+oifname "weft-vx" goto vxlan-leaving
+oifname "weft-wg" accept
+ip daddr @not-direct oifname "eth0" counter drop
+ip daddr @direct oifname "eth0" accept
+ip daddr 10.32.0.0/12 oifname != "lo" counter drop`,
+		"guard-tunnel-in": `udp dport 6784 @th,96,24 0x7 goto ends-in`,
+		"ends-in": `ip saddr @ends accept
+ip6 saddr @ends6 accept
+counter drop`,
+		"guard-tunnel-out": `udp dport 6784 @th,96,24 0x7 goto ends-out`,
+		"ends-out": `ip daddr @ends accept
+ip6 daddr @ends6 accept
+counter drop`,
 	} {
-		if got := strings.Join(tc.got, "\n"); got != tc.want {
-			t.Errorf("%s:\n%s\nwant:\n%s", what, got, tc.want)
+		if c, _ := inet.chain(name); strings.Join(c.rules, "\n") != want {
+			t.Errorf("%s:\n%s\nwant:\n%s", name, strings.Join(c.rules, "\n"), want)
+		}
+	}
+	for name, want := range map[string]string{"direct": "10.40.0.0/13", "not-direct": "10.40.0.9/32", "vxlan": "10.36.0.0/14 10.40.0.0/13", "not-vxlan": "", "ends": "192.0.2.2 192.0.2.3", "ends6": "", "refused": ""} {
+		if got := elements(inet, name); got != want {
+			t.Errorf("set %s has %q, want %q", name, got, want)
 		}
 	}
 }
 
+func elements(t table, name string) string {
+	s, ok := t.set(name)
+	if !ok {
+		return "no such set"
+	}
+	return strings.Join(slices.Sorted(maps.Keys(s.elements)), " ")
+}
+
 func TestGuardWithoutPlaintextLetsNoneIn(t *testing.T) {
 	cfg := guarded(peer("192.0.2.2", false, false, "10.40.0.0/13"))
-	got := guard(cfg)
-	if got.tunnelIn[0] != "udp dport 6784 @th,96,24 0x7 meta nfproto ipv4 counter drop" || got.arriving[0] != `iifname "weft-vx" counter drop` {
-		t.Errorf("%+v", got)
+	inet := tablesOf(cfg)[0]
+	for _, name := range []string{"direct", "vxlan", "ends", "ends6"} {
+		if got := elements(inet, name); got != "" {
+			t.Errorf("set %s has %q", name, got)
+		}
 	}
 	cfg.Guard = Guard{}
 	cfg.Tunnels = []string{"weft-wg"}
-	if got := guard(cfg); len(got.arriving) != 1 || len(got.leaving) != 1 || got.tunnelIn != nil || got.tunnelTo != nil {
-		t.Errorf("without any transport in the clear: %+v", got)
+	inet = tablesOf(cfg)[0]
+	if c, _ := inet.chain("guard-arriving"); len(c.rules) != 3 || len(inet.sets) != 0 {
+		t.Errorf("without any transport in the clear: %q, %v", c.rules, inet.sets)
 	}
 }
 
@@ -95,7 +122,7 @@ func TestGuardIsTakenByTheKernelAndComesBack(t *testing.T) {
 		h.set(cfg)
 		const look = "nft -s list table inet weft"
 		want := h.run(look)
-		for _, part := range []string{"chain guard-arriving", "chain guard-leaving", "chain guard-tunnel-in", "chain guard-tunnel-out", "chain clamp", "size set rt mtu", "10.40.0.9", `iifname "eth0" ether saddr { 02:00:00:00:00:04, 02:00:00:00:00:05 } ip saddr 10.32.0.0/12 counter`} {
+		for _, part := range []string{"chain guard-arriving", "chain guard-leaving", "chain guard-tunnel-in", "chain guard-tunnel-out", "chain clamp", "size set rt mtu", "10.40.0.9", `iifname "eth0" ether saddr @refused ip saddr 10.32.0.0/12 counter`, "02:00:00:00:00:04,"} {
 			if !strings.Contains(want, part) {
 				t.Errorf("%q is not in\n%s", part, want)
 			}

@@ -301,14 +301,22 @@ func TestGuardCoversIPv6AsItDoesIPv4(t *testing.T) {
 	cfg := guarded(peer("192.0.2.2", false, true, "10.40.0.0/13"), peer("2001:db8::3", false, false, "10.36.0.0/14"))
 	cfg.IPv6 = ula.Of(uuid.MustParse("7d1c6f9e-0c1b-4d6e-9a53-2f5f5b0f8a11"))
 	rng, theirs := cfg.IPv6.Prefix(cfg.Range).String(), cfg.IPv6.Prefix(netip.MustParsePrefix("10.40.0.0/13")).String()
-	arriving := strings.Join(guard(cfg).arriving, "\n")
+	rules := ""
+	for _, c := range guard(cfg, arriving, "") {
+		rules += strings.Join(c.rules, "\n") + "\n"
+	}
 	for _, want := range []string{
-		`iifname "weft-vx" ip6 saddr != { ` + theirs + ` } counter drop`,
-		`iifname "eth0" ip6 saddr ` + rng + ` counter drop`,
-		`iifname != { "lo", "weft", "weft-vx", "weft-wg", "eth0" } ip6 saddr ` + rng + ` counter drop`,
+		"ip6 saddr @vxlan6 accept",
+		`ip6 saddr @direct6 iifname "eth0" accept`,
+		`iifname "weft-vx" goto vxlan-arriving`,
+		`ip6 saddr ` + rng + ` iifname != "lo" counter drop`,
 	} {
-		if !strings.Contains(arriving, want) {
-			t.Errorf("%s is not in\n%s", want, arriving)
+		if !strings.Contains(rules, want) {
+			t.Errorf("%s is not in\n%s", want, rules)
 		}
+	}
+	inet := tablesOf(cfg)[0]
+	if vxlan, direct := elements(inet, "vxlan6"), elements(inet, "direct6"); vxlan != theirs || direct != "" {
+		t.Errorf("by VXLAN %q, and direct %q", vxlan, direct)
 	}
 }

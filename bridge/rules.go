@@ -31,13 +31,16 @@ func tablesOf(cfg Config) tables {
 		inet, onBridge := isolationSets(cfg)
 		routed.sets, bridged.sets = append(routed.sets, inet...), append(bridged.sets, onBridge...)
 	}
+	routed.sets = append(routed.sets, guardSets(cfg)...)
 	routed.chains = append(routed.chains, guardChains(cfg)...)
 	routed.chains = append(routed.chains, isolationRouted(cfg)...)
 	bridged.chains = append(bridged.chains, isolationBridged(cfg)...)
 	passing := chain{name: "forward", hook: "type filter hook forward priority filter;"}
 	if len(cfg.Published) > 0 || cfg.Services {
 		bridged.sets = append(bridged.sets, reflecting(cfg))
-		passing.rules = append(passing.rules, "iifname . oifname @reflecting meta pkttype { broadcast, multicast } drop")
+		for _, many := range []string{"broadcast", "multicast"} {
+			passing.rules = append(passing.rules, "meta pkttype "+many+" iifname . oifname @reflecting drop")
+		}
 	}
 	if len(cfg.Subnets) > 0 {
 		passing.rules = append(passing.rules, "iifname @ports oifname @ports goto isolation")
