@@ -14,19 +14,15 @@ import (
 	"github.com/weft-net/weft/internal/nl"
 )
 
-// change is what becomes of the elements of one set, or of a counter.
+// change is what becomes of the elements of one set.
 type change struct {
 	family, table string
-	set           *set     // nil for a counter
+	set           *set
 	gone, come    []string // keys
-	counter       string   // the command for it
 }
 
 // script is a change in nft's words.
 func (c change) script() string {
-	if c.set == nil {
-		return c.counter + "\n"
-	}
 	var out strings.Builder
 	write := func(verb string, keys []string, values bool) {
 		if len(keys) == 0 {
@@ -43,6 +39,51 @@ func (c change) script() string {
 	write("delete", c.gone, false)
 	write("add", c.come, c.set.isMap)
 	return out.String()
+}
+
+// elementChanges lead from the elements of tables with the same rules and sets to
+// these.
+func (ts tables) elementChanges(from tables) (out []change) {
+	for i, t := range ts {
+		for j := range t.sets {
+			c := change{family: t.family, table: t.name, set: &t.sets[j]}
+			old, _ := from[i].set(c.set.name)
+			for k, v := range old.elements {
+				if now, ok := c.set.elements[k]; !ok || now != v {
+					c.gone = append(c.gone, k)
+				}
+			}
+			for k, v := range c.set.elements {
+				if before, ok := old.elements[k]; !ok || before != v {
+					c.come = append(c.come, k)
+				}
+			}
+			if len(c.gone)+len(c.come) > 0 {
+				slices.Sort(c.gone)
+				slices.Sort(c.come)
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+// hasRulesOf tells whether two tables differ in elements at most.
+func (ts tables) hasRulesOf(o tables) bool {
+	script, ok := ts.bare().changes(o.bare())
+	return ok && script == ""
+}
+
+// bare are the tables without elements.
+func (ts tables) bare() tables {
+	out := slices.Clone(ts)
+	for i := range out {
+		out[i].sets = slices.Clone(out[i].sets)
+		for j := range out[i].sets {
+			out[i].sets[j].elements = nil
+		}
+	}
+	return out
 }
 
 func script(changes []change) string {
@@ -93,9 +134,6 @@ func (f *firewall) close() error {
 func kernelElements(changes []change) (gone, come []nl.Elements, ok bool) {
 	n := 0
 	for _, c := range changes {
-		if c.set == nil {
-			return nil, nil, false
-		}
 		n += len(c.gone) + len(c.come)
 		g, ok1 := c.set.kernelKeys(c.gone)
 		a, ok2 := c.set.kernelKeys(c.come)

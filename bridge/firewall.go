@@ -11,15 +11,12 @@ import (
 	"github.com/weft-net/weft/internal/nl"
 )
 
-// errRulesDiffer says that it takes more than elements of sets.
-var errRulesDiffer = errors.New("the rules differ")
-
 // firewall keeps weft's own tables and its accepting rules in place. It looks
 // at the kernel's rules only when something changed in them.
 type firewall struct {
 	wrote   tables
 	accepts map[string][]accept // by family
-	listed  []string            // the kernel's own words for what was written; nil if unknown
+	shown   []string            // how the kernel shows what was written; nil if unknown
 	// seen is the state in which all of it was right; nil if it was not.
 	seen *nl.Rulesets
 	sets *nl.Sets // nil until it is needed
@@ -31,85 +28,74 @@ func (f *firewall) set(cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("set up the firewall: %w", err)
 	}
-	undisturbed := f.seen != nil && *f.seen == now && maps.EqualFunc(accepting, f.accepts, slices.Equal[[]accept])
-	if undisturbed && f.update(want) == nil {
+	if f.seen != nil && *f.seen == now && maps.EqualFunc(accepting, f.accepts, slices.Equal[[]accept]) && f.update(want) == nil {
 		return nil
 	}
 	f.seen, f.accepts = nil, nil
-	var places []string
-	next := now
-	if undisturbed { // only our own rules differ
-		f.listed, next.NFT = nil, now.NFT+1
-	} else {
-		places, err = syncAccepts(mark(cfg.Name), accepting)
-	}
+	places, err := syncAccepts(mark(cfg.Name), accepting)
 	if err := errors.Join(f.setTables(want), err); err != nil {
 		return fmt.Errorf("set up the firewall: %w", err)
 	}
 	f.accepts = accepting
-	if after, err := nl.ReadRulesets(); err == nil && len(places) == 0 && after == next {
-		f.seen = &after
+	if after, err := nl.ReadRulesets(); err == nil && len(places) == 0 && after == now {
+		f.seen = &now
 	}
 	return nil
 }
 
-// update changes elements of sets where nothing else differs.
+// errUnknown says that only a look at what is there helps.
+var errUnknown = errors.New("it is not known what is there")
+
+// update leads from what was written to what is wanted, if nobody else wrote.
 func (f *firewall) update(want tables) error {
-	if want.frame(nil) != f.wrote.frame(nil) {
-		return errRulesDiffer
-	}
-	if err := f.changed(want.changes(f.wrote)); err != nil {
-		return err
+	script, ok := want.changes(f.wrote)
+	switch {
+	case !ok:
+		return errUnknown
+	case script == "":
+		return nil
+	case want.hasRulesOf(f.wrote):
+		if err := f.change(want.elementChanges(f.wrote)); err != nil {
+			return err
+		}
+	default:
+		if _, err := nft(script, "-f", "-"); err != nil {
+			return err
+		}
 	}
 	f.wrote = want
+	f.changed()
 	return nil
 }
 
-// changed makes changes that are all there is to do.
-func (f *firewall) changed(changes []change) error {
-	if len(changes) == 0 {
-		return nil
-	}
-	if err := f.change(changes); err != nil {
-		return err
-	}
-	f.listed = nil
+// changed notes one transaction of our own.
+func (f *firewall) changed() {
+	f.shown = nil
 	if f.seen != nil {
 		// If others wrote at the same time, the next look finds another.
 		f.seen = &nl.Rulesets{NFT: f.seen.NFT + 1, Legacy: f.seen.Legacy}
 	}
-	return nil
 }
 
 // setTables compares the tables with those wanted, and makes them anew where
-// they differ.
+// they differ. A daemon that begins finds those of the one before so: to write the
+// same again would drop a packet that is just being judged by the old ones.
 func (f *firewall) setTables(want tables) error {
-	if f.listed != nil && want.frame(nil) == f.wrote.frame(nil) && len(want.changes(f.wrote)) == 0 {
-		if now, err := list(want); err == nil && slices.Equal(now, f.listed) {
-			return nil
+	if script, ok := want.changes(f.wrote); f.shown == nil || !ok || script != "" {
+		shown, err := want.elsewhere()
+		if err != nil {
+			return err
 		}
+		f.wrote, f.shown = nil, shown
 	}
-	f.listed = nil
-	if _, err := nft(want.whole(counts(want)), "-f", "-"); err != nil {
-		return err
+	if now, err := want.list(); err != nil || !slices.Equal(now, f.shown) {
+		if _, err := nft(want.whole(counts(want)), "-f", "-"); err != nil {
+			f.shown = nil
+			return err
+		}
 	}
 	f.wrote = want
-	var err error
-	f.listed, err = list(want)
-	return err
-}
-
-// list is how the kernel shows the tables, without what changes by itself.
-func list(ts tables) ([]string, error) {
-	var out []string
-	for _, t := range ts {
-		text, err := nft("", "-s", "list", "table", t.family, t.name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, text)
-	}
-	return out, nil
+	return nil
 }
 
 // removeTables removes weft's tables, and says which there were.

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -38,27 +37,54 @@ type GuardedPeer struct {
 	VTEP nl.MAC
 }
 
-// guardRules are the rules of each chain that guards the plaintext, and what they
-// look up. What the rules are does not depend on which peers there are.
-type guardRules struct {
-	arriving []string // hook prerouting
-	leaving  []string // hook postrouting
-	tunnelIn []string // hook input: the outer packets of VXLAN
-	tunnelTo []string // hook output
-	sets     []set
-	counters names // of what passes, two for each peer
+// clear is a way by which peers' traffic may travel unencrypted.
+type clear struct {
+	name string // begins those of its maps
+	may  func(GuardedPeer) bool
 }
 
-// guard computes the rules. What is dropped is counted, and what passes, too, by
-// the look-up that lets it pass.
-func guard(cfg Config) guardRules {
-	g := cfg.Guard
-	out := guardRules{counters: names{}}
+// byVXLAN and direct are those that there are.
+var (
+	byVXLAN = clear{"vxlan", func(p GuardedPeer) bool { return p.VXLAN }}
+	direct  = clear{"direct", func(p GuardedPeer) bool { return p.Direct }}
+)
+
+// inClear are those that this host has.
+func (g Guard) inClear() (out []clear) {
 	if len(g.VXLAN) > 0 {
-		// Of other networks that use VXLAN on that port nothing is known.
-		ours := fmt.Sprintf("udp dport %d @th,96,24 %#x", g.Port, g.VNI)
+		out = append(out, byVXLAN)
+	}
+	if len(g.Direct) > 0 {
+		out = append(out, direct)
+	}
+	return out
+}
+
+const (
+	refusedSet = "refused"
+	endsSet    = "ends" // of VXLAN, on the underlay
+)
+
+// guardSets say whose addresses may be in the clear, by each way, and between
+// which hosts VXLAN may pass. So peers that come and go change no rule. Who is
+// found is counted, by the same look: two counters for each peer.
+func guardSets(cfg Config) (out []set, counters names) {
+	g := cfg.Guard
+	counters = names{}
+	for _, p := range g.Peers {
+		if p.Direct || p.VXLAN {
+			counters[receivedBy(p.ID)], counters[sentTo(p.ID)] = true, true
+		}
+	}
+	for _, c := range g.inClear() {
+		for _, f := range cfg.families() {
+			from, to := c.passing(cfg, arriving, f), c.passing(cfg, leaving, f)
+			out = append(out, from, to)
+		}
+	}
+	if len(g.VXLAN) > 0 {
 		for _, f := range underlayFamilies {
-			ends := set{name: "tunnel_ends" + f.set, spec: fmt.Sprintf("type %s;", f.addrs)}
+			ends := set{name: endsSet + f.set, spec: fmt.Sprintf("type %s;", f.addrs)}
 			for _, p := range g.Peers {
 				for _, end := range p.Ends {
 					if p.VXLAN && end.Is4() == (f.name == "ip") {
@@ -66,95 +92,136 @@ func guard(cfg Config) guardRules {
 					}
 				}
 			}
-			out.sets = append(out.sets, ends)
-			out.tunnelIn = append(out.tunnelIn, fmt.Sprintf("%s %s saddr != @%s counter drop", ours, f.name, ends.name))
-			out.tunnelTo = append(out.tunnelTo, fmt.Sprintf("%s %s daddr != @%s counter drop", ours, f.name, ends.name))
+			out = append(out, ends)
 		}
-		// Whatever its address, as with WireGuard.
-		out.pass(cfg, "vxlan", quoted(g.VXLAN), func(family, string) string { return "" }, func(p GuardedPeer) bool { return p.VXLAN })
-		out.arriving = append(out.arriving, fmt.Sprintf("iifname { %s } counter drop", quoted(g.VXLAN)))
-		out.leaving = append(out.leaving, fmt.Sprintf("oifname { %s } counter drop", quoted(g.VXLAN)))
-	}
-	ofRange := func(f family, field string) string {
-		return fmt.Sprintf("%s %s %s ", f.name, field, f.prefix(cfg.Range))
 	}
 	if len(g.Direct) > 0 {
-		devices := quoted(g.Direct)
-		for _, f := range cfg.families() {
-			if len(g.Refused) > 0 {
-				var macs []string
-				for _, m := range g.Refused {
-					macs = append(macs, m.String())
-				}
-				out.arriving = append(out.arriving, fmt.Sprintf("iifname { %s } ether saddr { %s } %scounter drop", devices, strings.Join(macs, ", "), ofRange(f, "saddr")))
-			}
+		refused := set{name: refusedSet, spec: "type ether_addr;"}
+		for _, m := range g.Refused {
+			refused.add(m.String())
 		}
-		out.pass(cfg, "direct", devices, ofRange, func(p GuardedPeer) bool { return p.Direct })
+		out = append(out, refused)
 	}
-	// What is left of direct traffic is judged by this, too.
-	inside := quoted(append([]string{"lo"}, cfg.devices()...))
-	for _, f := range cfg.families() {
-		out.arriving = append(out.arriving, fmt.Sprintf("iifname != { %s } %scounter drop", inside, ofRange(f, "saddr")))
-		out.leaving = append(out.leaving, fmt.Sprintf("oifname != { %s } %scounter drop", inside, ofRange(f, "daddr")))
+	return out, counters
+}
+
+// passing is the map of the addresses that may be on one side of packets that
+// travel by a way, to the counters of those whose they are.
+func (c clear) passing(cfg Config, s side, f family) set {
+	out := set{name: c.on(s, f), spec: fmt.Sprintf("type %s : counter; flags interval;", f.addrs), isMap: true}
+	for _, at := range spans(cfg.Guard.Peers) {
+		if c.may(at.peer) {
+			out.put(at.of(f), strconv.Quote(s.counter(at.peer.ID)))
+		}
 	}
-	for _, p := range g.Peers {
-		if p.Direct || p.VXLAN {
-			out.counters[receivedBy(p.ID)], out.counters[sentTo(p.ID)] = true, true
+	for _, p := range cfg.Guard.Peers {
+		if f.name == "ip" && c.may(p) && p.Link.IsValid() {
+			out.put(p.Link.String(), strconv.Quote(s.counter(p.ID)))
 		}
 	}
 	return out
 }
 
-// pass lets through what is of the peers that may by these devices. Of says which
-// packets of a family are looked up at all.
-func (out *guardRules) pass(cfg Config, transport, devices string, of func(f family, field string) string, may func(GuardedPeer) bool) {
+func (c clear) on(s side, f family) string { return c.name + "-" + s.name + f.set }
+
+// side is how packets are told by where they come from, or where they go.
+type side struct {
+	name, device, address string
+	counter               func(uuid.UUID) string
+}
+
+var (
+	arriving = side{"arriving", "iifname", "saddr", receivedBy}
+	leaving  = side{"leaving", "oifname", "daddr", sentTo}
+)
+
+func (s side) is(device string) string { return s.device + " " + strconv.Quote(device) }
+
+// admits is the rule of one side that accepts what may travel by a way. Match is of
+// the packets that take that way; "" for all.
+func (c clear) admits(s side, f family, match string) string {
+	return fmt.Sprintf("%scounter name %s %s map @%s accept", match, f.name, s.address, c.on(s, f))
+}
+
+// guard are the chains of one side, which drop and count what may not be in the
+// clear. The packets that are most come first, and meet few rules. What a rule
+// compares with is in the rule itself or in a set that stays: a set of its own
+// would be empty for who is under way while the rule is replaced.
+func guard(cfg Config, s side, hook string) (out []chain) {
+	g, main := cfg.Guard, chain{name: "guard-" + s.name, hook: hook}
+	add := func(format string, args ...any) { main.rules = append(main.rules, fmt.Sprintf(format, args...)) }
+	inside := chain{name: "vxlan-" + s.name}
 	for _, f := range cfg.families() {
-		from := set{name: transport + "_from" + f.set, spec: fmt.Sprintf("type %s : counter; flags interval;", f.addrs), isMap: true}
-		to := set{name: transport + "_to" + f.set, spec: from.spec, isMap: true}
-		for _, s := range spans(cfg.Guard.Peers) {
-			if !may(s.peer) {
-				continue
-			}
-			from.put(s.of(f), strconv.Quote(receivedBy(s.peer.ID)))
-			to.put(s.of(f), strconv.Quote(sentTo(s.peer.ID)))
+		inside.rules = append(inside.rules, byVXLAN.admits(s, f, ""))
+	}
+	inside.rules = append(inside.rules, "counter drop") // whatever its address, as with WireGuard
+	if len(g.VXLAN) > 0 {
+		out = append(out, inside)
+	}
+	for _, d := range cfg.devices() {
+		if slices.Contains(g.VXLAN, d) {
+			add("%s goto %s", s.is(d), inside.name)
+		} else {
+			add("%s accept", s.is(d))
 		}
-		for _, p := range cfg.Guard.Peers {
-			if f.name == "ip" && may(p) && p.Link.IsValid() {
-				from.put(p.Link.String(), strconv.Quote(receivedBy(p.ID)))
-				to.put(p.Link.String(), strconv.Quote(sentTo(p.ID)))
+	}
+	for _, d := range g.Direct {
+		for _, f := range cfg.families() {
+			within := fmt.Sprintf("%s %s %s %s ", s.is(d), f.name, s.address, f.prefix(cfg.Range))
+			if s.name == arriving.name && len(g.Refused) > 0 {
+				add("%s ether saddr @%s %s saddr %s counter drop", s.is(d), refusedSet, f.name, f.prefix(cfg.Range))
 			}
+			add("%s", direct.admits(s, f, within))
 		}
-		out.sets = append(out.sets, from, to)
-		out.arriving = append(out.arriving, fmt.Sprintf("iifname { %s } %scounter name %s saddr map @%s accept", devices, of(f, "saddr"), f.name, from.name))
-		out.leaving = append(out.leaving, fmt.Sprintf("oifname { %s } %scounter name %s daddr map @%s accept", devices, of(f, "daddr"), f.name, to.name))
+	}
+	for _, f := range cfg.families() {
+		add("%s %s %s %s != \"lo\" counter drop", f.name, s.address, f.prefix(cfg.Range), s.device)
+	}
+	return append(out, main)
+}
+
+// guardEnds guard the outer packets of VXLAN: of this mesh, from and to its
+// hosts. Of other networks that use VXLAN on that port nothing is known.
+func guardEnds(g Guard) []chain {
+	ours := fmt.Sprintf("udp dport %d @th,96,24 %#x goto ", g.Port, g.VNI)
+	ends := func(name string, s side) chain {
+		return chain{name: name, rules: []string{
+			fmt.Sprintf("ip %s @%s accept", s.address, endsSet),
+			fmt.Sprintf("ip6 %s @%s6 accept", s.address, endsSet),
+			"counter drop",
+		}}
+	}
+	in, out := ends("ends-in", arriving), ends("ends-out", leaving)
+	return []chain{in, out,
+		{"guard-tunnel-in", "type filter hook input priority raw;", []string{ours + in.name}},
+		{"guard-tunnel-out", "type filter hook output priority raw;", []string{ours + out.name}},
 	}
 }
 
-// chains keep plaintext where it is allowed, and segments small enough.
-func (g guardRules) chains(cfg Config) []chain {
-	all := []chain{
-		{"guard-arriving", "type filter hook prerouting priority raw;", g.arriving},
-		{"guard-leaving", "type filter hook postrouting priority raw;", g.leaving},
-		{"guard-tunnel-in", "type filter hook input priority raw;", g.tunnelIn},
-		{"guard-tunnel-out", "type filter hook output priority raw;", g.tunnelTo},
-		{"clamp", "type filter hook forward priority mangle;", clamp(cfg)},
+// guardChains keep plaintext where it is allowed, and segments small enough.
+func guardChains(cfg Config) []chain {
+	out := append(
+		guard(cfg, arriving, "type filter hook prerouting priority raw;"),
+		guard(cfg, leaving, "type filter hook postrouting priority raw;")...)
+	if len(cfg.Guard.VXLAN) > 0 {
+		out = append(out, guardEnds(cfg.Guard)...)
 	}
-	return slices.DeleteFunc(all, func(c chain) bool { return len(c.rules) == 0 })
+	return append(out, clamp(cfg)...)
 }
 
-// clamp keeps TCP from segments that do not fit the way, in both directions.
-func clamp(cfg Config) []string {
+// clamp keeps TCP from segments that do not fit the way, in both directions. All
+// but the first packets of a connection meet one rule.
+func clamp(cfg Config) []chain {
 	devices := cfg.ways()
 	if len(devices) == 0 {
 		return nil
 	}
-	list := quoted(devices)
-	const size = "tcp flags & (syn|rst) == syn tcp option maxseg size set rt mtu"
-	var rules []string
+	const size = "tcp option maxseg size set rt mtu"
+	first := chain{name: "clamp-first"}
 	for _, f := range cfg.families() {
-		rules = append(rules,
-			fmt.Sprintf("oifname { %s } %s daddr %s %s", list, f.name, f.prefix(cfg.Range), size),
-			fmt.Sprintf("iifname { %s } %s saddr %s %s", list, f.name, f.prefix(cfg.Range), size))
+		for _, s := range []side{leaving, arriving} {
+			first.rules = append(first.rules, fmt.Sprintf("%s { %s } %s %s %s %s", s.device, quoted(devices), f.name, s.address, f.prefix(cfg.Range), size))
+		}
 	}
-	return rules
+	return []chain{first, {"clamp", "type filter hook forward priority mangle;", []string{"tcp flags & (syn|rst) == syn goto " + first.name}}}
 }

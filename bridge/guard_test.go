@@ -33,65 +33,79 @@ func peer(end string, direct, vxlan bool, list ...string) GuardedPeer {
 
 func id(last byte) uuid.UUID { return uuid.UUID{15: last} }
 
-// elements are those of a set of the guard, in order.
-func (g guardRules) elements(name string) (out []string) {
-	for _, s := range g.sets {
-		if s.name == name {
-			for _, k := range slices.Sorted(maps.Keys(s.elements)) {
-				out = append(out, strings.TrimSuffix(k+" "+s.elements[k], " "))
-			}
-		}
-	}
-	return out
-}
-
 func TestGuardLetsPlaintextOfThoseInThatMay(t *testing.T) {
-	got := guard(guarded(
+	cfg := guarded(
 		peer("192.0.2.2", true, true, "10.40.0.0/13"),
 		peer("192.0.2.3", false, true, "10.36.0.0/14", "10.40.0.9/32"),
-		peer("192.0.2.4", false, false, "10.34.0.0/15")))
-	for what, tc := range map[string]struct {
-		got  []string
-		want string
-	}{
-		"arriving": {got.arriving, `iifname { "weft-vx" } counter name ip saddr map @vxlan_from accept
-iifname { "weft-vx" } counter drop
-iifname { "eth0" } ip saddr 10.32.0.0/12 counter name ip saddr map @direct_from accept
-iifname != { "lo", "weft", "weft-vx", "weft-wg" } ip saddr 10.32.0.0/12 counter drop`},
-		"leaving": {got.leaving, `oifname { "weft-vx" } counter name ip daddr map @vxlan_to accept
-oifname { "weft-vx" } counter drop
-oifname { "eth0" } ip daddr 10.32.0.0/12 counter name ip daddr map @direct_to accept
-oifname != { "lo", "weft", "weft-vx", "weft-wg" } ip daddr 10.32.0.0/12 counter drop`},
-		"tunnel in": {got.tunnelIn, `udp dport 6784 @th,96,24 0x7 ip saddr != @tunnel_ends counter drop
-udp dport 6784 @th,96,24 0x7 ip6 saddr != @tunnel_ends6 counter drop`},
-		"tunnel out": {got.tunnelTo, `udp dport 6784 @th,96,24 0x7 ip daddr != @tunnel_ends counter drop
-udp dport 6784 @th,96,24 0x7 ip6 daddr != @tunnel_ends6 counter drop`},
-		"ends":       {got.elements("tunnel_ends"), "192.0.2.2\n192.0.2.3"},
-		"IPv6 ends":  {got.elements("tunnel_ends6"), ""},
-		"from VXLAN": {got.elements("vxlan_from"), strings.ReplaceAll("10.36.0.0-10.39.255.255 \"R3\"\n10.40.0.0-10.40.0.8 \"R2\"\n10.40.0.10-10.47.255.255 \"R2\"\n10.40.0.9 \"R3\"", "R", "received_0000000000000000000000000000000")},
-		"to direct":  {got.elements("direct_to"), strings.ReplaceAll("10.40.0.0-10.40.0.8 \"S2\"\n10.40.0.10-10.47.255.255 \"S2\"", "S", "sent_0000000000000000000000000000000")},
+		peer("192.0.2.4", false, false, "10.34.0.0/15"))
+	inet := tablesOf(cfg)[0]
+	for name, want := range map[string]string{
+		"vxlan-arriving": `counter name ip saddr map @vxlan-arriving accept
+counter drop`,
+		"guard-arriving": `iifname "weft" accept
+iifname "weft-vx" goto vxlan-arriving
+iifname "weft-wg" accept
+iifname "eth0" ip saddr 10.32.0.0/12 counter name ip saddr map @direct-arriving accept
+ip saddr 10.32.0.0/12 iifname != "lo" counter drop`,
+		"vxlan-leaving": `counter name ip daddr map @vxlan-leaving accept
+counter drop`,
+		"guard-leaving": `oifname "weft" accept
+oifname "weft-vx" goto vxlan-leaving
+oifname "weft-wg" accept
+oifname "eth0" ip daddr 10.32.0.0/12 counter name ip daddr map @direct-leaving accept
+ip daddr 10.32.0.0/12 oifname != "lo" counter drop`,
+		"guard-tunnel-in": `udp dport 6784 @th,96,24 0x7 goto ends-in`,
+		"ends-in": `ip saddr @ends accept
+ip6 saddr @ends6 accept
+counter drop`,
+		"guard-tunnel-out": `udp dport 6784 @th,96,24 0x7 goto ends-out`,
+		"ends-out": `ip daddr @ends accept
+ip6 daddr @ends6 accept
+counter drop`,
 	} {
-		if got := strings.Join(tc.got, "\n"); got != tc.want {
-			t.Errorf("%s:\n%s\nwant:\n%s", what, got, tc.want)
+		if c, _ := inet.chain(name); strings.Join(c.rules, "\n") != want {
+			t.Errorf("%s:\n%s\nwant:\n%s", name, strings.Join(c.rules, "\n"), want)
 		}
 	}
+	for name, want := range map[string]string{
+		"vxlan-arriving": strings.ReplaceAll(`10.36.0.0-10.39.255.255 "R3" 10.40.0.0-10.40.0.8 "R2" 10.40.0.10-10.47.255.255 "R2" 10.40.0.9 "R3"`, "R", "received_0000000000000000000000000000000"),
+		"direct-leaving": strings.ReplaceAll(`10.40.0.0-10.40.0.8 "S2" 10.40.0.10-10.47.255.255 "S2"`, "S", "sent_0000000000000000000000000000000"),
+		"ends":           "192.0.2.2 192.0.2.3", "ends6": "", "refused": "",
+	} {
+		if got := elements(inet, name); got != want {
+			t.Errorf("set %s has %q, want %q", name, got, want)
+		}
+	}
+}
+
+func elements(t table, name string) string {
+	s, ok := t.set(name)
+	if !ok {
+		return "no such set"
+	}
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(s.elements)) {
+		out = append(out, strings.TrimSuffix(k+" "+s.elements[k], " "))
+	}
+	return strings.Join(out, " ")
 }
 
 func TestGuardWithoutPlaintextLetsNoneIn(t *testing.T) {
 	cfg := guarded(peer("192.0.2.2", false, false, "10.40.0.0/13"))
-	got := guard(cfg)
-	for _, s := range got.sets {
-		if len(s.elements) > 0 {
-			t.Errorf("%s has %v", s.name, s.elements)
+	inet := tablesOf(cfg)[0]
+	for _, name := range []string{"direct-arriving", "direct-leaving", "vxlan-arriving", "vxlan-leaving", "ends", "ends6"} {
+		if got := elements(inet, name); got != "" {
+			t.Errorf("set %s has %q", name, got)
 		}
 	}
-	if len(got.counters) > 0 {
-		t.Errorf("counters %v", got.counters)
+	if len(inet.looked) > 0 {
+		t.Errorf("counters %v", inet.looked)
 	}
 	cfg.Guard = Guard{}
 	cfg.Tunnels = []string{"weft-wg"}
-	if got := guard(cfg); len(got.arriving) != 1 || len(got.leaving) != 1 || got.tunnelIn != nil || got.tunnelTo != nil || got.sets != nil {
-		t.Errorf("without any transport in the clear: %+v", got)
+	inet = tablesOf(cfg)[0]
+	if c, _ := inet.chain("guard-arriving"); len(c.rules) != 3 || len(inet.sets) != 0 {
+		t.Errorf("without any transport in the clear: %q, %v", c.rules, inet.sets)
 	}
 }
 
@@ -136,7 +150,7 @@ func TestGuardIsTakenByTheKernelAndComesBack(t *testing.T) {
 		h.set(cfg)
 		const look = "nft -s list table inet weft"
 		want := h.run(look)
-		for _, part := range []string{"chain guard-arriving", "chain guard-leaving", "chain guard-tunnel-in", "chain guard-tunnel-out", "chain clamp", "size set rt mtu", "10.40.0.9", `iifname "eth0" ether saddr { 02:00:00:00:00:04, 02:00:00:00:00:05 } ip saddr 10.32.0.0/12 counter`} {
+		for _, part := range []string{"chain guard-arriving", "chain guard-leaving", "chain guard-tunnel-in", "chain guard-tunnel-out", "chain clamp", "size set rt mtu", "10.40.0.9", `iifname "eth0" ether saddr @refused ip saddr 10.32.0.0/12 counter`, "02:00:00:00:00:04,"} {
 			if !strings.Contains(want, part) {
 				t.Errorf("%q is not in\n%s", part, want)
 			}

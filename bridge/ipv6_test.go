@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -305,22 +304,26 @@ func TestGuardCoversIPv6AsItDoesIPv4(t *testing.T) {
 	cfg := guarded(p, peer("192.0.2.3", false, false, "10.36.0.0/14"))
 	cfg.IPv6 = ula.Of(uuid.MustParse("7d1c6f9e-0c1b-4d6e-9a53-2f5f5b0f8a11"))
 	rng := cfg.IPv6.Prefix(cfg.Range).String()
-	g := guard(cfg)
-	arriving := strings.Join(g.arriving, "\n")
+	rules := ""
+	for _, c := range guard(cfg, arriving, "") {
+		rules += strings.Join(c.rules, "\n") + "\n"
+	}
 	for _, want := range []string{
-		`iifname { "weft-vx" } counter name ip6 saddr map @vxlan_from6 accept`,
-		`iifname { "eth0" } ip6 saddr ` + rng + ` counter name ip6 saddr map @direct_from6 accept`,
-		`iifname != { "lo", "weft", "weft-vx", "weft-wg" } ip6 saddr ` + rng + ` counter drop`,
+		"counter name ip6 saddr map @vxlan-arriving6 accept",
+		`iifname "eth0" ip6 saddr ` + rng + ` counter name ip6 saddr map @direct-arriving6 accept`,
+		`iifname "weft-vx" goto vxlan-arriving`,
+		`ip6 saddr ` + rng + ` iifname != "lo" counter drop`,
 	} {
-		if !strings.Contains(arriving, want) {
-			t.Errorf("%s is not in\n%s", want, arriving)
+		if !strings.Contains(rules, want) {
+			t.Errorf("%s is not in\n%s", want, rules)
 		}
 	}
 	theirs := fmt.Sprintf("%s-%s %q", cfg.IPv6.Addr(netip.MustParseAddr("10.40.0.0")), cfg.IPv6.Addr(netip.MustParseAddr("10.47.255.255")), receivedBy(p.ID))
-	if got := g.elements("vxlan_from6"); !slices.Equal(got, []string{theirs}) || g.elements("direct_from6") != nil {
-		t.Errorf("may come by VXLAN: %v, want %s; directly: %v", got, theirs, g.elements("direct_from6"))
+	inet := tablesOf(cfg)[0]
+	if vxlan, direct := elements(inet, "vxlan-arriving6"), elements(inet, "direct-arriving6"); vxlan != theirs || direct != "" {
+		t.Errorf("by VXLAN %q, want %q, and direct %q", vxlan, theirs, direct)
 	}
-	if got := g.elements("tunnel_ends6"); !slices.Equal(got, []string{"2001:db8::2"}) {
+	if got := elements(inet, "ends6"); got != "2001:db8::2" {
 		t.Errorf("ends: %v", got)
 	}
 }

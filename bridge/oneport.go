@@ -16,10 +16,9 @@ func because(cfg Config, p Port) tables {
 	for i := range with {
 		for j := range with[i].sets {
 			s := &with[i].sets[j]
-			if other := without.set(with[i].family, s.name); other != nil {
-				for k := range other.elements {
-					delete(s.elements, k)
-				}
+			other, _ := without[i].set(s.name)
+			for k := range other.elements {
+				delete(s.elements, k)
 			}
 		}
 	}
@@ -49,20 +48,22 @@ func (c Config) withPort(p Port) Config {
 
 // admit lets a port in, and leaves it to set to find what others have changed.
 func (f *firewall) admit(cfg Config, p Port) error {
-	own := because(cfg, p)
-	if ports := f.wrote.set("bridge", portSet); ports != nil && !ports.has(p.key()) && own.frame(nil) == f.wrote.frame(nil) {
-		if f.step(own, true) == nil {
-			return nil
-		}
+	if own := because(cfg, p); own.hasRulesOf(f.wrote) && !f.wrote.knows(p) && f.step(own, true) == nil {
+		return nil
 	}
 	return f.follow(cfg.withPort(p))
+}
+
+// knows tells whether a port is in the tables.
+func (ts tables) knows(p Port) bool {
+	return slices.ContainsFunc(ts, func(t table) bool { s, _ := t.set(portSet); return s.has(p.key()) })
 }
 
 // expel takes from the tables what they have for a port.
 func (f *firewall) expel(cfg Config, p Port) error {
 	rest := cfg.withoutPort(p)
-	own, frame := because(cfg, p), f.wrote.frame(nil)
-	if own.frame(nil) == frame && tablesOf(rest.withoutPorts()).frame(nil) == frame && f.step(own, false) == nil {
+	own := because(cfg, p)
+	if own.hasRulesOf(f.wrote) && tablesOf(rest.withoutPorts()).hasRulesOf(f.wrote) && f.step(own, false) == nil {
 		return nil
 	}
 	return f.follow(rest)
@@ -87,13 +88,14 @@ func (f *firewall) step(own tables, come bool) error {
 	var changes []change
 	for i, t := range own {
 		for j := range t.sets {
-			s, there := &t.sets[j], &f.wrote[i].sets[j]
+			s := &t.sets[j]
+			there, _ := f.wrote[i].set(s.name)
 			c := change{family: t.family, table: t.name, set: s}
 			for k, v := range s.elements {
 				old, ok := there.elements[k]
 				switch {
 				case come && ok && old != v:
-					return errRulesDiffer
+					return errUnknown
 				case come && !ok:
 					c.come = append(c.come, k)
 				case !come && ok:
@@ -105,16 +107,26 @@ func (f *firewall) step(own tables, come bool) error {
 			}
 		}
 	}
-	if err := f.changed(changes); err != nil {
+	if len(changes) == 0 {
+		return nil
+	}
+	if err := f.change(changes); err != nil {
 		return err
 	}
-	for _, c := range changes {
-		there := f.wrote.set(c.family, c.set.name)
-		for _, k := range c.come {
-			there.put(k, c.set.elements[k])
-		}
-		for _, k := range c.gone {
-			delete(there.elements, k)
+	f.changed()
+	for i := range f.wrote {
+		for j := range f.wrote[i].sets {
+			s := &f.wrote[i].sets[j]
+			for _, c := range changes {
+				if c.family == f.wrote[i].family && c.set.name == s.name {
+					for _, k := range c.come {
+						s.put(k, c.set.elements[k])
+					}
+					for _, k := range c.gone {
+						delete(s.elements, k)
+					}
+				}
+			}
 		}
 	}
 	return nil

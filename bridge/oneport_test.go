@@ -81,14 +81,14 @@ func TestAPortThatComesOrGoesIsNotTakenForAChangeOfOthers(t *testing.T) {
 // same compares the kernel's tables with those that the firewall says it wrote.
 func (h *host) same(when string) {
 	h.t.Helper()
-	now, err := list(h.firewall.wrote)
+	now, err := h.firewall.wrote.list()
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	if _, err := nft(h.firewall.wrote.whole(nil), "-f", "-"); err != nil {
 		h.t.Fatal(err)
 	}
-	anew, err := list(h.firewall.wrote)
+	anew, err := h.firewall.wrote.list()
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestTheElementsOfAPortNeedNoProgram(t *testing.T) {
 	cfg := config()
 	cfg.IPv6, cfg.Services = ula.Of(uuid.MustParse("7d1c6f9e-0c1b-4d6e-9a53-2f5f5b0f8a11")), true
 	p := Port{HostInterface: "wefta", Address: netip.MustParsePrefix("10.32.0.2/12")}
-	changes := because(cfg, p).changes(because(cfg, p).bare())
+	changes := because(cfg, p).elementChanges(because(cfg, p).bare())
 	gone, come, ok := kernelElements(changes)
 	if !ok || len(gone) != 0 || len(come) < 6 {
 		t.Fatalf("%d gone, %d come, %v", len(gone), len(come), ok)
@@ -122,14 +122,4 @@ func TestTheElementsOfAPortNeedNoProgram(t *testing.T) {
 			t.Errorf("%q is taken for one that can be sent", s.spec)
 		}
 	}
-}
-
-// bare are the tables without elements.
-func (ts tables) bare() tables {
-	for i := range ts {
-		for j := range ts[i].sets {
-			ts[i].sets[j].elements = nil
-		}
-	}
-	return ts
 }

@@ -31,9 +31,9 @@ func tablesOf(cfg Config) tables {
 		inet, onBridge := isolationSets(cfg)
 		routed.sets, bridged.sets = append(routed.sets, inet...), append(bridged.sets, onBridge...)
 	}
-	g := guard(cfg)
-	routed.sets, routed.looked = append(routed.sets, g.sets...), g.counters
-	routed.chains = append(routed.chains, g.chains(cfg)...)
+	sets, looked := guardSets(cfg)
+	routed.sets, routed.looked = append(routed.sets, sets...), looked
+	routed.chains = append(routed.chains, guardChains(cfg)...)
 	routed.sets = append(routed.sets, relaySets(cfg)...)
 	routed.chains = append(routed.chains, relayChains(cfg)...)
 	routed.chains = append(routed.chains, isolationRouted(cfg)...)
@@ -45,7 +45,9 @@ func tablesOf(cfg Config) tables {
 	passing := chain{name: "forward", hook: "type filter hook forward priority filter;"}
 	if len(cfg.Published) > 0 || cfg.Services {
 		bridged.sets = append(bridged.sets, reflecting(cfg))
-		passing.rules = append(passing.rules, "iifname . oifname @reflecting meta pkttype { broadcast, multicast } drop")
+		for _, many := range []string{"broadcast", "multicast"} {
+			passing.rules = append(passing.rules, "meta pkttype "+many+" iifname . oifname @reflecting drop")
+		}
 	}
 	if len(cfg.Subnets) > 0 {
 		passing.rules = append(passing.rules, "iifname @ports oifname @ports goto isolation")

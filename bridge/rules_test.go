@@ -16,7 +16,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden rules anew")
 
-func TestRulesAreThoseOfTheGoldenFiles(t *testing.T) {
+// golden are the configs of the golden files, by their names.
+func golden() map[string]Config {
 	plain := config()
 	busy := config()
 	busy.GossipPort = 6783
@@ -43,7 +44,11 @@ func TestRulesAreThoseOfTheGoldenFiles(t *testing.T) {
 	services.Ports, services.Services = busy.Ports[:1], true
 	filtered := services
 	filtered.filtersBridged = true
-	for name, cfg := range map[string]Config{"plain": plain, "busy": busy, "dual-stack": dual, "no-masquerade": open, "services": services, "services-filtered": filtered} {
+	return map[string]Config{"plain": plain, "busy": busy, "dual-stack": dual, "no-masquerade": open, "services": services, "services-filtered": filtered}
+}
+
+func TestRulesAreThoseOfTheGoldenFiles(t *testing.T) {
+	for name, cfg := range golden() {
 		path := "testdata/" + name + ".nft"
 		got := tablesOf(cfg).whole(nil)
 		if *update {

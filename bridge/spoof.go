@@ -57,11 +57,11 @@ func senderSets(cfg Config) []set {
 // senderChains drop what a container sends by another's address, before the
 // bridge learns from it or anybody sees it. The number of containers does not
 // change what a packet costs. No container is a router, or says where one is.
-// Other protocols lead nowhere but to the same bridge and are dropped.
+// Other protocols lead nowhere but to the same bridge and are dropped. What is most
+// comes first: only ports are in that set.
 func senderChains() []chain {
 	return []chain{
 		{name: "sender", rules: []string{
-			"ether type ip iifname . ether saddr . ip saddr @own accept",
 			"ether type arp iifname . ether saddr . arp saddr ip @own iifname . arp saddr ether . arp saddr ip @own accept",
 			"icmpv6 type { nd-router-advert, nd-redirect } counter name " + spoofedCounter + " drop",
 			"icmpv6 type nd-neighbor-advert iifname . ether saddr . " + target + " != @targets counter name " + spoofedCounter + " drop",
@@ -70,6 +70,8 @@ func senderChains() []chain {
 			"drop",
 		}},
 		{name: "prerouting", hook: "type filter hook prerouting priority dstnat;", rules: []string{
+			"ether type ip iifname . ether saddr . ip saddr @own accept",
+			"ether type ip6 meta l4proto != icmpv6 iifname . ether saddr . ip6 saddr @own6 accept",
 			"iifname @ports goto sender",
 		}},
 	}

@@ -2,13 +2,14 @@ package bridge
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
 
-// tables are weft's own. They are written as a whole or, while only elements of
-// their sets differ, by these: the cost of an attach must not grow with the
-// number of containers that are there.
+// tables are weft's own. They are written as a whole where it is not known what is
+// there, and otherwise by what differs: the cost of an attach must not grow with the
+// number of containers, and no packet may meet a set that is on its way out.
 type tables []table
 
 type table struct {
@@ -50,32 +51,157 @@ func (s set) kind() string {
 	return "set"
 }
 
-// frame is everything but the elements, in nft's words. Counters go on from
-// what they had.
-func (ts tables) frame(counts map[string]counted) string {
+// whole makes the tables anew, in one transaction. Counters go on from what they
+// had.
+func (ts tables) whole(counts map[string]counted) string {
 	var out strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&out, format+"\n", args...) }
 	for _, t := range ts {
-		at := t.family + " " + t.name
-		line("add table %s", at)
-		for _, c := range t.counters {
-			line("%s", t.counter(c, counts))
+		// After the add, the delete is no error where there was none.
+		line("add table %s", t.at())
+		line("delete table %s", t.at())
+	}
+	for _, t := range ts {
+		line("add table %s", t.at())
+		for _, c := range slices.Concat(t.counters, t.looked.without(nil)) {
+			line("add counter %s %s { packets %d bytes %d; }", t.at(), c, counts[c].packets, counts[c].bytes)
 		}
-		for _, s := range t.sets {
-			line("add %s %s %s { %s }", s.kind(), at, s.name, s.spec)
-		}
-		for _, c := range t.chains {
-			line("add chain %s %s %s", at, c.name, bracketed(c.hook))
-			for _, r := range c.rules {
-				line("add rule %s %s %s", at, c.name, r)
-			}
-		}
+		line("%s", strings.TrimSuffix(t.changes(table{looked: t.looked}), "\n"))
 	}
 	return out.String()
 }
 
-func (t table) counter(name string, counts map[string]counted) string {
-	return fmt.Sprintf("add counter %s %s %s { packets %d bytes %d; }", t.family, t.name, name, counts[name].packets, counts[name].bytes)
+// changes leads from other tables to these, in one transaction that touches only
+// what differs: a packet that is judged meanwhile must find what its rules look
+// into. It is "" where nothing differs; ok is false if only whole leads there.
+func (ts tables) changes(from tables) (script string, ok bool) {
+	if len(ts) != len(from) {
+		return "", false
+	}
+	for i, t := range ts {
+		if !t.resembles(from[i]) {
+			return "", false
+		}
+		script += t.changes(from[i])
+	}
+	return script, true
+}
+
+// resembles tells whether what has one name in both tables is of one kind.
+func (t table) resembles(o table) bool {
+	if t.at() != o.at() || !slices.Equal(t.counters, o.counters) {
+		return false
+	}
+	for _, s := range t.sets {
+		if old, ok := o.set(s.name); ok && (old.spec != s.spec || old.isMap != s.isMap) {
+			return false
+		}
+	}
+	for _, c := range t.chains {
+		if old, ok := o.chain(c.name); ok && old.hook != c.hook {
+			return false
+		}
+	}
+	return true
+}
+
+// changes leads from a table that resembles this one to it.
+func (t table) changes(from table) string {
+	var out strings.Builder
+	line := func(what, name, format string, args ...any) {
+		text := fmt.Sprintf("%s %s %s %s", what, t.at(), name, fmt.Sprintf(format, args...))
+		out.WriteString(strings.TrimSpace(text) + "\n")
+	}
+	for _, c := range t.looked.without(from.looked) { // before elements that name them
+		line("add counter", c, "")
+	}
+	for _, s := range t.sets {
+		if _, ok := from.set(s.name); !ok {
+			line("add "+s.kind(), s.name, "{ %s }", s.spec)
+		}
+	}
+	for _, c := range t.chains { // all of them before the rules, which lead to some
+		if _, ok := from.chain(c.name); !ok {
+			line("add chain", c.name, "%s", bracketed(c.hook))
+		}
+	}
+	var gone []string
+	for _, c := range from.chains {
+		if now, ok := t.chain(c.name); !ok || !slices.Equal(now.rules, c.rules) {
+			line("flush chain", c.name, "")
+			if !ok {
+				gone = append(gone, c.name)
+			}
+		}
+	}
+	for _, c := range t.chains {
+		if old, ok := from.chain(c.name); !ok || !slices.Equal(old.rules, c.rules) {
+			for _, r := range c.rules {
+				line("add rule", c.name, "%s", r)
+			}
+		}
+	}
+	for _, name := range gone {
+		line("delete chain", name, "")
+	}
+	for _, s := range t.sets {
+		old, _ := from.set(s.name)
+		less, more := s.changes(old)
+		if len(less) > 0 {
+			line("delete element", s.name, "{ %s }", strings.Join(less, ", "))
+		}
+		if len(more) > 0 {
+			line("add element", s.name, "{ %s }", strings.Join(more, ", "))
+		}
+	}
+	for _, s := range from.sets {
+		if _, ok := t.set(s.name); !ok {
+			line("delete "+s.kind(), s.name, "")
+		}
+	}
+	for _, c := range from.looked.without(t.looked) {
+		line("delete counter", c, "")
+	}
+	return out.String()
+}
+
+// changes are the elements of another set that are too many for this one, and
+// those that are missing.
+func (s set) changes(from set) (less, more []string) {
+	for _, k := range slices.Sorted(maps.Keys(from.elements)) {
+		if v, ok := s.elements[k]; !ok || v != from.elements[k] {
+			less = append(less, k)
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(s.elements)) {
+		v := s.elements[k]
+		if old, ok := from.elements[k]; ok && old == v {
+			continue
+		}
+		if s.isMap {
+			k += " : " + v
+		}
+		more = append(more, k)
+	}
+	return less, more
+}
+
+func (t table) at() string { return t.family + " " + t.name }
+
+func (t table) set(name string) (set, bool) {
+	i := slices.IndexFunc(t.sets, func(s set) bool { return s.name == name })
+	if i < 0 {
+		return set{}, false
+	}
+	return t.sets[i], true
+}
+
+func (t table) chain(name string) (chain, bool) {
+	i := slices.IndexFunc(t.chains, func(c chain) bool { return c.name == name })
+	if i < 0 {
+		return chain{}, false
+	}
+	return t.chains[i], true
 }
 
 type names map[string]bool
@@ -96,78 +222,4 @@ func bracketed(hook string) string {
 		return ""
 	}
 	return "{ " + hook + " }"
-}
-
-// whole makes the tables anew, in one transaction.
-func (ts tables) whole(counts map[string]counted) string {
-	var out strings.Builder
-	for _, t := range ts {
-		// After the add, the delete is no error where there was none.
-		fmt.Fprintf(&out, "add table %s %s\ndelete table %s %s\n", t.family, t.name, t.family, t.name)
-	}
-	// nft gives a set that it makes its elements at once, so these come first.
-	for _, t := range ts {
-		if len(t.looked) > 0 {
-			fmt.Fprintf(&out, "add table %s %s\n", t.family, t.name)
-		}
-		for _, c := range t.looked.without(nil) {
-			fmt.Fprintln(&out, t.counter(c, counts))
-		}
-	}
-	out.WriteString(ts.frame(counts))
-	out.WriteString(script(ts.changes(nil)))
-	return out.String()
-}
-
-// changes lead from the elements of tables with the same frame to these; from
-// none, whose frame has the counters already, it is all elements.
-func (ts tables) changes(from tables) (out []change) {
-	for i, t := range ts {
-		// Counters are there for as long as elements name them.
-		if from != nil {
-			for _, name := range t.looked.without(from[i].looked) {
-				out = append(out, change{family: t.family, table: t.name, counter: t.counter(name, nil)})
-			}
-		}
-		for j := range t.sets {
-			c := change{family: t.family, table: t.name, set: &t.sets[j]}
-			var old map[string]string
-			if from != nil {
-				old = from[i].sets[j].elements
-			}
-			for k, v := range old {
-				if now, ok := c.set.elements[k]; !ok || now != v {
-					c.gone = append(c.gone, k)
-				}
-			}
-			for k, v := range c.set.elements {
-				if before, ok := old[k]; !ok || before != v {
-					c.come = append(c.come, k)
-				}
-			}
-			if len(c.gone)+len(c.come) > 0 {
-				slices.Sort(c.gone)
-				slices.Sort(c.come)
-				out = append(out, c)
-			}
-		}
-		if from != nil {
-			for _, name := range from[i].looked.without(t.looked) {
-				out = append(out, change{family: t.family, table: t.name, counter: fmt.Sprintf("delete counter %s %s %s", t.family, t.name, name)})
-			}
-		}
-	}
-	return out
-}
-
-// set is the one of a name, if there is.
-func (ts tables) set(family, name string) *set {
-	for i := range ts {
-		for j := range ts[i].sets {
-			if s := &ts[i].sets[j]; ts[i].family == family && s.name == name {
-				return s
-			}
-		}
-	}
-	return nil
 }

@@ -35,7 +35,12 @@ func strangers(b *testing.B, n int) []Peer {
 func BenchmarkPeers(b *testing.B) {
 	process := wgproc.Own(b.TempDir(), "test")
 	log := slog.New(slog.DiscardHandler)
-	for _, transport := range []string{nl.KindVXLAN, nl.KindWireGuard} {
+	drivers := map[string]func() (Driver, error){
+		TransportDirect:    func() (Driver, error) { return NewDirect(log, keptSysctls{}) },
+		TransportVXLAN:     func() (Driver, error) { return NewVXLAN(log) },
+		TransportWireGuard: func() (Driver, error) { return NewWireGuard(log, process, CarrierAuto) },
+	}
+	for _, transport := range []string{TransportDirect, TransportVXLAN, TransportWireGuard} {
 		for _, n := range []int{10, 100, 1000} {
 			b.Run(fmt.Sprintf("%s/%d", transport, n), func(b *testing.B) {
 				peers := strangers(b, n+1)
@@ -43,12 +48,7 @@ func BenchmarkPeers(b *testing.B) {
 				var memory, rounds float64
 				for b.Loop() {
 					err := onScratchHost(func(conn *nl.Conn) error {
-						drv, err := Driver(nil), error(nil)
-						if transport == nl.KindVXLAN {
-							drv, err = NewVXLAN(log)
-						} else {
-							drv, err = NewWireGuard(log, process, CarrierAuto)
-						}
+						drv, err := drivers[transport]()
 						if err != nil {
 							return err
 						}
@@ -60,6 +60,9 @@ func BenchmarkPeers(b *testing.B) {
 						}
 						l := Local{ID: uuid.UUID{9}, Device: fmt.Sprintf("s%d", os.Getpid()), Alias: nl.AliasPrefix + "test", Port: 6784, VNI: 7, Key: key,
 							Underlay: netip.MustParseAddr("192.0.2.1"), Source: netip.MustParseAddr("192.0.2.1")}
+						if transport == TransportDirect {
+							l.Device = "u0" // the underlay's own
+						}
 						if err := drv.Up(l); err != nil {
 							return err
 						}

@@ -27,7 +27,7 @@ var setups = []struct {
 	names string // of what it makes, for -ways
 	make  func(testing.TB, *netlab.Lab) []way
 }{
-	{"veth", veth}, {"routed", plain}, {"masquerade", masqueraded}, {"direct", direct}, {"vxlan bridge", vxlan}, {"wireguard", wovenWireGuard},
+	{"veth", veth}, {"routed", plain}, {"masquerade", masqueraded}, {"direct", direct}, {"vxlan bridge", vxlan}, {"plain-vxlan", vxlanByHand}, {"wireguard", wovenWireGuard},
 	{"host-to-host", wireguardHere}, {"wireguard-go", wireguardGo}, {"nebula", nebula}, {"tinc", tinc},
 }
 
@@ -36,8 +36,8 @@ var roles = map[string]func(args []string) error{
 	"serve":     func([]string) error { return serve() },
 	"wireguard": func(args []string) error { return wireguard(args[0]) },
 	"flood": func(args []string) error {
-		perSecond, err := flood(netip.MustParseAddr(args[0]), length(args[1]))
-		fmt.Println(perSecond)
+		perSecond, each, err := flood(netip.MustParseAddr(args[0]), length(args[1]))
+		fmt.Println(perSecond, each)
 		return err
 	},
 	"ping-pong": func(args []string) error {
@@ -111,7 +111,7 @@ func BenchmarkWays(b *testing.B) {
 	for _, c := range []struct {
 		base string
 		ways []string
-	}{{tracked, []string{wovenDirect, wovenVXLAN}}, {hostToHost, []string{wovenWG}}} {
+	}{{tracked, []string{wovenDirect, wovenVXLAN}}, {plainVXLAN, []string{wovenVXLAN}}, {hostToHost, []string{wovenWG, plainWG}}, {plainWG, []string{wovenWG}}} {
 		if slices.Contains(names, c.base) {
 			fmt.Printf("\n× %s:\n\n", c.base)
 			found.print(os.Stdout, c.ways, c.base)
@@ -138,7 +138,9 @@ func streams(n int, q quantity) func(testing.TB, way, results) {
 }
 
 func flooded(t testing.TB, w way, found results) {
-	found.add(packets, w.name, numbers(t, w, "flood")[0]/1e3)
+	n := numbers(t, w, "flood")
+	found.add(packets, w.name, n[0]/1e3)
+	found.add(sending, w.name, n[1])
 }
 
 func roundTrips(t testing.TB, w way, found results) {

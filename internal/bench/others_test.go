@@ -39,7 +39,7 @@ func wireguardBy(t testing.TB, lab *netlab.Lab, name, short string, program ...s
 	}
 	for i, h := range hosts {
 		h.Run("wg", "set", device, "listen-port", "51820", "private-key", "/run/key",
-			"peer", keys[1-i], "endpoint", hosts[1-i].Addr.String()+":51820", "allowed-ips", fmt.Sprintf("203.0.113.%d", 2-i))
+			"peer", keys[1-i], "endpoint", hosts[1-i].Addr.String()+":51820", "allowed-ips", fmt.Sprintf("203.0.113.%d,%s", 2-i, containersOf(1-i)))
 		h.Run("ip", "address", "add", fmt.Sprintf("203.0.113.%d/24", i+1), "dev", device)
 		h.Run("ip", "link", "set", device, "up")
 	}
@@ -47,7 +47,9 @@ func wireguardBy(t testing.TB, lab *netlab.Lab, name, short string, program ...s
 }
 
 func wireguardHere(t testing.TB, lab *netlab.Lab) []way {
-	return wireguardBy(t, lab, hostToHost, "l", append(self(t), "wireguard")...)
+	ways := wireguardBy(t, lab, hostToHost, "l", append(self(t), "wireguard")...)
+	hosts := []*netlab.Host{ways[0].client.(*netlab.Host), ways[0].server.(*netlab.Host)}
+	return append(ways, bridged(plainWG, hosts, 1420, func(int) []string { return []string{"dev", "wg0"} })...)
 }
 
 func wireguardGo(t testing.TB, lab *netlab.Lab) []way {

@@ -15,11 +15,12 @@ var (
 	oneStream   = quantity{"1 TCP stream", "Mbit/s", 0}
 	fourStreams = quantity{"4 TCP streams", "Mbit/s", 0}
 	packets     = quantity{"UDP, 64 bytes", "1000/s", 0}
+	sending     = quantity{"to send one", "µs", 2}
 	typical     = quantity{"round trip, p50", "µs", 1}
 	slow        = quantity{"round trip, p99", "µs", 1}
 )
 
-var quantities = []quantity{oneStream, fourStreams, packets, typical, slow}
+var quantities = []quantity{oneStream, fourStreams, packets, sending, typical, slow}
 
 // results are the rounds of each quantity, by the name of the way.
 type results map[quantity]map[string][]float64

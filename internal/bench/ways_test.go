@@ -3,6 +3,7 @@ package bench
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -27,7 +28,9 @@ type way struct {
 const (
 	routed     = "routed underlay"
 	tracked    = "the same, behind a masquerade"
+	plainVXLAN = "plain VXLAN"
 	hostToHost = "the same WireGuard, host to host"
+	plainWG    = "the same, between containers"
 
 	wovenDirect = "weft direct"
 	wovenVXLAN  = "weft VXLAN"
@@ -47,13 +50,29 @@ func veth(_ testing.TB, lab *netlab.Lab) []way {
 }
 
 func plain(_ testing.TB, lab *netlab.Lab) []way {
-	return bridged(routed, lab.Host("r1"), lab.Host("r2"))
+	return straight(routed, lab.Host("r1"), lab.Host("r2"))
+}
+
+// straight are containers whose hosts reach each other without a tunnel.
+func straight(name string, hosts ...*netlab.Host) []way {
+	return bridged(name, hosts, 1500, func(i int) []string { return []string{"via", hosts[1-i].Addr.String()} })
+}
+
+// vxlanByHand is what VXLAN costs by itself.
+func vxlanByHand(_ testing.TB, lab *netlab.Lab) []way {
+	hosts := []*netlab.Host{lab.Host("x1"), lab.Host("x2")}
+	for i, h := range hosts {
+		h.Run("ip", "link", "add", "vx", "type", "vxlan", "id", "7", "dstport", "4789", "local", h.Addr.String(), "remote", hosts[1-i].Addr.String(), "nolearning")
+		h.Run("ip", "address", "add", fmt.Sprintf("203.0.113.%d/24", i+1), "dev", "vx")
+		h.Run("ip", "link", "set", "vx", "up")
+	}
+	return bridged(plainVXLAN, hosts, 1450, func(i int) []string { return []string{"via", fmt.Sprintf("203.0.113.%d", 2-i)} })
 }
 
 // masqueraded have the rule, too, that lets containers reach the outside, and
 // that has the kernel keep track of all connections.
 func masqueraded(_ testing.TB, lab *netlab.Lab) []way {
-	ways := bridged(tracked, lab.Host("m1"), lab.Host("m2"))
+	ways := straight(tracked, lab.Host("m1"), lab.Host("m2"))
 	for _, w := range ways {
 		for _, c := range []place{w.client, w.server} {
 			c.(*netlab.Container).Host.Run("nft", "add table ip plain; add chain ip plain out { type nat hook postrouting priority srcnat; }; "+
@@ -63,18 +82,19 @@ func masqueraded(_ testing.TB, lab *netlab.Lab) []way {
 	return ways
 }
 
-// bridged are containers on a bridge of each host, with routes between the hosts.
-func bridged(name string, hosts ...*netlab.Host) []way {
+// bridged are containers on a bridge of each host. Route is how each host reaches
+// the other's containers, in the words of ip; mtu is that of the containers.
+func bridged(name string, hosts []*netlab.Host, mtu int, route func(i int) []string) []way {
 	var containers []place
 	for i, h := range hosts {
-		net, other := fmt.Sprintf("198.51.%d", 100+i), fmt.Sprintf("198.51.%d.0/24", 101-i)
+		net, other := fmt.Sprintf("198.51.%d", 100+i), containersOf(1-i)
 		h.Run("ip", "link", "add", "plain", "type", "bridge")
 		h.Run("ip", "address", "add", net+".1/24", "dev", "plain")
 		h.Run("ip", "link", "set", "plain", "up")
-		h.Run("ip", "route", "add", other, "via", hosts[1-i].Addr.String())
+		h.Run(append([]string{"ip", "route", "add", other}, route(i)...)...)
 		h.Run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
 		c := h.Container("a")
-		h.Run("ip", "link", "add", "port", "type", "veth", "peer", "name", "eth0", "netns", "a")
+		h.Run("ip", "link", "add", "port", "mtu", strconv.Itoa(mtu), "type", "veth", "peer", "name", "eth0", "mtu", strconv.Itoa(mtu), "netns", "a")
 		h.Run("ip", "link", "set", "port", "master", "plain", "up")
 		c.Run("ip", "address", "add", net+".2/24", "dev", "eth0")
 		c.Run("ip", "link", "set", "eth0", "up")
@@ -83,6 +103,9 @@ func bridged(name string, hosts ...*netlab.Host) []way {
 	}
 	return []way{{name, containers[0], containers[1], "198.51.101.2"}}
 }
+
+// containersOf is the network of the bridge on one of two hosts.
+func containersOf(i int) string { return fmt.Sprintf("198.51.%d.0/24", 100+i) }
 
 // woven are two hosts that are a mesh, with a container each; and with two on
 // one of them.

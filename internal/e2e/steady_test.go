@@ -19,6 +19,7 @@ func TestDaemonsComeAndGoAndNoPacketIsLostInAnyTransport(t *testing.T) {
 			b.Start("iperf3", "-s")
 			netlab.Eventually(t, "iperf3 listens", func() bool { return b.Try("bash", "-c", "echo >/dev/tcp/127.0.0.1/5201").Code == 0 })
 
+			firewalls := []string{firewall(hosts[0]), firewall(hosts[1])}
 			// Less than any transport carries: what is lost is lost by the daemons.
 			stream := a.Start("iperf3", "-c", addr, "-b", "50M", "-t", "600", "-f", "m")
 			pings := a.Start("ping", "-i", "0.001", "-W", "1", addr)
@@ -29,6 +30,11 @@ func TestDaemonsComeAndGoAndNoPacketIsLostInAnyTransport(t *testing.T) {
 				h.Run("weft", "stop")
 				h.Run("weft", "launch")
 				uses(t, h, other(hosts, h), transport)
+			}
+			for i, h := range hosts {
+				if now := firewall(h); now != firewalls[i] {
+					t.Errorf("%s: the daemons that began made the firewall of %s anew: %s, was %s", transport, h.Name, now, firewalls[i])
+				}
 			}
 			out := pings()
 			sent, lost, err := netlab.Lost(out)
@@ -42,6 +48,10 @@ func TestDaemonsComeAndGoAndNoPacketIsLostInAnyTransport(t *testing.T) {
 		})
 	}
 }
+
+// firewall names weft's tables with the numbers that the kernel gave them, which
+// are others once they are made anew.
+func firewall(h *netlab.Host) string { return h.Run("nft", "-j", "list", "tables") }
 
 func other(two []*netlab.Host, h *netlab.Host) *netlab.Host {
 	if two[0] == h {

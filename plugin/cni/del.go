@@ -34,11 +34,16 @@ func (n *network) detach(args *skel.CmdArgs) error {
 	ctx, cancel := n.deadline(timeout)
 	defer cancel()
 	req := api.DetachRequest{Endpoint: n.endpoint(args)}
+	var before error
 	for {
 		_, err := n.client().Detach(ctx, req)
+		if err != nil && ctx.Err() != nil && before != nil {
+			return explain(before) // which tells more than that time ran out
+		}
 		if err == nil || api.CodeOf(err) != api.CodeUnavailable {
 			return explain(err)
 		}
+		before = err
 		switch later := leaveForLater(n.own.StateDir, req); {
 		case later == nil, errors.Is(later, journal.ErrNoState):
 			return nil
