@@ -28,20 +28,20 @@ type GuardedPeer struct {
 	Direct, VXLAN bool
 }
 
-// clear is a way by which peers' traffic may travel unencrypted.
-type clear struct {
+// way is one by which peers' traffic may travel unencrypted.
+type way struct {
 	name string // of its sets, too
 	may  func(GuardedPeer) bool
 }
 
 // byVXLAN and direct are those that there are.
 var (
-	byVXLAN = clear{"vxlan", func(p GuardedPeer) bool { return p.VXLAN }}
-	direct  = clear{"direct", func(p GuardedPeer) bool { return p.Direct }}
+	byVXLAN = way{"vxlan", func(p GuardedPeer) bool { return p.VXLAN }}
+	direct  = way{"direct", func(p GuardedPeer) bool { return p.Direct }}
 )
 
 // inClear are those that this host has.
-func (g Guard) inClear() (out []clear) {
+func (g Guard) inClear() (out []way) {
 	if g.VXLAN != "" {
 		out = append(out, byVXLAN)
 	}
@@ -58,14 +58,14 @@ const (
 )
 
 // guardSets say whose addresses may be in the clear, by each way, and between
-// which hosts VXLAN may pass. So peers that come and go change no rule.
+// which hosts VXLAN may pass. Peers that come and go are elements of these.
 func guardSets(cfg Config) (out []set) {
-	for _, c := range cfg.Guard.inClear() {
+	for _, w := range cfg.Guard.inClear() {
 		for _, f := range cfg.families() {
-			s := plain(cfg.Guard.Peers, f.prefix, c.may)
+			s := plain(cfg.Guard.Peers, f.prefix, w.may)
 			out = append(out,
-				listed(c.name+f.set, f.addrs+"; flags interval", s.allowed),
-				listed(exceptOf+c.name+f.set, f.addrs+"; flags interval", s.except))
+				listed(w.name+f.set, f.addrs+"; flags interval", s.allowed),
+				listed(exceptOf+w.name+f.set, f.addrs+"; flags interval", s.except))
 		}
 	}
 	if cfg.Guard.VXLAN != "" {
@@ -111,12 +111,12 @@ func (s side) is(device string) string { return s.device + " " + strconv.Quote(d
 
 // admits are the rules of one side that accept what may travel by a way, and drop
 // what others hold among it. Match is of the packets that take that way; "" for all.
-func (c clear) admits(cfg Config, s side, f family, match string) (rules []string) {
+func (w way) admits(cfg Config, s side, f family, match string) (rules []string) {
 	addr := f.name + " " + s.address
-	if len(plain(cfg.Guard.Peers, f.prefix, c.may).except) > 0 {
-		rules = append(rules, fmt.Sprintf("%s @%s%s%s counter drop", addr, exceptOf, c.name+f.set, match))
+	if len(plain(cfg.Guard.Peers, f.prefix, w.may).except) > 0 {
+		rules = append(rules, fmt.Sprintf("%s @%s%s%s counter drop", addr, exceptOf, w.name+f.set, match))
 	}
-	return append(rules, fmt.Sprintf("%s @%s%s accept", addr, c.name+f.set, match))
+	return append(rules, fmt.Sprintf("%s @%s%s accept", addr, w.name+f.set, match))
 }
 
 // guard are the chains of one side, which drop and count what may not be in the
