@@ -81,21 +81,23 @@ func (f *firewall) changed() {
 // they differ. A daemon that begins finds those of the one before so: to write the
 // same again would drop a packet that is just being judged by the old ones.
 func (f *firewall) setTables(want tables) error {
-	if script, ok := want.changes(f.wrote); f.shown == nil || !ok || script != "" {
-		shown, err := want.elsewhere()
-		if err != nil {
-			return err
+	if now, err := want.list(); err == nil {
+		if script, ok := want.changes(f.wrote); f.shown == nil || !ok || script != "" {
+			f.shown, _ = want.elsewhere() // where that cannot be they are made anew
 		}
-		f.wrote, f.shown = nil, shown
+		if slices.Equal(now, f.shown) {
+			f.wrote = want
+			return nil
+		}
 	}
-	if now, err := want.list(); err != nil || !slices.Equal(now, f.shown) {
-		if _, err := nft(want.whole(counts(want)), "-f", "-"); err != nil {
-			f.shown = nil
-			return err
-		}
+	f.wrote, f.shown = nil, nil
+	if _, err := nft(want.whole(counts(want)), "-f", "-"); err != nil {
+		return err
 	}
 	f.wrote = want
-	return nil
+	var err error
+	f.shown, err = want.list()
+	return err
 }
 
 // removeTables removes weft's tables, and says which there were.

@@ -37,20 +37,20 @@ type GuardedPeer struct {
 	VTEP nl.MAC
 }
 
-// clear is a way by which peers' traffic may travel unencrypted.
-type clear struct {
+// way is one by which peers' traffic may travel unencrypted.
+type way struct {
 	name string // begins those of its maps
 	may  func(GuardedPeer) bool
 }
 
 // byVXLAN and direct are those that there are.
 var (
-	byVXLAN = clear{"vxlan", func(p GuardedPeer) bool { return p.VXLAN }}
-	direct  = clear{"direct", func(p GuardedPeer) bool { return p.Direct }}
+	byVXLAN = way{"vxlan", func(p GuardedPeer) bool { return p.VXLAN }}
+	direct  = way{"direct", func(p GuardedPeer) bool { return p.Direct }}
 )
 
 // inClear are those that this host has.
-func (g Guard) inClear() (out []clear) {
+func (g Guard) inClear() (out []way) {
 	if len(g.VXLAN) > 0 {
 		out = append(out, byVXLAN)
 	}
@@ -76,9 +76,9 @@ func guardSets(cfg Config) (out []set, counters names) {
 			counters[receivedBy(p.ID)], counters[sentTo(p.ID)] = true, true
 		}
 	}
-	for _, c := range g.inClear() {
+	for _, w := range g.inClear() {
 		for _, f := range cfg.families() {
-			from, to := c.passing(cfg, arriving, f), c.passing(cfg, leaving, f)
+			from, to := w.passing(cfg, arriving, f), w.passing(cfg, leaving, f)
 			out = append(out, from, to)
 		}
 	}
@@ -107,22 +107,22 @@ func guardSets(cfg Config) (out []set, counters names) {
 
 // passing is the map of the addresses that may be on one side of packets that
 // travel by a way, to the counters of those whose they are.
-func (c clear) passing(cfg Config, s side, f family) set {
-	out := set{name: c.on(s, f), spec: fmt.Sprintf("type %s : counter; flags interval;", f.addrs), isMap: true}
+func (w way) passing(cfg Config, s side, f family) set {
+	out := set{name: w.on(s, f), spec: fmt.Sprintf("type %s : counter; flags interval;", f.addrs), isMap: true}
 	for _, at := range spans(cfg.Guard.Peers) {
-		if c.may(at.peer) {
+		if w.may(at.peer) {
 			out.put(at.of(f), strconv.Quote(s.counter(at.peer.ID)))
 		}
 	}
 	for _, p := range cfg.Guard.Peers {
-		if f.name == "ip" && c.may(p) && p.Link.IsValid() {
+		if f.name == "ip" && w.may(p) && p.Link.IsValid() {
 			out.put(p.Link.String(), strconv.Quote(s.counter(p.ID)))
 		}
 	}
 	return out
 }
 
-func (c clear) on(s side, f family) string { return c.name + "-" + s.name + f.set }
+func (w way) on(s side, f family) string { return w.name + "-" + s.name + f.set }
 
 // side is how packets are told by where they come from, or where they go.
 type side struct {
@@ -139,8 +139,8 @@ func (s side) is(device string) string { return s.device + " " + strconv.Quote(d
 
 // admits is the rule of one side that accepts what may travel by a way. Match is of
 // the packets that take that way; "" for all.
-func (c clear) admits(s side, f family, match string) string {
-	return fmt.Sprintf("%scounter name %s %s map @%s accept", match, f.name, s.address, c.on(s, f))
+func (w way) admits(s side, f family, match string) string {
+	return fmt.Sprintf("%scounter name %s %s map @%s accept", match, f.name, s.address, w.on(s, f))
 }
 
 // guard are the chains of one side, which drop and count what may not be in the

@@ -22,6 +22,7 @@ func generation(t *testing.T) uint32 {
 func TestChangesLeadFromAnyTablesToAnyOthersAsTheWholeDoes(t *testing.T) {
 	configs := golden()
 	configs["clear"] = guarded(peer("192.0.2.2", true, true, "10.40.0.0/13"), peer("192.0.2.3", false, true, "10.36.0.0/14", "10.40.0.9/32"))
+	configs["clear-less"] = guarded(peer("192.0.2.2", true, true, "10.40.0.0/14"), peer("2001:db8::3", false, true, "10.36.0.0/15"))
 	shown := map[string][]string{}
 	for name, cfg := range configs {
 		var err error

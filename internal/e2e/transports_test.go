@@ -212,7 +212,7 @@ func TestStrangerOnTheSegmentInjectsNothing(t *testing.T) {
 		t.Errorf("the container got packets of a stranger:\n%s", seen)
 	}
 	rules := h1.Run("nft", "list", "table", "inet", "weft")
-	for _, chain := range []string{"guard-arriving", "guard-tunnel-in"} {
+	for _, chain := range []string{"guard-arriving", "ends-in"} {
 		_, rest, _ := strings.Cut(rules, "chain "+chain)
 		part, _, _ := strings.Cut(rest, "\t}")
 		if !strings.Contains(part, "counter packets 3 ") {
