@@ -58,7 +58,9 @@ func (c *Client) Here(ctx context.Context) (bool, error) {
 		return false, c.explain(err)
 	}
 	var cred *syscall.Ucred
-	e := raw.Control(func(fd uintptr) { cred, err = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED) })
+	e := raw.Control(func(fd uintptr) {
+		cred, err = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	})
 	if err = errors.Join(e, err); err != nil {
 		return false, c.explain(err)
 	}

@@ -80,6 +80,10 @@ func (d *Daemon) attachEndpoint(ctx context.Context, e api.Endpoint, req api.Att
 	if req.AddressOnly {
 		return d.reserve(ctx, e, req)
 	}
+	ports, err := d.checkMappings(req.Ports)
+	if err != nil {
+		return api.Attachment{}, err
+	}
 	c, err := d.resolve(ctx, req.Container)
 	if err != nil {
 		return api.Attachment{}, err
@@ -99,6 +103,11 @@ func (d *Daemon) attachEndpoint(ctx context.Context, e api.Endpoint, req api.Att
 		return out, err
 	}
 	a, _ := d.findAttached(c, e.Interface)
+	if len(ports) > 0 {
+		if _, err := d.publishOn(ctx, a, ports); err != nil {
+			return api.Attachment{}, errors.Join(err, d.detach(ctx, a))
+		}
+	}
 	found, err := d.look(a)
 	for _, r := range found.Routes {
 		// Those with a source come and go with the subnets.
