@@ -54,9 +54,9 @@ func source(cfg Config) []string {
 	var out []string
 	if len(cfg.Published) > 0 || cfg.Services {
 		// From a container of the same bridge the answer would go directly, and nobody
-		// would turn it back, unless the bridge does that; to itself it always would.
+		// would turn it back, unless weft has the bridge do that; to itself it always would.
 		from := "%[1]s saddr @local%[2]s"
-		if cfg.filtersBridged {
+		if cfg.Services && cfg.filtersBridged {
 			from = "%[1]s saddr . %[1]s daddr @itself%[2]s"
 		}
 		for _, f := range cfg.families() {
