@@ -43,6 +43,9 @@ type AttachRequest struct {
 	MAC string `json:"mac,omitempty"`
 	// MTU in bytes; 0, and what is more than the network's, for the network's.
 	MTU int `json:"mtu,omitempty"`
+	// Ports of the host that are to lead to the endpoint, in addition to those that
+	// do already.
+	Ports []PortMapping `json:"ports,omitempty"`
 }
 
 // DetachRequest asks for a container to be taken off the network.

@@ -29,6 +29,7 @@ func publishedMaps(cfg Config) []set {
 	for _, f := range cfg.families() {
 		all := set{name: "published" + f.set, isMap: true, spec: fmt.Sprintf("type inet_proto . inet_service : %s . inet_service;", f.addrs)}
 		local := set{name: "local" + f.set, spec: fmt.Sprintf("type %s;", f.addrs)}
+		itself := set{name: "itself" + f.set, spec: fmt.Sprintf("type %[1]s . %[1]s;", f.addrs)}
 		for _, p := range cfg.Published {
 			key := fmt.Sprintf("%s . %d", p.Protocol, p.HostPort)
 			to := fmt.Sprintf("%s . %d", f.addr(p.Address), p.Port)
@@ -42,10 +43,12 @@ func publishedMaps(cfg Config) []set {
 		}
 		for _, p := range cfg.Ports {
 			for _, a := range p.Addresses() {
-				local.add(f.addr(a.Addr()).String())
+				addr := f.addr(a.Addr())
+				local.add(addr.String())
+				itself.add(fmt.Sprintf("%[1]s . %[1]s", addr))
 			}
 		}
-		out = append(out, all, local)
+		out = append(out, all, local, itself)
 	}
 	return append(out, one)
 }

@@ -62,11 +62,15 @@ func tablesOf(cfg Config) tables {
 // its addresses, whatever way it takes; so does multicast, which has no way back.
 func source(cfg Config) []string {
 	var out []string
-	if len(cfg.Published) > 0 || cfg.Services && !cfg.filtersBridged {
-		// From a container of the same bridge: the answer would go directly, and
-		// nobody would turn it back.
+	if len(cfg.Published) > 0 || cfg.Services {
+		// From a container of the same bridge the answer would go directly, and nobody
+		// would turn it back, unless weft has the bridge do that; to itself it always would.
+		from := "%[1]s saddr @local%[2]s"
+		if cfg.Services && cfg.filtersBridged {
+			from = "%[1]s saddr . %[1]s daddr @itself%[2]s"
+		}
 		for _, f := range cfg.families() {
-			out = append(out, fmt.Sprintf("%s saddr @local%s oifname %q ct status dnat masquerade", f.name, f.set, cfg.Name))
+			out = append(out, fmt.Sprintf(from+" oifname %[3]q ct status dnat masquerade", f.name, f.set, cfg.Name))
 		}
 	}
 	if cfg.loopbackPublished() {

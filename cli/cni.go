@@ -16,7 +16,7 @@ func cniFlags(f *pflag.FlagSet, prefix string, s *api.CNISettings) {
 	f.StringVar(&s.BinDir, prefix+"bin-dir", s.BinDir, "`directory` of CNI plugins")
 	f.StringVar(&s.ConfDir, prefix+"conf-dir", s.ConfDir, "`directory` of CNI networks")
 	f.StringVar(&s.Name, prefix+"network", s.Name, "`name` of the CNI network")
-	f.StringSliceVar(&s.Chain, prefix+"chain", nil, "`plugins` that run after weft's, such as portmap,bandwidth")
+	f.StringSliceVar(&s.Chain, prefix+"chain", nil, "`plugins` that run after weft's, such as bandwidth,tuning")
 }
 
 // absolute makes the directories absolute, since the daemon works elsewhere.
@@ -54,10 +54,10 @@ them, and keep them so: each launch renews them once containers can be attached,
 and a reset removes them. Nobody else's files are touched. The same again, with
 other flags, moves them.
 
---chain names plugins of containernetworking that run after weft's. Kubernetes
-needs portmap for hostPort.`,
+--chain names plugins of containernetworking that run after weft's. Ports of the
+host (hostPort of Kubernetes) weft opens itself, unless portmap is among them.`,
 		Example: `  weft cni install
-  weft cni install --chain portmap,bandwidth
+  weft cni install --chain bandwidth
   weft cni install --bin-dir /usr/lib/cni      # where Debian's podman looks
   weft cni install --dry-run                   # print the network, change nothing`,
 		Args: arguments(cobra.NoArgs),

@@ -26,11 +26,8 @@ func (d *Daemon) CNI(_ context.Context, req api.CNIRequest) (api.CNIReport, erro
 		return d.removeCNI(before, had, req.DryRun)
 	}
 	files := cniFiles(*req.Settings, d.opts)
-	if err := files.Validate(); err != nil {
-		return api.CNIReport{}, &api.Error{Code: api.CodeInvalid, Message: err.Error()}
-	}
-	if err := files.Check(); err != nil {
-		return api.CNIReport{}, &api.Error{Code: api.CodeConflict, Message: oneLine(err)}
+	if err := checkCNI(files); err != nil {
+		return api.CNIReport{}, err
 	}
 	report := api.CNIReport{Written: files.Files(), Network: files.Network()}
 	if had {
@@ -59,6 +56,17 @@ func (d *Daemon) CNI(_ context.Context, req api.CNIRequest) (api.CNIReport, erro
 	}
 	d.log.Info("CNI runtimes find weft", "network", req.Settings.Name, "files", report.Written)
 	return report, nil
+}
+
+// checkCNI finds what is wrong with files before they are written.
+func checkCNI(files cnifiles.Config) error {
+	if err := files.Validate(); err != nil {
+		return &api.Error{Code: api.CodeInvalid, Message: err.Error()}
+	}
+	if err := files.Check(); err != nil {
+		return &api.Error{Code: api.CodeConflict, Message: oneLine(err)}
+	}
+	return nil
 }
 
 func (d *Daemon) removeCNI(files cnifiles.Config, had, dryRun bool) (report api.CNIReport, err error) {

@@ -80,6 +80,10 @@ func (d *Daemon) attachEndpoint(ctx context.Context, e api.Endpoint, req api.Att
 	if req.AddressOnly {
 		return d.reserve(ctx, e, req)
 	}
+	ports, err := d.checkMappings(req.Ports)
+	if err != nil {
+		return api.Attachment{}, err
+	}
 	c, err := d.requested(ctx, req)
 	if err != nil {
 		return api.Attachment{}, err
@@ -93,7 +97,15 @@ func (d *Daemon) attachEndpoint(ctx context.Context, e api.Endpoint, req api.Att
 	}
 	req.Interface = e.Interface
 	d.serves.Store(true)
-	return d.attach(ctx, req, c)
+	out, err := d.attach(ctx, req, c)
+	if err != nil || len(ports) == 0 {
+		return out, err
+	}
+	a, _ := d.findAttached(c, e.Interface)
+	if _, err := d.publishOn(ctx, a, ports); err != nil {
+		return api.Attachment{}, errors.Join(err, d.detach(ctx, a))
+	}
+	return out, nil
 }
 
 // detachEndpoint frees all that an endpoint has, whatever is left of it.

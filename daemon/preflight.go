@@ -47,6 +47,11 @@ func (d *Daemon) preflight(known *peerState) error {
 	if err := checkPort(d.opts.Port); err != nil {
 		return err
 	}
+	if d.opts.CNI != nil {
+		if err := checkCNI(cniFiles(*d.opts.CNI, d.opts)); err != nil {
+			return err
+		}
+	}
 	if known == nil {
 		return d.checkDevices()
 	}

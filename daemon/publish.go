@@ -38,18 +38,23 @@ const mostPublished = 2048
 
 // Publish makes ports of the host lead to a container.
 func (d *Daemon) Publish(ctx context.Context, req api.PublishRequest) (api.Publication, error) {
-	var wanted []publishedPort
-	for _, m := range req.Ports {
-		p, err := d.checkMapping(m)
-		if err != nil {
-			return api.Publication{}, err
-		}
-		wanted = append(wanted, p)
+	wanted, err := d.checkMappings(req.Ports)
+	if err != nil {
+		return api.Publication{}, err
 	}
 	if len(wanted) == 0 {
 		return api.Publication{}, &api.Error{Code: api.CodeInvalid, Message: "no port is named to be published", Fix: "such as 8080:80"}
 	}
-	return d.changePublished(ctx, req.Container, func(a *attachment) error {
+	found, err := d.attachmentsOf(ctx, req.Container, netip.Addr{})
+	if err != nil {
+		return api.Publication{}, err
+	}
+	return d.publishOn(ctx, found[0], wanted)
+}
+
+// publishOn makes ports lead to an attachment, besides those that do already.
+func (d *Daemon) publishOn(ctx context.Context, a attachment, wanted []publishedPort) (api.Publication, error) {
+	return d.changePublished(ctx, a, func(a *attachment) error {
 		a.Published = slices.Clone(a.Published)
 		for _, p := range wanted {
 			if slices.Contains(a.Published, p) {
@@ -69,7 +74,11 @@ func (d *Daemon) Publish(ctx context.Context, req api.PublishRequest) (api.Publi
 
 // Unpublish takes published ports away. Those that are not there are no error.
 func (d *Daemon) Unpublish(ctx context.Context, req api.UnpublishRequest) (api.Publication, error) {
-	return d.changePublished(ctx, req.Container, func(a *attachment) error {
+	found, err := d.attachmentsOf(ctx, req.Container, netip.Addr{})
+	if err != nil {
+		return api.Publication{}, err
+	}
+	return d.changePublished(ctx, found[0], func(a *attachment) error {
 		a.Published = slices.DeleteFunc(slices.Clone(a.Published), func(p publishedPort) bool {
 			return len(req.Ports) == 0 || slices.ContainsFunc(req.Ports, func(m api.PortMapping) bool {
 				return cmp.Or(m.Protocol, "tcp") == p.Protocol && m.HostPort == p.HostPort && wildcard(m.HostIP) == p.HostIP && (m.Port == 0 || m.Port == p.Port)
@@ -84,24 +93,20 @@ const lockPorts = "published ports"
 
 // changePublished changes what a container publishes: durable, then in the
 // kernel. One at a time, so that no two get the same port.
-func (d *Daemon) changePublished(ctx context.Context, reference string, change func(*attachment) error) (api.Publication, error) {
+func (d *Daemon) changePublished(ctx context.Context, of attachment, change func(*attachment) error) (api.Publication, error) {
 	unlock, err := d.containers.lock(ctx, lockPorts)
 	if err != nil {
 		return api.Publication{}, fmt.Errorf("wait for another request: %w", err)
 	}
 	defer unlock()
-	found, err := d.attachmentsOf(ctx, reference, netip.Addr{})
+	unlockContainer, err := d.containers.lock(ctx, of.owner())
 	if err != nil {
-		return api.Publication{}, err
-	}
-	unlockContainer, err := d.containers.lock(ctx, found[0].owner())
-	if err != nil {
-		return api.Publication{}, fmt.Errorf("wait for another request for container %s: %w", reference, err)
+		return api.Publication{}, fmt.Errorf("wait for another request for container %s: %w", of.Reference, err)
 	}
 	defer unlockContainer()
-	before, ok := d.attachedByKey(found[0].key()) // another request may have changed it
+	before, ok := d.attachedByKey(of.key()) // another request may have changed it
 	if !ok {
-		return api.Publication{}, &api.Error{Code: api.CodeConflict, Message: "container " + reference + " was detached meanwhile"}
+		return api.Publication{}, &api.Error{Code: api.CodeConflict, Message: "container " + of.Reference + " was detached meanwhile"}
 	}
 	a := before
 	if err := change(&a); err != nil {
@@ -114,7 +119,7 @@ func (d *Daemon) changePublished(ctx context.Context, reference string, change f
 		d.setAttached(a)
 		if err := d.applyPublished(before, a); err != nil {
 			d.setAttached(before)
-			return api.Publication{}, errors.Join(fmt.Errorf("publish ports of container %s: %w", reference, err), d.keep.saveAttachment(before))
+			return api.Publication{}, errors.Join(fmt.Errorf("publish ports of container %s: %w", of.Reference, err), d.keep.saveAttachment(before))
 		}
 		d.log.Info("published", "container", a.Reference, "ports", len(a.Published))
 	}
@@ -152,6 +157,18 @@ func wildcard(a netip.Addr) netip.Addr {
 		return netip.Addr{}
 	}
 	return a
+}
+
+// checkMappings finds what is wrong with ports to be published, by themselves.
+func (d *Daemon) checkMappings(ports []api.PortMapping) (out []publishedPort, err error) {
+	for _, m := range ports {
+		p, err := d.checkMapping(m)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 // checkMapping finds what is wrong with a port to be published, by itself.

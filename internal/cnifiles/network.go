@@ -62,8 +62,14 @@ func (c Config) Validate() error {
 
 // capabilities that runtimes have to hand to the plugins that take them.
 var capabilities = map[string][]string{
-	PluginType: {"ips", "mac"}, "portmap": {"portMappings"}, "bandwidth": {"bandwidth"},
+	PluginType: {"ips", "mac", portMappings}, portmap: {portMappings}, "bandwidth": {"bandwidth"},
 }
+
+// portmap does what weft does for ports, in its own way, if it is in the chain.
+const (
+	portmap      = "portmap"
+	portMappings = "portMappings"
+)
 
 type plugin struct {
 	Type         string          `json:"type"`
@@ -86,6 +92,9 @@ func (c Config) Network() []byte {
 	for _, t := range append([]string{PluginType}, c.Chain...) {
 		p := plugin{Type: t}
 		for _, name := range capabilities[t] {
+			if t == PluginType && name == portMappings && slices.Contains(c.Chain, portmap) {
+				continue
+			}
 			if p.Capabilities == nil {
 				p.Capabilities = map[string]bool{}
 			}

@@ -51,9 +51,9 @@ func (p Process) Start(device, alias string, mtu int) error {
 	return nil
 }
 
-// Renew has a process of this program take the place of one of another build or
-// in another container, without a packet lost, and tells whether there was one. It returns when the
-// other has ended. If the other cannot be succeeded, it goes on.
+// Renew has a process of this program take the place of one of another build or in
+// another container, without a packet lost, and tells whether there was one. It
+// returns when the other has ended. If the other cannot be succeeded, it goes on.
 func (p Process) Renew(device string) (renewed bool, err error) {
 	if pid, err := p.oldOf(device); err != nil || pid != 0 {
 		if err == nil {

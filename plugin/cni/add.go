@@ -34,7 +34,11 @@ func (n *network) attachRequest(args *skel.CmdArgs) (api.AttachRequest, error) {
 	if err != nil {
 		return api.AttachRequest{}, err
 	}
-	req := api.AttachRequest{Endpoint: n.endpoint(args), Container: args.Netns, Subnet: n.subnet, MAC: mac, MTU: n.MTU}
+	ports, err := n.ports()
+	if err != nil {
+		return api.AttachRequest{}, err
+	}
+	req := api.AttachRequest{Endpoint: n.endpoint(args), Container: args.Netns, Subnet: n.subnet, MAC: mac, MTU: n.MTU, Ports: ports}
 	if n.IsDefaultGateway != nil {
 		req.NoDefaultRoute = !*n.IsDefaultGateway
 	}

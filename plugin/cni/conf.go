@@ -37,6 +37,14 @@ type wishes struct {
 	MAC string   `json:"mac"`
 }
 
+// portMapping is one of the capability portMappings.
+type portMapping struct {
+	HostPort      uint16 `json:"hostPort"`
+	ContainerPort uint16 `json:"containerPort"`
+	Protocol      string `json:"protocol"`
+	HostIP        string `json:"hostIP"`
+}
+
 // network is a network's configuration as runtimes hand it over. Fields that
 // are not weft's are left alone.
 type network struct {
@@ -52,7 +60,10 @@ type network struct {
 	Args struct {
 		CNI wishes `json:"cni"`
 	} `json:"args"`
-	RuntimeConfig wishes `json:"runtimeConfig"`
+	RuntimeConfig struct {
+		wishes
+		PortMappings []portMapping `json:"portMappings"`
+	} `json:"runtimeConfig"`
 
 	own     settings // those of the two that count
 	subnet  netip.Prefix
@@ -161,6 +172,22 @@ func (n *network) wishes(cniArgs string) (addrs []netip.Addr, mac string, err er
 		}
 	}
 	return addrs, mac, nil
+}
+
+// ports are those of the host that are to lead to the container.
+func (n *network) ports() (out []api.PortMapping, err error) {
+	for _, m := range n.RuntimeConfig.PortMappings {
+		var addr netip.Addr
+		if m.HostIP != "" {
+			if addr, err = netip.ParseAddr(m.HostIP); err != nil {
+				return nil, invalidConfig("portMappings: %q is not an address", m.HostIP)
+			}
+		}
+		if m.HostPort != 0 { // else there is nothing to be mapped
+			out = append(out, api.PortMapping{Protocol: strings.ToLower(m.Protocol), HostIP: addr, HostPort: m.HostPort, Port: m.ContainerPort})
+		}
+	}
+	return out, nil
 }
 
 // previous is what an ADD of this network came to; nil where the runtime does

@@ -171,3 +171,24 @@ func FuzzReadNetwork(f *testing.F) {
 		}
 	})
 }
+
+func TestPortsAreWhatTheRuntimeMaps(t *testing.T) {
+	for text, want := range map[string]string{
+		`[]`: "[]",
+		`[{"hostPort":8080,"containerPort":80,"protocol":"TCP","hostIP":"192.0.2.1"},{"hostPort":0,"containerPort":81,"protocol":"tcp"},{"hostPort":53,"containerPort":5353,"protocol":"udp"}]`: "[192.0.2.1:8080:80/tcp 53:5353/udp]",
+		`[{"hostPort":8080,"containerPort":80,"hostIP":"here"}]`: `portMappings: "here" is not an address`,
+	} {
+		n, err := readNetwork([]byte(`{"cniVersion":"1.0.0","name":"weft","type":"weft-cni","runtimeConfig":{"portMappings":` + text + `}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports, err := n.ports()
+		got := fmt.Sprint(ports)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
