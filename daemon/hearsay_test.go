@@ -53,7 +53,7 @@ func TestPausesBetweenQuestionsGrowWithTheSilence(t *testing.T) {
 			asked, last = asked+1, next
 		}
 	}
-	if asked < 30 || asked > 60 {
+	if asked < 60 || asked > 110 {
 		t.Errorf("asked %d times in an hour", asked)
 	}
 }

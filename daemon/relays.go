@@ -69,9 +69,8 @@ func (d *Daemon) ownLink() netip.Addr {
 	return own
 }
 
-// linkTo is the address by which the link to a peer is probed; the zero value if
-// either end has none, and then the gateway's has to do. Nobody can claim one that
-// is not its own.
+// linkTo is the address by which the link to a peer is probed while others relay;
+// the zero value if either end has none. Nobody can claim one that is not its own.
 func linkTo(own netip.Addr, p mesh.Peer) netip.Addr {
 	if own.IsValid() && p.Record.Link == encap.LinkAddr(p.ID) && p.Record.Link != own {
 		return p.Record.Link
@@ -164,7 +163,7 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 		}
 		l := links[p.ID]
 		l.whyBroken = d.whyBroken(p, l, of[p.ID])
-		if len(detour.Path) < 2 {
+		if len(detour.Path) < 2 || l.forbidden(p) {
 			continue
 		}
 		hop := &plan.peers[at[detour.Path[0]]]
@@ -176,7 +175,17 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 		hop.Behind = append(hop.Behind, p.Prefixes...)
 		plan.peers[i].Relayed = true
 	}
+	// To their gateways lead the relays.
+	for i, t := range plan.targets {
+		if p := plan.peers[at[t.Peer]]; p.Relayed {
+			plan.targets[i].Addr = p.Link
+		}
+	}
 }
+
+// forbidden tells whether it is policy that leaves no path to a peer. What one of the
+// ends wants encrypted does not go in the clear because others would carry it.
+func (l *link) forbidden(p tunnelPeer) bool { return len(l.paths) == 0 && p.own.IsValid() }
 
 // quickly is for how long after a peer fell silent this host looks more often
 // than by its periodic pass whether others hear it.
