@@ -26,6 +26,7 @@ type Config struct {
 	Range      netip.Prefix     // of the whole mesh
 	Gateway    netip.Addr       // the bridge's own address
 	Exposed    []netip.Addr     // further addresses of the host
+	Links      netip.Prefix     // that the hosts' addresses like Link are in
 	Link       netip.Addr       // by which the links to this host are probed while others relay; the zero value for none
 	Prefixes   []netip.Prefix   // that this host holds
 	Tunnels    []string         // devices that lead to other hosts

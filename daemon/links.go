@@ -95,7 +95,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		l := &link{verdicts: d.judge(p, onSegment)}
 		links[p.ID] = l
 		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}}
-		guarded := bridge.GuardedPeer{Underlay: p.Underlay, Link: p.Link, VTEP: encap.VTEPMAC(p.ID)}
+		guarded := bridge.GuardedPeer{Underlay: p.Underlay, VTEP: encap.VTEPMAC(p.ID)}
 		for _, v := range l.verdicts {
 			if !v.Allowed {
 				continue
