@@ -28,7 +28,6 @@ type GuardedPeer struct {
 	ID       uuid.UUID
 	Ends     []netip.Addr   // of its tunnels, on the underlay
 	Prefixes []netip.Prefix // that its link leads to, its own or others'
-	Link     netip.Addr     // by which the link is probed; the zero value for none
 	// Direct and VXLAN tell whether it may by these.
 	Direct, VXLAN bool
 	// The hardware addresses by which its packets come from the underlay, as far as
@@ -114,11 +113,6 @@ func (w way) passing(cfg Config, s side, f family) set {
 			out.put(at.of(f), strconv.Quote(s.counter(at.peer.ID)))
 		}
 	}
-	for _, p := range cfg.Guard.Peers {
-		if f.name == "ip" && w.may(p) && p.Link.IsValid() {
-			out.put(p.Link.String(), strconv.Quote(s.counter(p.ID)))
-		}
-	}
 	return out
 }
 
@@ -153,6 +147,14 @@ func guard(cfg Config, s side, hook string) (out []chain) {
 	inside := chain{name: "vxlan-" + s.name}
 	for _, f := range cfg.families() {
 		inside.rules = append(inside.rules, byVXLAN.admits(s, f, ""))
+	}
+	if cfg.Link.IsValid() {
+		// Links are not told apart from each other, but lead to the host alone.
+		links := fmt.Sprintf("ip %s %s ", s.address, cfg.Links)
+		if s.name == arriving.name {
+			links += fmt.Sprintf("ip daddr %s ", cfg.Link)
+		}
+		inside.rules = append(inside.rules, links+"accept")
 	}
 	inside.rules = append(inside.rules, "counter drop") // whatever its address, as with WireGuard
 	if len(g.VXLAN) > 0 {

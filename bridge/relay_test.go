@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/weft-net/weft/internal/nl"
@@ -68,5 +69,18 @@ func TestRelayRulesAreThereOnlyWhereSomethingComesInTheClear(t *testing.T) {
 	cfg.Guard.Peers[0].NICs = []nl.MAC{{2, 0, 0, 0, 0, 1}}
 	if got := relaySets(cfg)[0].elements; len(got) != 1 {
 		t.Errorf("%v", got)
+	}
+}
+
+func TestAddressesOfLinksLeadToTheHostAlone(t *testing.T) {
+	cfg := guarded(peer("192.0.2.2", false, true, "10.40.0.0/16"))
+	cfg.Links, cfg.Link = netip.MustParsePrefix("240.0.0.0/5"), netip.MustParseAddr("241.2.3.4")
+	for name, want := range map[string]string{
+		"vxlan-arriving": "ip saddr 240.0.0.0/5 ip daddr 241.2.3.4 accept",
+		"vxlan-leaving":  "ip daddr 240.0.0.0/5 accept",
+	} {
+		if c, ok := tablesOf(cfg)[0].chain(name); !ok || len(c.rules) != 3 || c.rules[1] != want || c.rules[2] != "counter drop" {
+			t.Errorf("%s: %q; want %q before the last", name, c.rules, want)
+		}
 	}
 }

@@ -131,7 +131,6 @@ func (d *Daemon) judge(p tunnelPeer, u underlay) (verdicts []encap.Verdict, allo
 		}
 		return verdicts, nil, nil
 	}
-	confined := (p.record.Confined || d.mesh.Reachability().Confined) && !p.connects
 	allowed = map[string][]ends{}
 	for n, e := range p.ends {
 		there := p.end
@@ -143,7 +142,7 @@ func (d *Daemon) judge(p tunnelPeer, u underlay) (verdicts []encap.Verdict, allo
 			}
 		}
 		for i, v := range encap.Policy(d.settings.mode(), own, there, onSegment) {
-			if v.Allowed && confined && v.Transport != encap.TransportWireGuard {
+			if v.Allowed && p.walled && v.Transport != encap.TransportWireGuard {
 				v.Allowed, v.Why = false, "one of the two is behind NAT, or a firewall that lets nothing in"
 			}
 			if n == 0 {

@@ -75,7 +75,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		l := &link{verdicts: verdicts}
 		links[p.ID] = l
 		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}, Narrow: map[netip.Addr]int{}}
-		guarded := bridge.GuardedPeer{ID: p.ID, Ends: d.clearEnds(p), Link: p.Link, VTEP: encap.VTEPMAC(p.ID)}
+		guarded := bridge.GuardedPeer{ID: p.ID, Ends: d.clearEnds(p), VTEP: encap.VTEPMAC(p.ID)}
 		for _, v := range l.verdicts {
 			var held []encap.Instance
 			for _, i := range d.instances(slots, v.Transport, u) {
@@ -105,8 +105,8 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 			for _, i := range d.preferred(slots, p, held) {
 				at, _ := endsOn(i, allowed[v.Transport], u)
 				l.paths = append(l.paths, encap.Path{Device: i.Device, Transport: v.Transport})
-				if addr := p.answersAt(); addr.IsValid() {
-					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: addr, MTU: d.most(p, i, at, u)})
+				if p.VTEP.IsValid() {
+					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: p.VTEP, MTU: d.most(p, i, at, u)})
 				}
 			}
 		}
@@ -312,9 +312,10 @@ type tunnelPeer struct {
 	slots  map[string]theirSlot // of WireGuard, by this host's device for it
 	vertex topology.Peer        // what it says of its links
 	record mesh.Body
-	// connects tells that gossip has a connection to its underlay address.
-	connects bool
-	mtu      int // of its underlay, in bytes; 0 if it does not say
+	// connects tells that gossip has a connection to its underlay address, and walled
+	// that one of the two is behind NAT and there is none.
+	connects, walled bool
+	mtu              int // of its underlay, in bytes; 0 if it does not say
 }
 
 // tunnelPeers are the other peers with the prefixes that the address plan gives
@@ -322,7 +323,7 @@ type tunnelPeer struct {
 // routes: its kernel forwards without it.
 func (d *Daemon) tunnelPeers() []tunnelPeer {
 	var out []tunnelPeer
-	own := d.ownLink()
+	own, confined := d.ownLink(), d.mesh.Reachability().Confined
 	for _, p := range d.mesh.Peers() {
 		if p.Self || p.State == mesh.StateDeparted {
 			continue
@@ -336,6 +337,7 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		peer.slots = d.slotsOf(p.Record)
 		way, at, _ := d.mesh.Reached(p.ID)
 		peer.connects = way == mesh.WayDirect
+		peer.walled = (p.Record.Confined || confined) && !peer.connects
 		peer.all, peer.ends = p.Record.Underlay, common(d.underlays(), underlaysOf(p.Record), at.Addr())
 		switch {
 		case len(peer.ends) > 0:
@@ -353,15 +355,6 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		out = append(out, peer)
 	}
 	return out
-}
-
-// answersAt is where its prober is asked by its link: its gateway where it says
-// nothing else.
-func (p tunnelPeer) answersAt() netip.Addr {
-	if p.Link.IsValid() {
-		return p.Link
-	}
-	return p.VTEP
 }
 
 func (d *Daemon) nameIn(p mesh.Peer) string {
