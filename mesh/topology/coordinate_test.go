@@ -70,8 +70,9 @@ func TestPositionsComeToTellRoundTripTimes(t *testing.T) {
 	}
 	for i := range hosts {
 		for j := range i {
-			if d, want := said[i].distance(said[j]), real(i, j); d < want/4 || d > 3*want+10*time.Millisecond {
-				t.Errorf("%d and %d: %s; are %s", i, j, d, want)
+			// What is published may be wrong by a part of the usual time.
+			if d := said[i].distance(said[j]); (d > 40*time.Millisecond) != (i/4 != j/4) || d > 160*time.Millisecond {
+				t.Errorf("%d and %d: %s; are %s", i, j, d, real(i, j))
 			}
 		}
 	}
