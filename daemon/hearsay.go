@@ -138,7 +138,7 @@ func (h *hearsay) about(silent []topology.Sight, reached []uuid.UUID, now time.T
 		reached = slices.Clone(reached)
 		rand.Shuffle(len(reached), func(i, j int) { reached[i], reached[j] = reached[j], reached[i] })
 		for _, peer := range reached[:min(askedAtOnce, len(reached))] {
-			m.Send(peer, h.Name(), encode(rumour{Ask: ask}))
+			m.SendAnyway(peer, h.Name(), encode(rumour{Ask: ask}))
 		}
 	}
 	return maps.Clone(h.heard)

@@ -118,7 +118,9 @@ func (d *Daemon) reconcile() {
 	}
 	d.publish()
 	d.note("reconcile", d.reconcileKernel())
-	d.publish() // what the pass found out about links
+	if d.relays.news() {
+		d.publish()
+	}
 	d.note("remember", d.remember())
 	d.hasLooked()
 }

@@ -28,6 +28,7 @@ type relays struct {
 	peers      int                // that there are
 	hops       map[uuid.UUID]bool // by which traffic is relayed
 	waits      bool               // for something that comes by time alone
+	untold     bool               // there are exceptions that the others have not been told
 }
 
 // startRelays takes up what an earlier process has published, so that nothing
@@ -48,6 +49,7 @@ func (d *Daemon) tellRelays(body *mesh.Body) {
 	r := &d.relays
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.untold = false
 	broken, mute := r.exceptions.Broken(), r.exceptions.Mute()
 	body.Link = d.ownLink()
 	body.Broken, body.Mute = broken[:min(topology.Most, len(broken))], mute[:min(topology.Most, len(mute))]
@@ -86,15 +88,22 @@ func vertexOf(p mesh.Peer, link netip.Addr) topology.Peer {
 	return topology.Peer{ID: p.ID, Broken: p.Record.Broken, Mute: p.Record.Mute, Leaf: p.Record.Leaf, At: p.Record.Coordinate}
 }
 
+// Of a path, silence says nothing before so many probes, and of one that was never
+// answered before so much time: two that begin a session of WireGuard at the same
+// moment wait for five seconds, maybe more than once.
+const (
+	someProbes = 10
+	firstTime  = 12 * time.Second
+)
+
 // sight is what the probes say of the paths to a peer.
-func sight(peer uuid.UUID, paths []encap.Path, quality map[probe.Path]probe.Quality) topology.Sight {
-	const some = 10 // probes, before which silence says nothing
+func sight(peer uuid.UUID, paths []encap.Path, quality map[probe.Path]probe.Quality, now time.Time) topology.Sight {
 	s := topology.Sight{Peer: peer, Paths: len(paths) > 0, Silent: len(paths) > 0}
 	for _, path := range paths {
 		q := quality[probe.Path{Peer: peer, Device: path.Device}]
-		heard := q.Heard
+		heard, asked := q.Heard, q.Sent >= someProbes
 		if q.RTT == 0 {
-			heard = q.Since
+			heard, asked = q.Since, asked && now.Sub(q.Since) >= firstTime
 		}
 		if heard.After(s.Heard) {
 			s.Heard = heard
@@ -103,7 +112,7 @@ func sight(peer uuid.UUID, paths []encap.Path, quality map[probe.Path]probe.Qual
 			s.Since = q.Since
 		}
 		s.Works = s.Works || q.Works
-		s.Silent = s.Silent && !q.Works && q.Sent >= some
+		s.Silent = s.Silent && !q.Works && asked
 	}
 	return s
 }
@@ -123,7 +132,7 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 		if !p.Link.IsValid() {
 			continue
 		}
-		s := sight(p.ID, links[p.ID].paths, quality)
+		s := sight(p.ID, links[p.ID].paths, quality, now)
 		sights, of[p.ID] = append(sights, s), s
 		if s.Works {
 			reached = append(reached, p.ID)
@@ -137,7 +146,9 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 	r.peers = len(vertices)
 	d.observe(peers, links, quality, now)
 	heard := d.hearsay.about(silent, reached, now)
-	r.exceptions = r.exceptions.Next(sights, heard, r.hops, probe.Interval(len(plan.targets))+margin, now)
+	before := r.exceptions
+	r.exceptions = before.Next(sights, heard, r.hops, probe.Interval(len(plan.targets))+margin, now)
+	r.untold = r.untold || !slices.Equal(before.Broken(), r.exceptions.Broken()) || !slices.Equal(before.Mute(), r.exceptions.Mute())
 	r.waits = slices.ContainsFunc(sights, func(s topology.Sight) bool {
 		_, soon := r.exceptions.Until(s)
 		return soon || s.Silent && now.Sub(s.Heard) < quickly
@@ -197,6 +208,13 @@ func (d *Daemon) whyBroken(p tunnelPeer, l *link, s topology.Sight) string {
 		return fmt.Sprintf("the direct link works since %s, and is taken at %s if it goes on", s.Since.Format(time.TimeOnly), until.Format(time.TimeOnly))
 	}
 	return "no probe is answered by the direct link, and others hear it"
+}
+
+// news tells whether the others have to be told of links.
+func (r *relays) news() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.untold
 }
 
 // waiting tells whether something may change because time passes.

@@ -92,6 +92,11 @@ func TestLinkThatBreaksOneWayIsRelayedAndTakenBack(t *testing.T) {
 		t.Errorf("others know of the broken link: %v; status links:\n%s", said, out)
 	}
 
+	check := pinging(t, containers[0], addrs[2], "while the daemon at one end is launched anew")
+	a.Run("weft", "stop")
+	a.Run("weft", "launch")
+	check()
+
 	// The path of the relay is the narrower one.
 	c.Run("ip", "link", "set", "eth0", "mtu", "1300")
 	netlab.Eventually(t, "the relay knows what fits", func() bool {
@@ -143,7 +148,11 @@ func TestRelayThatDiesIsReplacedAndChainsOfRelaysWork(t *testing.T) {
 		t.Error("a relay of encrypted links shows plaintext on the underlay")
 	}
 
-	// Who is removed is reached by nobody, and relays for nobody.
+	// The kernel of a relay goes on without its daemon. Gossip and the address plan
+	// reach everybody again; the links have to prove themselves first.
+	lab.Heal()
+	hosts[2].Run("weft", "stop")
+	mustPing(t, containers[0], addrs[3], "while the daemon of a relay is stopped")
 	a.Run("weft", "rmpeer", "h3", "--yes")
 	netlab.Eventually(t, "nothing leads to the removed host, or by it", func() bool {
 		for _, l := range status(t, a).Links {

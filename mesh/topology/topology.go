@@ -44,9 +44,12 @@ type Detour struct {
 // way is a best way itself. So with the same input the way back is the same way,
 // and each peer on it goes on as the one before it expects.
 func Detours(self uuid.UUID, peers []Peer) map[uuid.UUID]Detour {
+	if !slices.ContainsFunc(peers, func(p Peer) bool { return p.ID == self && len(p.Broken) > 0 || slices.Contains(p.Broken, self) }) {
+		return nil // as nearly always
+	}
 	g := newGraph(peers)
 	own, ok := g.index[self]
-	if !ok || len(g.broken[own]) == 0 {
+	if !ok {
 		return nil
 	}
 	return g.detours(own)
