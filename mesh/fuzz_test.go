@@ -68,11 +68,12 @@ type stream struct {
 	out bytes.Buffer
 }
 
-func (s *stream) Read(b []byte) (int, error)  { return s.in.Read(b) }
-func (s *stream) Write(b []byte) (int, error) { return s.out.Write(b) }
-func (s *stream) Close() error                { return nil }
-func (s *stream) SetDeadline(time.Time) error { return nil }
-func (s *stream) RemoteAddr() net.Addr        { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1} }
+func (s *stream) Read(b []byte) (int, error)      { return s.in.Read(b) }
+func (s *stream) Write(b []byte) (int, error)     { return s.out.Write(b) }
+func (s *stream) Close() error                    { return nil }
+func (s *stream) SetDeadline(time.Time) error     { return nil }
+func (s *stream) SetReadDeadline(time.Time) error { return nil }
+func (s *stream) RemoteAddr() net.Addr            { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1} }
 
 func newStream(b []byte) *stream { return &stream{in: bytes.NewReader(b)} }
 
