@@ -69,6 +69,7 @@ type Daemon struct {
 	health     health
 	linked     linkPlan                     // as the kernel follows it; the kernel's lock guards it
 	underlay   atomic.Pointer[[]netip.Addr] // see underlays
+	underlayAt time.Time                    // when it was last looked for; only reconcile uses it
 	heardAt    seen
 	remembered []byte              // last snapshot written; only reconcile uses it
 	decided    map[uuid.UUID]*link // of each peer; nil until the first pass; guarded by kernel
