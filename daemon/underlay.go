@@ -1,12 +1,14 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/internal/nl"
 )
 
 // anywhere are addresses of no host (RFC 5737, RFC 3849), by family: nothing is
@@ -73,8 +75,17 @@ func (d *Daemon) foundAddresses(local map[netip.Addr]string) (out []netip.Addr) 
 
 // renewUnderlay follows this host's addresses on the underlay. Those that were
 // given stay, as long as they are there: one that is not is left out, unless none
-// is there. While nothing is found it stays as it was.
+// is there. While nothing is found it stays as it was. All links are looked at only
+// now and then, and when an address is gone.
 func (d *Daemon) renewUnderlay() {
+	gone := func(a netip.Addr) bool {
+		_, err := d.conn.LinkWithAddr(a)
+		return errors.Is(err, nl.ErrNotFound)
+	}
+	if d.now().Sub(d.underlayAt) < period && !slices.ContainsFunc(d.underlays(), gone) {
+		return
+	}
+	d.underlayAt = d.now()
 	local, err := d.hostAddresses()
 	if err != nil {
 		d.note("underlay", err)

@@ -125,9 +125,8 @@ func (c *callers) send(name string, kind byte, content []byte) bool {
 	if l == nil || len(content) > 1<<16-1 {
 		return false
 	}
-	frame := append(binary.BigEndian.AppendUint16([]byte{kind}, uint16(len(content))), content...)
 	select {
-	case l.out <- frame:
+	case l.out <- lineFrame(kind, content):
 		return true
 	default:
 		return false
@@ -184,6 +183,11 @@ func (c *callers) answered(conn net.Conn) {
 	}
 	delete(c.waiting, number)
 	answer <- conn // it has room for one, and nobody else has found it
+}
+
+// lineFrame is one frame of a line.
+func lineFrame(kind byte, content []byte) []byte {
+	return append(binary.BigEndian.AppendUint16([]byte{kind}, uint16(len(content))), content...)
 }
 
 // readLine reads one frame of a line.

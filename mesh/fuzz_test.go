@@ -68,11 +68,12 @@ type stream struct {
 	out bytes.Buffer
 }
 
-func (s *stream) Read(b []byte) (int, error)  { return s.in.Read(b) }
-func (s *stream) Write(b []byte) (int, error) { return s.out.Write(b) }
-func (s *stream) Close() error                { return nil }
-func (s *stream) SetDeadline(time.Time) error { return nil }
-func (s *stream) RemoteAddr() net.Addr        { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1} }
+func (s *stream) Read(b []byte) (int, error)      { return s.in.Read(b) }
+func (s *stream) Write(b []byte) (int, error)     { return s.out.Write(b) }
+func (s *stream) Close() error                    { return nil }
+func (s *stream) SetDeadline(time.Time) error     { return nil }
+func (s *stream) SetReadDeadline(time.Time) error { return nil }
+func (s *stream) RemoteAddr() net.Addr            { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1} }
 
 func newStream(b []byte) *stream { return &stream{in: bytes.NewReader(b)} }
 
@@ -104,6 +105,39 @@ func FuzzAnswerOfAStranger(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if w, err := greet(newStream(b), "192.0.2.1:6783", Token{MeshID: meshA}, HelloSelf{}); err == nil {
 			t.Errorf("believed without a proof: %+v", w)
+		}
+	})
+}
+
+func FuzzLine(f *testing.F) {
+	f.Add([]byte{lineCall, 0, 2, 'n', 'o', linePacket, 0, 0})
+	f.Add([]byte{linePacket, 0xff, 0xff, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var again []byte
+		for r := bytes.NewReader(b); ; {
+			kind, content, err := readLine(r)
+			if err != nil {
+				break
+			}
+			again = append(again, lineFrame(kind, content)...)
+		}
+		if !bytes.HasPrefix(b, again) {
+			t.Errorf("%x is read as %x", b, again)
+		}
+	})
+}
+
+func FuzzAnswerToACall(f *testing.F) {
+	f.Add([]byte(callMagic + "0123456789abcdef"))
+	f.Add([]byte(callMagic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := newCallers()
+		answer := make(chan net.Conn, 1)
+		number := [callLen]byte([]byte("0123456789abcdef"))
+		c.waiting[number] = answer
+		c.answered(newStream(b))
+		if called := len(b) >= len(callMagic)+callLen && string(b[len(callMagic):][:callLen]) == string(number[:]); called != (len(answer) == 1) {
+			t.Errorf("%x answers the call: %v", b, !called)
 		}
 	})
 }

@@ -164,4 +164,12 @@ func TestTwoHostsBehindHardNATsAreRelayed(t *testing.T) {
 		})
 	}
 	allAlive(t, 3, hosts[0], inside[0], inside[1])
+	// The owner is asked through the overlay.
+	theirs := status(t, inside[1]).Self.Prefixes[0].Addr()
+	for range 9 {
+		theirs = theirs.Next()
+	}
+	guest := inside[0].Container("guest")
+	inside[0].Run("weft", "attach", "guest", theirs.String())
+	netlab.Eventually(t, "ping to a leased address", func() bool { return netlab.Pings(boxes[1], theirs.String()) && netlab.Pings(guest, addrs[1]) })
 }
