@@ -162,6 +162,18 @@ type Peer struct {
 	Version  uint64           `json:"recordVersion"`
 	Software string           `json:"software"`
 	Since    time.Time        `json:"since,omitzero"`
+	// Broken are the peers that none of its own links leads to, and Mute those that
+	// it was relayed by and that do not answer it, as it says itself. Leaf tells that
+	// it relays nothing.
+	Broken []PeerName `json:"broken,omitempty"`
+	Mute   []PeerName `json:"mute,omitempty"`
+	Leaf   bool       `json:"leaf,omitempty"`
+}
+
+// PeerName names a peer.
+type PeerName struct {
+	ID   uuid.UUID `json:"id"`
+	Name string    `json:"name"`
 }
 
 // IPAM is the address plan as this host sees it.
@@ -262,6 +274,14 @@ type Link struct {
 	Probes  int           `json:"probes"`
 	RTT     time.Duration `json:"rtt,omitempty"`
 	Loss    float64       `json:"loss"`
+	// Via are the peers that relay, in order, where the direct link does not work,
+	// and ViaRTT how long the way there and back takes, as estimated. Transport,
+	// Device, MTU and Encrypted are then those of the link to the first of them, and
+	// the probes go on to be those of the direct link.
+	Via    []PeerName    `json:"via,omitempty"`
+	ViaRTT time.Duration `json:"viaRTT,omitempty"`
+	// Broken says why the direct link is not used; "" if it is as it should be.
+	Broken string `json:"broken,omitempty"`
 	// KeyEpoch is that of the key that encrypts it; nil where none does.
 	KeyEpoch *uint64 `json:"keyEpoch,omitempty"`
 	// Received and Sent count bytes, where the transport can tell.

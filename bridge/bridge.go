@@ -112,7 +112,11 @@ func (b *Bridge) setAddrs(cfg Config, dev nl.Link) error {
 	ours := func(p netip.Prefix) bool {
 		return cfg.ours(p) || p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() // see NextHop
 	}
-	return b.conn.SyncAddrs(dev, cfg.both(want), ours)
+	want = cfg.both(want)
+	if cfg.Link.IsValid() {
+		want = append(want, netip.PrefixFrom(cfg.Link, cfg.Link.BitLen()))
+	}
+	return b.conn.SyncAddrs(dev, want, ours)
 }
 
 // setRoutes leads this host's own prefixes to the bridge. The rest of the

@@ -26,8 +26,12 @@ type Guard struct {
 // GuardedPeer is another host, and how its traffic may travel in the clear.
 type GuardedPeer struct {
 	Underlay      netip.Addr
-	Prefixes      []netip.Prefix
+	Prefixes      []netip.Prefix // that its link leads to, its own or others'
+	Link          netip.Addr     // by which the link is probed
 	Direct, VXLAN bool
+	// The hardware addresses by which its packets come from the underlay and from
+	// the tunnel; zero where not known.
+	NIC, VTEP nl.MAC
 }
 
 // guardRules are the rules of each chain that guards the plaintext.
@@ -67,13 +71,13 @@ func guard(cfg Config) guardRules {
 func (out *guardRules) add(cfg Config, f family) {
 	g, rng, from, to := cfg.Guard, f.prefix(cfg.Range), f.name+" saddr", f.name+" daddr"
 	if g.VXLAN != "" {
-		allowed := plain(g.Peers, f.prefix, func(p GuardedPeer) bool { return p.VXLAN })
+		allowed := plain(g.Peers, f, func(p GuardedPeer) bool { return p.VXLAN })
 		// Whatever its address, as with WireGuard.
 		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.VXLAN), from, "")...)
 		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.VXLAN), to, "")...)
 	}
 	if g.Underlay != "" {
-		allowed := plain(g.Peers, f.prefix, func(p GuardedPeer) bool { return p.Direct })
+		allowed := plain(g.Peers, f, func(p GuardedPeer) bool { return p.Direct })
 		within := " " + rng.String()
 		if len(g.Refused) > 0 {
 			var macs []string
@@ -111,15 +115,18 @@ func guardChains(cfg Config) []chain {
 // not in except, which are single addresses that others hold in it.
 type sift struct{ allowed, except []string }
 
-func plain(peers []GuardedPeer, of func(netip.Prefix) netip.Prefix, may func(GuardedPeer) bool) sift {
+func plain(peers []GuardedPeer, f family, may func(GuardedPeer) bool) sift {
 	var allowed, others []netip.Prefix
 	for _, p := range peers {
 		for _, prefix := range p.Prefixes {
 			if may(p) {
-				allowed = append(allowed, of(prefix))
+				allowed = append(allowed, f.prefix(prefix))
 			} else {
-				others = append(others, of(prefix))
+				others = append(others, f.prefix(prefix))
 			}
+		}
+		if may(p) && p.Link.IsValid() && f.name == "ip" {
+			allowed = append(allowed, netip.PrefixFrom(p.Link, p.Link.BitLen()))
 		}
 	}
 	allowed = outermost(allowed)
@@ -171,10 +178,7 @@ func outermost(list []netip.Prefix) []netip.Prefix {
 
 // clamp keeps TCP from segments that do not fit the way, in both directions.
 func clamp(cfg Config) []string {
-	devices := slices.Clone(cfg.Tunnels)
-	if cfg.Guard.Underlay != "" {
-		devices = append(devices, cfg.Guard.Underlay)
-	}
+	devices := cfg.ways()
 	if len(devices) == 0 {
 		return nil
 	}

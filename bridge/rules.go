@@ -32,6 +32,8 @@ func tablesOf(cfg Config) tables {
 		routed.sets, bridged.sets = append(routed.sets, inet...), append(bridged.sets, onBridge...)
 	}
 	routed.chains = append(routed.chains, guardChains(cfg)...)
+	routed.sets = append(routed.sets, relaySets(cfg)...)
+	routed.chains = append(routed.chains, relayChains(cfg)...)
 	routed.chains = append(routed.chains, isolationRouted(cfg)...)
 	bridged.chains = append(bridged.chains, isolationBridged(cfg)...)
 	passing := chain{name: "forward", hook: "type filter hook forward priority filter;"}

@@ -19,7 +19,10 @@ func linkRows(s api.Status, wide bool) [][]string {
 	}
 	for _, l := range s.Links {
 		rtt, loss, mtu, changed := "-", "-", "-", "-"
-		if l.Proven {
+		switch {
+		case len(l.Via) > 0 && l.ViaRTT > 0:
+			rtt = "~" + l.ViaRTT.Round(100*time.Microsecond).String()
+		case l.Proven && len(l.Via) == 0:
 			rtt, loss = l.RTT.Round(time.Microsecond).String(), fmt.Sprintf("%.0f %%", 100*l.Loss)
 		}
 		if l.MTU > 0 {
@@ -28,7 +31,7 @@ func linkRows(s api.Status, wide bool) [][]string {
 		if !l.Changed.IsZero() {
 			changed = ago(time.Since(l.Changed))
 		}
-		row := []string{l.Name, cmp.Or(l.Transport, "-"), yesNo(l.Encrypted), rtt, loss, mtu, volume(l.Received), volume(l.Sent), changed, linkState(l)}
+		row := []string{l.Name, linkWay(l), yesNo(l.Encrypted), rtt, loss, mtu, volume(l.Received), volume(l.Sent), changed, linkState(l)}
 		if wide {
 			underlay, since, key := "-", "-", "-"
 			if l.Underlay.IsValid() {
@@ -47,12 +50,30 @@ func linkRows(s api.Status, wide bool) [][]string {
 	return rows
 }
 
+// linkWay says how a peer is reached: by a transport, or by others.
+func linkWay(l api.Link) string {
+	if len(l.Via) == 0 {
+		return cmp.Or(l.Transport, "-")
+	}
+	return "relay via " + peerNames(l.Via)
+}
+
+func peerNames(list []api.PeerName) string {
+	var names []string
+	for _, p := range list {
+		names = append(names, cmp.Or(p.Name, p.ID.String()))
+	}
+	return strings.Join(names, ", ")
+}
+
 // linkState says whether a link is usable.
 func linkState(l api.Link) string {
 	const some = 10 // probes, before which silence says nothing
 	switch {
 	case l.Reason != "":
 		return "no link"
+	case len(l.Via) > 0:
+		return "relayed"
 	case l.Answers:
 		return "works"
 	case l.Probes >= some:
@@ -68,10 +89,15 @@ func linkNotes(s api.Status) []string {
 	for _, l := range s.Links {
 		why := ": " + l.Reason
 		switch {
+		case len(l.Via) > 0:
+			why = fmt.Sprintf(" by %s: %s", linkWay(l), l.Broken)
 		case l.Reason == "" && l.Why == "":
 			continue
 		case l.Reason == "":
 			why = fmt.Sprintf(" by %s: %s", l.Transport, l.Why)
+			if l.Broken != "" {
+				why += "; no host is known that could relay, and " + l.Broken
+			}
 		}
 		if peers[why] == nil {
 			order = append(order, why)

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -177,7 +178,7 @@ func keysLine(k api.Keys) string {
 func peerRows(s api.Status, wide bool) [][]string {
 	rows := [][]string{{"PEER", "STATE", "UNDERLAY", "GATEWAY", "PREFIXES"}}
 	if wide {
-		rows[0] = append(rows[0], "ID", "RECORD", "SOFTWARE", "SINCE")
+		rows[0] = append(rows[0], "ID", "RECORD", "SOFTWARE", "SINCE", "NO LINK TO")
 	}
 	for _, p := range s.Peers {
 		name := p.Name
@@ -194,7 +195,7 @@ func peerRows(s api.Status, wide bool) [][]string {
 			if !p.Since.IsZero() {
 				since = p.Since.Local().Format(time.DateTime)
 			}
-			row = append(row, p.ID.String(), strconv.FormatUint(p.Version, 10), p.Software, since)
+			row = append(row, p.ID.String(), strconv.FormatUint(p.Version, 10), p.Software, since, cmp.Or(peerNames(slices.Concat(p.Broken, p.Mute)), "-"))
 		}
 		rows = append(rows, row)
 	}

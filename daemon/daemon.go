@@ -66,6 +66,8 @@ type Daemon struct {
 	cni        sync.Mutex // serialises changes of what CNI runtimes find
 	targets    targets
 	keys       keys
+	relays     relays
+	hearsay    *hearsay
 	health     health
 	linked     linkPlan            // as the kernel follows it; the kernel's lock guards it
 	remembered []byte              // last snapshot written; only reconcile uses it
@@ -118,6 +120,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 	d.attached.goneAt = map[string]time.Time{}
 	d.health.failing = map[string]error{}
 	d.keys.begun = make(chan struct{}, 1)
+	d.hearsay = newHearsay(d.steadily)
 	srv, err := d.launch(ctx, progress, ready)
 	if err != nil {
 		return err

@@ -81,6 +81,9 @@ var conditions = []condition{
 	{code: "link-silent", severity: api.SeverityWarning,
 		fix:   "let the transport's UDP port pass between the hosts, both ways (weft status links -o wide says which transports the link may use); it is tried all the time, and comes back by itself",
 		check: checkSilent},
+	{code: "link-relayed", severity: api.SeverityWarning,
+		fix:   "let the UDP port of a transport pass between the two hosts, both ways; it is tried all the time, and taken when it works steadily",
+		check: checkRelayed},
 	{code: "keys-change-held", severity: api.SeverityWarning,
 		fix:   "let the UDP ports of both slots pass between the hosts (`weft status -o json | jq .peers[].keys`), upgrade the hosts that are named as old, start those that do not answer",
 		check: checkKeys},
@@ -307,7 +310,7 @@ const slowShown = 15 * time.Second
 func checkSlow(d *Daemon) string {
 	var names []string
 	for _, l := range d.tunnel.Load().links {
-		if !l.slower.IsZero() && d.now().Sub(l.slower) > slowShown {
+		if l.detour == nil && !l.slower.IsZero() && d.now().Sub(l.slower) > slowShown {
 			names = append(names, fmt.Sprintf("%s by %s (%s)", d.nameOf(l.Peer), l.choice.Transport, l.choice.Why))
 		}
 	}
@@ -345,7 +348,7 @@ func (d *Daemon) silent(is func(api.Link) bool) string {
 	}
 	var names []string
 	for _, l := range d.links() {
-		if l.Reason == "" && !l.Answers && l.Probes >= unproven && is(l) && !failed[l.Peer] {
+		if l.Reason == "" && len(l.Via) == 0 && !l.Answers && l.Probes >= unproven && is(l) && !failed[l.Peer] {
 			names = append(names, fmt.Sprintf("%s by %s", l.Name, l.Transport))
 		}
 	}

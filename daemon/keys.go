@@ -109,7 +109,7 @@ func (d *Daemon) slotPeers(own encap.Slots) []encap.SlotPeer {
 		if l, ok := views[p.ID]; ok {
 			s.Linked = slices.ContainsFunc(l.verdicts, func(v encap.Verdict) bool { return v.Transport == encap.TransportWireGuard && v.Allowed })
 			s.Heard = l.heard[older]
-			s.Moved = quality[probe.Path{Peer: p.ID, Device: newest}].Works && (l.choice.Transport != encap.TransportWireGuard || l.choice.Device == newest)
+			s.Moved = l.detour != nil || quality[probe.Path{Peer: p.ID, Device: newest}].Works && (l.choice.Transport != encap.TransportWireGuard || l.choice.Device == newest)
 		}
 		out = append(out, s)
 	}

@@ -208,13 +208,15 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 		Identity: d.identity, Name: d.opts.Name, Token: d.token, Tokens: p.tokens, KeepTokens: d.keep.saveTokens, Settings: encode(d.settings),
 		Bind:      netip.AddrPortFrom(netip.IPv4Unspecified(), d.opts.Port),
 		Advertise: netip.AddrPortFrom(d.advertise, d.opts.Port),
-		Snapshot:  p.snapshot, Targets: p.targets, Channels: []mesh.Channel{d.replicate}, Logger: d.log,
+		Snapshot:  p.snapshot, Targets: p.targets, Channels: []mesh.Channel{d.replicate, d.hearsay}, Logger: d.log,
 	})
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)
 	}
 	d.mesh = m
 	d.replicate.mesh.Store(m)
+	d.hearsay.mesh.Store(m)
+	d.startRelays()
 	if d.tunnels, err = encap.NewTunnels(d.log, drivers(d.opts, d.keep, d.log)); err != nil {
 		return err
 	}

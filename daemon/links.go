@@ -15,6 +15,7 @@ import (
 	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/mesh"
+	"github.com/weft-net/weft/mesh/topology"
 )
 
 // link is the way to one peer as it was last decided.
@@ -28,6 +29,11 @@ type link struct {
 	// value if there is none.
 	slower time.Time
 	heard  map[string]bool // devices with which its kernel holds sessions
+	paths  []encap.Path    // those that are allowed and possible
+	// detour is the way by others; nil if the link itself leads there. whyBroken
+	// says why it should not, "" if it should.
+	detour    *topology.Detour
+	whyBroken string
 }
 
 // linkPlan is what one pass decides of the links.
@@ -89,8 +95,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		l := &link{verdicts: d.judge(p, onSegment)}
 		links[p.ID] = l
 		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}}
-		guarded := bridge.GuardedPeer{Underlay: p.Underlay, Prefixes: p.Prefixes}
-		var paths []encap.Path
+		guarded := bridge.GuardedPeer{Underlay: p.Underlay, Link: p.Link, VTEP: encap.VTEPMAC(p.ID)}
 		for _, v := range l.verdicts {
 			if !v.Allowed {
 				continue
@@ -105,16 +110,21 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 				}
 			}
 			for _, i := range d.preferred(slots, p, held) {
-				paths = append(paths, encap.Path{Device: i.Device, Transport: v.Transport})
-				if p.VTEP.IsValid() {
-					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: p.VTEP, MTU: d.most(p, i, dev.MTU)})
+				l.paths = append(l.paths, encap.Path{Device: i.Device, Transport: v.Transport})
+				if addr := p.answersAt(); addr.IsValid() {
+					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: addr, MTU: d.most(p, i, dev.MTU)})
 				}
 			}
 		}
-		d.decide(p, l, paths, carried, quality)
+		d.decide(p, l, l.paths, carried, quality)
 		remote.Chosen = l.choice.Device
 		plan.peers = append(plan.peers, remote)
 		plan.guarded = append(plan.guarded, guarded)
+	}
+	d.detour(peers, links, quality, &plan)
+	for i, p := range plan.peers {
+		plan.guarded[i].Prefixes = p.Carries()
+		d.logDetour(peers[i], d.decided[p.ID], links[p.ID])
 	}
 	d.decided = links
 	for _, transport := range []string{encap.TransportDirect, encap.TransportVXLAN, encap.TransportWireGuard} {
@@ -126,7 +136,15 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		}
 		plan.idle = append(plan.idle, idle...)
 	}
-	return plan, d.refuse(dev, peers, &plan)
+	if !slices.ContainsFunc(plan.instances, func(i encap.Instance) bool { return i.Transport == encap.TransportDirect }) {
+		return plan, nil
+	}
+	known, err := d.conn.Neighbours(dev)
+	for i, p := range plan.guarded {
+		plan.guarded[i].NIC = known[p.Underlay]
+	}
+	d.refuse(known, peers, &plan)
+	return plan, err
 }
 
 // decide chooses one of the paths to a peer, and logs what is news.
@@ -264,11 +282,12 @@ func (d *Daemon) ownEnd(p tunnelPeer) encap.End {
 // tunnelPeer is another peer, and what it says of its tunnels.
 type tunnelPeer struct {
 	encap.Peer
-	own   netip.Addr // this host's underlay address for the links to it; none without a family in common
-	end   encap.End
-	ports map[string]uint16    // by transport
-	slots map[string]theirSlot // of WireGuard, by this host's device for it
-	mtu   int                  // of its underlay, in bytes; 0 if it does not say
+	own    netip.Addr // this host's underlay address for the links to it; none without a family in common
+	end    encap.End
+	ports  map[string]uint16    // by transport
+	slots  map[string]theirSlot // of WireGuard, by this host's device for it
+	vertex topology.Peer        // what it says of its links
+	mtu    int                  // of its underlay, in bytes; 0 if it does not say
 }
 
 // tunnelPeers are the other peers with the prefixes that the address plan gives
@@ -276,6 +295,7 @@ type tunnelPeer struct {
 // routes: its kernel forwards without it.
 func (d *Daemon) tunnelPeers() []tunnelPeer {
 	var out []tunnelPeer
+	own := d.ownLink()
 	for _, p := range d.mesh.Peers() {
 		if p.Self || p.State == mesh.StateDeparted {
 			continue
@@ -284,6 +304,8 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		if len(peer.Prefixes) == 0 {
 			continue // nothing lies behind it
 		}
+		peer.Link = linkTo(own, p)
+		peer.vertex = vertexOf(p, peer.Link)
 		peer.slots = d.slotsOf(p.Record)
 		var ok bool
 		if peer.own, peer.Underlay, ok = common(d.underlays, p.Record.Underlay); !ok && len(p.Record.Underlay) > 0 {
@@ -298,6 +320,15 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		out = append(out, peer)
 	}
 	return out
+}
+
+// answersAt is where its prober is asked by its link: its gateway where it says
+// nothing else.
+func (p tunnelPeer) answersAt() netip.Addr {
+	if p.Link.IsValid() {
+		return p.Link
+	}
+	return p.VTEP
 }
 
 func (d *Daemon) nameIn(p mesh.Peer) string {

@@ -14,7 +14,7 @@ func (d *Daemon) qualities() map[probe.Path]probe.Quality { return d.prober.Load
 func (d *Daemon) probe(targets []probe.Target) {
 	err := d.startProber()
 	if err == nil {
-		err = d.prober.Load().Set(d.gateway(), targets)
+		err = d.prober.Load().Set(targets)
 	}
 	d.note("probe", err)
 }
@@ -59,7 +59,7 @@ func (d *Daemon) restless() <-chan time.Time {
 			pause = fasterPause
 		}
 	}
-	if pause == 0 && d.keys.turning() {
+	if pause == 0 && (d.keys.turning() || d.relays.waiting()) {
 		pause = fasterPause
 	}
 	if pause == 0 {

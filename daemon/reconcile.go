@@ -59,6 +59,8 @@ func (d *Daemon) loop(ctx context.Context) {
 		case <-d.mesh.Changed():
 		case <-d.plan.Changed():
 		case <-d.prober.Load().Changed():
+		case <-d.hearsay.news:
+			pause = settle
 		case <-d.keys.begun:
 			pause = 0
 		case <-d.restless():
@@ -114,6 +116,9 @@ func (d *Daemon) reconcile() {
 	}
 	d.publish()
 	d.note("reconcile", d.reconcileKernel())
+	if d.relays.news() {
+		d.publish()
+	}
 	d.note("remember", d.remember())
 	d.hasLooked()
 }
@@ -178,7 +183,7 @@ func (d *Daemon) local() encap.Local {
 func (d *Daemon) bridgeConfig() bridge.Config {
 	cfg := bridge.Config{
 		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.mtu(),
-		Range: d.settings.Range, Gateway: d.gateway(), Exposed: d.exposed(),
+		Range: d.settings.Range, Gateway: d.gateway(), Link: encap.LinkAddr(d.identity.ID), Exposed: d.exposed(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), Masquerade: *d.opts.Masquerade, IPv6: d.ipv6(),
 		Subnets: d.subnets(), Hosts: d.hosts(),
 	}
@@ -240,12 +245,14 @@ func (d *Daemon) publish() {
 	for _, a := range d.underlays {
 		gossip = append(gossip, netip.AddrPortFrom(a, d.opts.Port))
 	}
-	d.note("publish", d.mesh.Publish(mesh.Body{
+	body := mesh.Body{
 		Name: d.opts.Name, Gossip: gossip, Underlay: d.underlays, Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted,
 		WireGuardKey: oldKey, Slots: slots, Gateway: d.gateway(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: plan.FreeBlocks, Used: plan.Used,
 		Observer: *d.opts.Observer, Subnets: d.ownSubnets(), Protocol: mesh.ProtocolVersion, Software: Version().Software,
-	}))
+	}
+	d.tellRelays(&body)
+	d.note("publish", d.mesh.Publish(body))
 }
 
 // remember keeps what is known of the other peers, so that a restart finds them.

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/internal/nl"
 )
 
@@ -12,11 +11,9 @@ import (
 // network may come: those of hosts that are known and behind which nothing lies
 // any more. One that was removed may not have heard of it, and go on sending
 // directly by addresses that its heir may use. What was found before stays,
-// since the kernel forgets neighbours.
-func (d *Daemon) refuse(dev nl.Link, peers []tunnelPeer, plan *linkPlan) error {
-	if !slices.ContainsFunc(plan.instances, func(i encap.Instance) bool { return i.Transport == encap.TransportDirect }) {
-		return nil
-	}
+// since the kernel
+// forgets neighbours, of which known are those of the underlay's device.
+func (d *Daemon) refuse(known map[netip.Addr]nl.MAC, peers []tunnelPeer, plan *linkPlan) {
 	inUse := map[netip.Addr]bool{d.advertise: true}
 	for _, p := range peers {
 		inUse[p.Underlay] = true
@@ -28,13 +25,6 @@ func (d *Daemon) refuse(dev nl.Link, peers []tunnelPeer, plan *linkPlan) error {
 		}
 	}
 	d.refused = refused
-	if len(refused) == 0 {
-		return nil
-	}
-	known, err := d.conn.Neighbours(dev)
-	if err != nil {
-		return err
-	}
 	// Behind a switch that answers for others, all have one address.
 	shared := map[nl.MAC]bool{{}: true}
 	for addr := range inUse {
@@ -49,5 +39,4 @@ func (d *Daemon) refuse(dev nl.Link, peers []tunnelPeer, plan *linkPlan) error {
 		}
 	}
 	slices.SortFunc(plan.refused, func(a, b nl.MAC) int { return slices.Compare(a[:], b[:]) })
-	return nil
 }

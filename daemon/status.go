@@ -12,6 +12,7 @@ import (
 	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/mesh"
+	"github.com/weft-net/weft/mesh/topology"
 )
 
 // Status is everything that `weft status` shows.
@@ -33,11 +34,14 @@ func (d *Daemon) Status() api.Status {
 	if s.Bridge.IPv6Off == "" {
 		s.Bridge.IPv6 = d.ipv6().Addr(d.gateway())
 	}
-	for _, p := range d.mesh.Peers() {
+	peers := d.mesh.Peers()
+	named := naming(peers)
+	for _, p := range peers {
 		peer := api.Peer{
 			ID: p.ID, Name: p.Record.Name, Self: p.Self, State: string(p.State), Gossip: p.Record.Gossip,
 			Underlay: p.Record.Underlay, Gateway: p.Record.Gateway, Prefixes: d.plan.Prefixes(p.ID),
 			Keys: keysOf(p.Record), Version: p.Version, Software: p.Record.Software, Since: p.Since.Round(time.Second),
+			Broken: named(p.Record.Broken), Mute: named(p.Record.Mute), Leaf: p.Record.Leaf,
 		}
 		if p.Self {
 			s.Self = peer
@@ -131,17 +135,25 @@ func (d *Daemon) snapshot(mtu int) *tunnel {
 // links are the ways to the other peers that have not left.
 func (d *Daemon) links() []api.Link {
 	peers := map[uuid.UUID]mesh.Peer{}
-	for _, p := range d.mesh.Peers() {
+	all := d.mesh.Peers()
+	for _, p := range all {
 		peers[p.ID] = p
 	}
+	named := naming(all)
 	quality := d.qualities()
 	out := []api.Link{}
-	for _, l := range d.tunnel.Load().links {
+	links := d.tunnel.Load().links
+	for _, l := range links {
 		q := quality[probe.Path{Peer: l.Peer, Device: l.choice.Device}]
 		link := api.Link{Peer: l.Peer, Name: peers[l.Peer].Record.Name, Transport: l.choice.Transport, Encrypted: l.choice.Transport == encap.TransportWireGuard,
 			Device: l.choice.Device, MTU: l.MTU, Reason: l.Link.Reason, Underlay: l.Underlay, Why: l.choice.Why, Changed: l.choice.At,
 			Proven: q.RTT > 0, Answers: q.Works, RTT: q.RTT, Loss: q.Loss, Probes: q.Sent}
-		link.KeyEpoch = d.epochOn(l.choice.Device)
+		if l.detour != nil {
+			relayed(&link, *l.detour, links)
+			link.Via = named(l.detour.Path[:len(l.detour.Path)-1])
+		}
+		link.Broken = l.whyBroken
+		link.KeyEpoch = d.epochOn(link.Device)
 		if l.Traffic != nil {
 			link.Received, link.Sent = &l.Traffic.Received, &l.Traffic.Sent
 		}
@@ -153,6 +165,31 @@ func (d *Daemon) links() []api.Link {
 	return out
 }
 
+// relayed makes a link be told of as the way by others that it is.
+func relayed(link *api.Link, way topology.Detour, links []linkView) {
+	link.ViaRTT, link.Reason = way.RTT, ""
+	for _, first := range links {
+		if first.Peer == way.Path[0] {
+			link.Transport, link.Device, link.MTU = first.choice.Transport, first.choice.Device, first.MTU
+			link.Encrypted = first.choice.Transport == encap.TransportWireGuard
+		}
+	}
+}
+
+// naming names peers for people.
+func naming(peers []mesh.Peer) func([]uuid.UUID) []api.PeerName {
+	names := map[uuid.UUID]string{}
+	for _, p := range peers {
+		names[p.ID] = p.Record.Name
+	}
+	return func(ids []uuid.UUID) (out []api.PeerName) {
+		for _, id := range ids {
+			out = append(out, api.PeerName{ID: id, Name: names[id]})
+		}
+		return out
+	}
+}
+
 // trafficEncrypted tells whether all container traffic to other hosts is.
 func (d *Daemon) trafficEncrypted() bool {
 	links := d.tunnel.Load().links
@@ -161,5 +198,5 @@ func (d *Daemon) trafficEncrypted() bool {
 
 // isClear tells whether a link carries plaintext.
 func (l linkView) isClear() bool {
-	return l.Link.Reason == "" && l.choice.Transport != encap.TransportWireGuard
+	return l.detour == nil && l.Link.Reason == "" && l.choice.Transport != encap.TransportWireGuard
 }

@@ -34,10 +34,17 @@ type Peer struct {
 	ID       uuid.UUID
 	Underlay netip.Addr     // where its tunnel ends
 	VTEP     netip.Addr     // its own address on the network: the next hop to its prefixes
-	Prefixes []netip.Prefix // that lie behind it
-	Key      PublicKey      // of WireGuard
-	Port     uint16         // UDP, where its tunnel ends; 0 for the same as here
-	MTU      int            // bytes, the most that the way to it takes; 0 for what the device does
+	Prefixes []netip.Prefix // that the address plan gives it
+	// Relayed tells that another peer leads to Prefixes, and Behind are those of the
+	// peers that this one leads to.
+	Relayed bool
+	Behind  []netip.Prefix
+	// Link is the address by which this very link is probed, whoever leads to
+	// Prefixes; the zero value for none.
+	Link netip.Addr
+	Key  PublicKey // of WireGuard
+	Port uint16    // UDP, where its tunnel ends; 0 for the same as here
+	MTU  int       // bytes, the most that the way to it takes; 0 for what the device does
 	// Metric of the routes to it: 0 for those that carry its traffic, more for
 	// those by which only what is bound to the device finds its way, and less for
 	// no routes at all.

@@ -42,7 +42,7 @@ func judge[End comparable](local Local, peers []Peer, own End, endOf func(Peer) 
 		}
 		if reason == "" {
 			ends[end] = true
-			for _, prefix := range peer.Prefixes {
+			for _, prefix := range peer.Carries() {
 				taken.add(prefix)
 			}
 		}
@@ -73,7 +73,7 @@ func unusable(local Local, peer Peer, taken space) string {
 	case peer.Underlay == local.Underlay || peer.Underlay == local.Also:
 		return fmt.Sprintf("its underlay address %s is this host's own", peer.Underlay)
 	}
-	for _, prefix := range peer.Prefixes {
+	for _, prefix := range peer.Carries() {
 		if !prefix.Addr().Is4() || prefix != prefix.Masked() {
 			return fmt.Sprintf("its prefix %s is not an IPv4 network", prefix)
 		}

@@ -19,6 +19,30 @@ func VTEPMAC(id uuid.UUID) nl.MAC {
 	return mac
 }
 
+// LinkAddr is the address by which the links of a peer are probed. It is of a part
+// of IPv4 that nothing else uses (240.0.0.0/5), since a host can be asked for what
+// is in its prefixes by way of others. Everybody who knows the id knows it.
+func LinkAddr(id uuid.UUID) netip.Addr {
+	sum := sha256.Sum256(append([]byte("weft link\x00"), id[:]...))
+	return netip.AddrFrom4([4]byte{0xf0 | sum[0]&0x07, sum[1], sum[2], sum[3]})
+}
+
+// Carries are the prefixes that a link leads to.
+func (p Peer) Carries() []netip.Prefix {
+	if p.Relayed {
+		return p.Behind
+	}
+	return slices.Concat(p.Prefixes, p.Behind)
+}
+
+// linkPrefix is what the link leads to besides, none where it is not probed so.
+func (p Peer) linkPrefix() []netip.Prefix {
+	if !p.Link.IsValid() {
+		return nil
+	}
+	return []netip.Prefix{netip.PrefixFrom(p.Link, p.Link.BitLen())}
+}
+
 // linkLocal is the address that goes with a hardware address (RFC 4291, appendix
 // A): the next hop of a peer's IPv6 prefixes. Its gateway's address will not do,
 // since the kernel refuses a next hop to which another device has the route.
@@ -60,13 +84,19 @@ type hop struct {
 	none bool // the transport cannot carry the family
 }
 
-// routesTo are the routes to what lies behind a peer, in both families.
+// routesTo are the routes to what lies behind a peer, in both families, and to the
+// peer's end of the link itself.
 func routesTo(local Local, peer Peer, four, six hop) []nl.Route {
 	var out []nl.Route
 	if peer.Metric < 0 {
 		return nil
 	}
-	for _, prefix := range peer.Prefixes {
+	if !four.none {
+		for _, prefix := range peer.linkPrefix() {
+			out = append(out, nl.Route{Dst: prefix, Via: four.via, Src: LinkAddr(local.ID), Metric: peer.Metric})
+		}
+	}
+	for _, prefix := range peer.Carries() {
 		if !four.none {
 			out = append(out, nl.Route{Dst: prefix, Via: four.via, Src: local.Source, MTU: peer.MTU, Metric: peer.Metric})
 		}

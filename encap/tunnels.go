@@ -164,7 +164,7 @@ func leaving(have, exact []Peer, peers []Remote) []Peer {
 		if !ok || stay[p.ID] || p.Metric < 0 {
 			continue
 		}
-		p.Prefixes, p.Metric = now.Prefixes, -1
+		p.Prefixes, p.Relayed, p.Behind, p.Metric = now.Prefixes, now.Relayed, now.Behind, -1
 		out = append(out, p)
 	}
 	return out

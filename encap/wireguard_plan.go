@@ -45,7 +45,7 @@ func planWireGuard(local Local, peers []Peer) planWG {
 	var p planWG
 	for _, j := range judge(local, peers, local.Key.Public(), keyOf) {
 		if j.usable() {
-			p.ends = append(p.ends, tunnelEnd{j.peer.ID, j.end, netip.AddrPortFrom(j.peer.Underlay, cmp.Or(j.peer.Port, local.Port)), local.IPv6.Both(j.peer.Prefixes)})
+			p.ends = append(p.ends, tunnelEnd{j.peer.ID, j.end, netip.AddrPortFrom(j.peer.Underlay, cmp.Or(j.peer.Port, local.Port)), slices.Concat(local.IPv6.Both(j.peer.Carries()), j.peer.linkPrefix())})
 			p.routes = append(p.routes, routesTo(local, j.peer, hop{}, hop{})...)
 		}
 		p.links = append(p.links, j.link)

@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"plugin/cni":      {"api", "internal/journal"},
 	"cli":             {"api", "daemon", "internal/wgproc"},
 	"ipam":            {"ipam/council"},
-	"daemon":          {"api", "mesh", "ipam", "bridge", "encap", "encap/probe", "engine", "internal/cnifiles", "internal/journal", "internal/nl", "internal/store", "internal/ula", "internal/wgproc"},
+	"daemon":          {"api", "mesh", "mesh/topology", "ipam", "bridge", "encap", "encap/probe", "engine", "internal/cnifiles", "internal/journal", "internal/nl", "internal/store", "internal/ula", "internal/wgproc"},
 	"bridge":          {"internal/nl", "internal/ula"},
 	"encap":           {"encap/probe", "internal/nl", "internal/ula", "internal/wgproc"},
 	"encap/probe":     {"internal/nl"},
@@ -48,6 +48,7 @@ var only = map[string]string{
 	"github.com/coreos/go-iptables/iptables": "bridge",
 	"golang.zx2c4.com/wireguard/device":      "internal/wgproc internal/bench",
 
+	"github.com/hashicorp/serf/coordinate":        "mesh/topology",
 	"github.com/containernetworking/cni/pkg/skel": "plugin/cni",
 	"golang.zx2c4.com/wireguard/wgctrl":           "encap",
 }

@@ -113,6 +113,18 @@ func (m *Mesh) nodeLocked(id uuid.UUID) *memberlist.Node {
 	return nil
 }
 
+// lastSeen is where a peer that is no member says that its gossip is; nil if it is
+// not known, or has left.
+func (m *Mesh) lastSeen(id uuid.UUID) *memberlist.Node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	body := m.records[id].Body
+	if body.Departed || len(body.Gossip) == 0 {
+		return nil
+	}
+	return &memberlist.Node{Name: id.String(), Addr: body.Gossip[0].Addr().AsSlice(), Port: body.Gossip[0].Port()}
+}
+
 // late are the members to be asked for their record now, and whether there are
 // more of them than can be asked.
 func (m *Mesh) late(now time.Time) (ask []*memberlist.Node, more bool) {

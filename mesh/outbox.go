@@ -215,7 +215,20 @@ func (m *Mesh) Broadcast(channel string, delta []byte) {
 // valid for that one only. It does not wait, and tells nobody if it is lost:
 // whose message has to arrive repeats it until it is answered.
 func (m *Mesh) Send(to uuid.UUID, channel string, data []byte) {
+	m.sendTo(m.node(to), to, channel, data)
+}
+
+// SendAnyway is Send to a peer of which the caller knows that it is there, even if
+// gossip holds it for failed still.
+func (m *Mesh) SendAnyway(to uuid.UUID, channel string, data []byte) {
 	n := m.node(to)
+	if n == nil {
+		n = m.lastSeen(to)
+	}
+	m.sendTo(n, to, channel, data)
+}
+
+func (m *Mesh) sendTo(n *memberlist.Node, to uuid.UUID, channel string, data []byte) {
 	if n == nil {
 		m.counts.unsent.Add(1)
 		m.log.Debug("message not sent: no such member", "to", to)

@@ -16,7 +16,7 @@ const (
 	maxRecord   = 8 << 10 // bytes
 	maxPrefixes = 1024
 	maxName     = 64
-	maxList     = 32 // endpoints, underlay addresses, transports, ports, trusted networks
+	maxList     = 32 // endpoints, underlay addresses, transports, ports, trusted networks, exceptions
 	maxSubnets  = 256
 	maxSlots    = 2
 	maxKey      = 64 // bytes
@@ -50,6 +50,16 @@ type Body struct {
 	// knows of one only says WireGuardKey instead, which is the same as that of
 	// epoch 0 at the mesh's port.
 	Slots []Slot `cbor:"24,keyasint,omitempty"`
+	// Link is the address by which its own paths are probed, whoever relays what
+	// is for its prefixes; one that says none can neither relay nor be relayed to.
+	Link netip.Addr `cbor:"40,keyasint,omitzero"`
+	// Broken are peers that none of its own paths leads to, and Mute those that it
+	// was relayed by and that do not answer. Leaf tells that it relays nothing.
+	Broken []uuid.UUID `cbor:"41,keyasint,omitempty"`
+	Mute   []uuid.UUID `cbor:"42,keyasint,omitempty"`
+	Leaf   bool        `cbor:"43,keyasint,omitempty"`
+	// Coordinate is where it is in the space of round-trip times.
+	Coordinate []int32 `cbor:"44,keyasint,omitempty"`
 	// What mesh itself adds: how far a change of the token is, and the key with
 	// which secrets are sealed for this peer (X25519).
 	Token   Standing `cbor:"30,keyasint,omitzero"`
@@ -108,6 +118,7 @@ func (b Body) check() error {
 		len(b.Token.Hash) > maxName || len(b.SealKey) > maxName || len(b.Token.Without) > maxWithout ||
 		len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList ||
 		len(b.Ports) > maxList || len(b.Trusted) > maxList || len(b.Subnets) > maxSubnets ||
+		len(b.Broken) > maxList || len(b.Mute) > maxList || len(b.Coordinate) > maxList ||
 		len(b.Slots) > maxSlots || slices.ContainsFunc(b.Slots, func(s Slot) bool { return len(s.Key) > maxKey }) {
 		return errOversized
 	}

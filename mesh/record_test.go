@@ -75,6 +75,8 @@ func TestRecordIsBelievedOnlyFromItsOwner(t *testing.T) {
 		"too many of them": {signAnything(id, Body{Prefixes: make([]netip.Prefix, maxPrefixes+1)}), meshA, errOversized},
 		"invalid prefix":   {signAnything(id, Body{Prefixes: make([]netip.Prefix, 1)}), meshA, errMalformed},
 		"invalid address":  {signAnything(id, Body{Underlay: make([]netip.Addr, 1)}), meshA, errMalformed},
+		"too much broken":  {signAnything(id, Body{Broken: make([]uuid.UUID, maxList+1)}), meshA, errOversized},
+		"too many mute":    {signAnything(id, Body{Mute: make([]uuid.UUID, maxList+1)}), meshA, errOversized},
 		"name too long":    {signAnything(id, Body{Name: string(make([]byte, maxName+1))}), meshA, errOversized},
 	} {
 		if _, err := verify(tc.mesh, tc.s); !errors.Is(err, tc.want) {

@@ -37,9 +37,8 @@ func newLab(t testing.TB) *lab {
 		subnet := []string{"192.0.2", "198.51.100"}[i]
 		other := []*host{l.b, l.a}[i]
 		connect(t, h.ns, "u0", l.router.ns, end)
-		h.run("ip address add " + subnet + ".1/24 dev u0; ip link set u0 up; ip route add default via " + subnet + ".254;" +
-			"ip route add unreachable 10.32.0.0/12; ip route add " + other.gateway.String() + " via " + subnet + ".254;" +
-			"ip address add " + h.gateway.String() + "/32 dev lo")
+		h.run("ip address add " + h.gateway.String() + "/32 dev lo; ip address add " + subnet + ".1/24 dev u0; ip link set u0 up; ip route add default via " + subnet + ".254;" +
+			"ip route add unreachable 10.32.0.0/12; ip route add " + other.gateway.String() + " via " + subnet + ".254 src " + h.gateway.String())
 		l.router.run("ip address add " + subnet + ".254/24 dev " + end + "; ip link set " + end + " up; ip route add " + h.gateway.String() + " via " + subnet + ".1")
 		h.start(1)
 	}
@@ -118,7 +117,7 @@ func (h *host) trySet(peer *host, devices ...string) error {
 	for _, d := range devices {
 		targets = append(targets, Target{Path{peer.id, d}, peer.gateway, 1500})
 	}
-	return h.ns.Do(func() error { return h.prober.Set(h.gateway, targets) })
+	return h.ns.Do(func() error { return h.prober.Set(targets) })
 }
 
 // wait waits until the quality of a path is so, and returns it.

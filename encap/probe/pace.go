@@ -50,6 +50,10 @@ func paceOf(paths int) pace {
 // full interval later; from then on, there are many.
 func (p pace) dead() time.Duration { return p.every + patience }
 
+// Interval is the longest time between two probes of a path that works, while so
+// many are measured.
+func Interval(paths int) time.Duration { return paceOf(paths).every * 11 / 10 }
+
 // The chance to take a size wrongly for one that does not pass. That the MTU
 // fell is looked for all the time and believed for half a minute; a step of
 // the search that is missed costs some bytes until then.

@@ -56,14 +56,13 @@ func New(self uuid.UUID, secret []byte) (*Prober, error) {
 	return p, nil
 }
 
-// Set makes the prober measure exactly these targets, from this host's gateway
-// address. What is known of those that it measured before stays. It looks after
+// Set makes the prober measure exactly these targets. What is known of those that it measured before stays. It looks after
 // the devices in the caller's network namespace, so it has to be called when
 // one of them was made anew. The error tells what targets are wrong, and then
 // nothing was changed; or which devices there are no sockets on, and then their
 // paths lose all probes until a later Set opens them.
-func (p *Prober) Set(local netip.Addr, targets []Target) error {
-	if err := validate(local, targets); err != nil {
+func (p *Prober) Set(targets []Target) error {
+	if err := validate(targets); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -76,7 +75,7 @@ func (p *Prober) Set(local netip.Addr, targets []Target) error {
 		devices[t.Device] = true
 	}
 	for name, s := range p.sockets {
-		if !devices[name] || !s.serves(local) {
+		if !devices[name] || !s.serves() {
 			s.conn.Close()
 			delete(p.sockets, name)
 		}
@@ -86,7 +85,7 @@ func (p *Prober) Set(local netip.Addr, targets []Target) error {
 		if p.sockets[name] != nil {
 			continue
 		}
-		s, err := openSocket(name, local)
+		s, err := openSocket(name)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -101,10 +100,7 @@ func (p *Prober) Set(local netip.Addr, targets []Target) error {
 	return errors.Join(errs...)
 }
 
-func validate(local netip.Addr, targets []Target) error {
-	if len(targets) > 0 && !local.Is4() {
-		return fmt.Errorf("probe from %s: probes need an IPv4 address of this host", local)
-	}
+func validate(targets []Target) error {
 	seen := map[Path]bool{}
 	for _, t := range targets {
 		switch {

@@ -14,21 +14,20 @@ import (
 // socket sends and receives by one device only, whatever the routes say.
 type socket struct {
 	device string
-	local  netip.Addr
 	conn   *net.UDPConn
 	raw    syscall.RawConn
 }
 
-// openSocket opens a socket on a device in the caller's network namespace. The
-// address need not be on this host yet.
-func openSocket(device string, local netip.Addr) (*socket, error) {
+// openSocket opens a socket on a device in the caller's network namespace. By which
+// address it sends is said by the route to whom it sends.
+func openSocket(device string) (*socket, error) {
 	listen := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		if e := raw.Control(func(fd uintptr) { err = configure(int(fd), device) }); e != nil {
 			return e
 		}
 		return err
 	}}
-	conn, err := listen.ListenPacket(context.Background(), "udp4", netip.AddrPortFrom(local, Port).String())
+	conn, err := listen.ListenPacket(context.Background(), "udp4", netip.AddrPortFrom(netip.IPv4Unspecified(), Port).String())
 	if err != nil {
 		return nil, fmt.Errorf("probe by %s: %w", device, err)
 	}
@@ -38,13 +37,12 @@ func openSocket(device string, local netip.Addr) (*socket, error) {
 		udp.Close()
 		return nil, fmt.Errorf("probe by %s: %w", device, err)
 	}
-	return &socket{device, local, udp, raw}, nil
+	return &socket{device, udp, raw}, nil
 }
 
 func configure(fd int, device string) error {
 	return errors.Join(
 		step("bind to the device", unix.BindToDevice(fd, device)),
-		step("allow any source address", unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)),
 		// Never in fragments, and whatever the kernel believes of the path's MTU:
 		// that is what is to be found out.
 		step("forbid fragments", unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)),
@@ -60,10 +58,7 @@ func step(op string, err error) error {
 
 // serves tells whether the socket still is on the device of its name: one that
 // was made anew has another index, to which the socket is not bound.
-func (s *socket) serves(local netip.Addr) bool {
-	if s.local != local {
-		return false
-	}
+func (s *socket) serves() bool {
 	var now string
 	var err error
 	if e := s.raw.Control(func(fd uintptr) { now, err = unix.GetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE) }); e != nil || err != nil {
