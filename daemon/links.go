@@ -111,8 +111,8 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 			}
 			for _, i := range d.preferred(slots, p, held) {
 				l.paths = append(l.paths, encap.Path{Device: i.Device, Transport: v.Transport})
-				if addr := p.answersAt(); addr.IsValid() {
-					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: addr, MTU: d.most(p, i, dev.MTU)})
+				if p.VTEP.IsValid() {
+					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: p.VTEP, MTU: d.most(p, i, dev.MTU)})
 				}
 			}
 		}
@@ -320,15 +320,6 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		out = append(out, peer)
 	}
 	return out
-}
-
-// answersAt is where its prober is asked by its link: its gateway where it says
-// nothing else.
-func (p tunnelPeer) answersAt() netip.Addr {
-	if p.Link.IsValid() {
-		return p.Link
-	}
-	return p.VTEP
 }
 
 func (d *Daemon) nameIn(p mesh.Peer) string {
