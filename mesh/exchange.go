@@ -30,8 +30,8 @@ func (m *Mesh) exchange() {
 
 // compare tells some peer, in short, what this one knows.
 func (m *Mesh) compare() {
-	if others := m.others(); len(others) > 0 {
-		m.post(others[rand.IntN(len(others))], m.state(false))
+	for _, n := range m.some(1) {
+		m.post(n, m.state(false))
 	}
 }
 

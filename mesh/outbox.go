@@ -90,9 +90,7 @@ func (m *Mesh) announce(msg []byte, peer string) {
 	m.remember(msg, time.Now())
 	m.mu.Unlock()
 	if len(msg) <= maxPacket {
-		others := m.others()
-		rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
-		for _, n := range others[:min(headStart, len(others))] {
+		for _, n := range m.some(headStart) {
 			m.post(n, msg)
 		}
 	}
@@ -113,11 +111,10 @@ const (
 // to that many. Who is alone keeps nothing for whoever comes: that one gets
 // everything in an exchange.
 func (m *Mesh) spread(msg []byte, peer string, reach int) {
-	switch others := m.others(); {
-	case len(others) == 0:
+	switch {
+	case m.count() == 1:
 	case len(msg) > maxPacket:
-		rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
-		for _, n := range others[:min(reach, len(others))] {
+		for _, n := range m.some(reach) {
 			m.post(n, msg)
 		}
 	case peer != "":
@@ -127,6 +124,13 @@ func (m *Mesh) spread(msg []byte, peer string, reach int) {
 		m.queue.QueueBroadcast(deltaBroadcast(msg))
 		m.queue.Prune(maxSpreading)
 	}
+}
+
+// some are so many of the live members but this one, by chance, or all.
+func (m *Mesh) some(n int) []*memberlist.Node {
+	others := m.others()
+	rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+	return others[:min(n, len(others))]
 }
 
 // letter is a message on its way to one peer.

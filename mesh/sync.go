@@ -7,8 +7,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Records are compared in memberlist's exchanges by sums of parts of them, and
-// only what differs travels after that: with all of them in every exchange a
+// Records are compared in exchanges by sums of parts of them, and only what
+// differs travels after that: with all of them in every exchange a
 // mesh of a thousand would send them to itself all day. Who joins sends and gets
 // all at once.
 

@@ -13,8 +13,11 @@ const (
 	perSecond = 500
 	// quickAtLeast is the time between two probes of a path in doubt.
 	quickAtLeast = 75 * time.Millisecond
-	// fullAtLeast is the time between two looks at whether the MTU still holds.
-	fullAtLeast = 2 * time.Second
+	// fullAtLeast is the time between two looks at whether the MTU still holds,
+	// and fullPerSecond how many a host takes in sum: each sends and brings back
+	// a packet as large as the path takes.
+	fullAtLeast   = 2 * time.Second
+	fullPerSecond = 10
 	// patience is for how long a path in doubt is probed before it is dead.
 	patience = 1500 * time.Millisecond
 	// leastLost is how many probes have to be lost besides: a process that stood
@@ -34,11 +37,13 @@ const (
 type pace struct {
 	every time.Duration // between small probes
 	quick time.Duration // between those of a path in doubt, and between tries of sizes
+	full  time.Duration // between two looks at whether the MTU still holds
 }
 
 func paceOf(paths int) pace {
 	every := max(everyAtLeast, time.Duration(paths)*time.Second/perSecond)
-	return pace{every: every, quick: max(quickAtLeast, every/10)}
+	full := max(fullAtLeast, 2*every, time.Duration(paths)*time.Second/fullPerSecond)
+	return pace{every: every, quick: max(quickAtLeast, every/10), full: full}
 }
 
 // dead is how long nothing may come back. The probe after the last answer is a
@@ -48,9 +53,6 @@ func (p pace) dead() time.Duration { return p.every + patience }
 // Interval is the longest time between two probes of a path that works, while so
 // many are measured.
 func Interval(paths int) time.Duration { return paceOf(paths).every * 11 / 10 }
-
-// full is the time between two looks at whether the MTU still holds.
-func (p pace) full() time.Duration { return max(fullAtLeast, 2*p.every) }
 
 // The chance to take a size wrongly for one that does not pass. That the MTU
 // fell is looked for all the time and believed for half a minute; a step of

@@ -122,8 +122,11 @@ func TestManyPathsAreProbedLessOftenEach(t *testing.T) {
 		w.run(time.Minute)
 		rate := float64(w.sent) / 60
 		t.Logf("%d paths: %.0f probes and %.0f kB a second", n, rate, float64(w.bytes)/60000)
-		if rate > 760 || rate < min(2.4*float64(n), 600) {
+		if rate > 760 || rate < min(1.9*float64(n), 490) {
 			t.Errorf("%d paths: %.0f probes a second", n, rate)
+		}
+		if kB := float64(w.bytes) / 60000; kB > 80 {
+			t.Errorf("%d paths: %.0f kB a second", n, kB)
 		}
 	}
 }

@@ -165,8 +165,9 @@ func (p *Prober) poke() {
 	}
 }
 
-// restAtLeast keeps the loop from waking for every single probe.
-const restAtLeast = 5 * time.Millisecond
+// restAtLeast keeps the loop from waking for every single probe: to wake costs
+// more than to send.
+const restAtLeast = 25 * time.Millisecond
 
 // loop sends what is due.
 func (p *Prober) loop() {

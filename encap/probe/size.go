@@ -153,7 +153,7 @@ func (p *path) askSizes(out []ask) []ask {
 func (p *path) conclude(now time.Duration, pace pace, rng *rand.Rand) {
 	stage := p.stage
 	p.stage = idle
-	p.check = now + jittered(pace.full(), rng)
+	p.check = now + jittered(pace.full, rng)
 	switch {
 	case p.best == 0 && stage == confirm:
 		p.lo, p.hi = 0, p.tries[0]
