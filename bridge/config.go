@@ -26,7 +26,8 @@ type Config struct {
 	Range      netip.Prefix     // of the whole mesh
 	Gateway    netip.Addr       // the bridge's own address
 	Exposed    []netip.Addr     // further addresses of the host
-	Link       netip.Addr       // by which peers probe their links to this host; the zero value for none
+	Links      netip.Prefix     // that the hosts' addresses like Link are in
+	Link       netip.Addr       // by which the links to this host are probed while others relay; the zero value for none
 	Prefixes   []netip.Prefix   // that this host holds
 	Tunnels    []string         // devices that lead to other hosts
 	Probed     []string         // devices by which peers' probes of paths arrive

@@ -28,7 +28,6 @@ type GuardedPeer struct {
 	Underlay      netip.Addr
 	Also          []netip.Addr   // others of its own, by which its tunnels may end
 	Prefixes      []netip.Prefix // that its link leads to, its own or others'
-	Link          netip.Addr     // by which the link is probed
 	Direct, VXLAN bool
 	// The hardware addresses by which its packets come from the underlay and from
 	// the tunnel; zero where not known.
@@ -75,9 +74,15 @@ func (out *guardRules) add(cfg Config, f family) {
 	g, rng, from, to := cfg.Guard, f.prefix(cfg.Range), f.name+" saddr", f.name+" daddr"
 	if g.VXLAN != "" {
 		allowed := plain(g.Peers, f, func(p GuardedPeer) bool { return p.VXLAN })
-		// Whatever its address, as with WireGuard.
-		out.arriving = append(out.arriving, allowed.rules("iifname "+strconv.Quote(g.VXLAN), from, "")...)
-		out.leaving = append(out.leaving, allowed.rules("oifname "+strconv.Quote(g.VXLAN), to, "")...)
+		// Whatever its address, as with WireGuard. Links are not told apart from each
+		// other here, but lead to the host alone.
+		in, away := "iifname "+strconv.Quote(g.VXLAN), "oifname "+strconv.Quote(g.VXLAN)
+		if cfg.Link.IsValid() && f.name == "ip" {
+			out.arriving = append(out.arriving, fmt.Sprintf("%s ip saddr %s ip daddr != %s counter drop", in, cfg.Links, cfg.Link))
+			in, away = fmt.Sprintf("%s ip saddr != %s", in, cfg.Links), fmt.Sprintf("%s ip daddr != %s", away, cfg.Links)
+		}
+		out.arriving = append(out.arriving, allowed.rules(in, from, "")...)
+		out.leaving = append(out.leaving, allowed.rules(away, to, "")...)
 	}
 	if g.Underlay != "" {
 		allowed := plain(g.Peers, f, func(p GuardedPeer) bool { return p.Direct })
@@ -127,9 +132,6 @@ func plain(peers []GuardedPeer, f family, may func(GuardedPeer) bool) sift {
 			} else {
 				others = append(others, f.prefix(prefix))
 			}
-		}
-		if may(p) && p.Link.IsValid() && f.name == "ip" {
-			allowed = append(allowed, netip.PrefixFrom(p.Link, p.Link.BitLen()))
 		}
 	}
 	allowed = outermost(allowed)

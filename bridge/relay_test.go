@@ -2,6 +2,8 @@ package bridge
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/weft-net/weft/internal/nl"
@@ -68,5 +70,19 @@ func TestRelayRulesAreThereOnlyWhereSomethingComesInTheClear(t *testing.T) {
 	cfg.Guard.Peers[0].NIC = nl.MAC{2, 0, 0, 0, 0, 1}
 	if got := relaySets(cfg)[0].elements; len(got) != 1 {
 		t.Errorf("%v", got)
+	}
+}
+
+func TestAddressesOfLinksLeadToTheHostAlone(t *testing.T) {
+	cfg := guarded(peer("192.0.2.2", false, true, "10.40.0.0/16"))
+	cfg.Links, cfg.Link = netip.MustParsePrefix("240.0.0.0/5"), netip.MustParseAddr("241.2.3.4")
+	got := guard(cfg)
+	for what, tc := range map[string]struct{ got, want []string }{
+		"arriving": {got.arriving[:2], []string{`iifname "weft-vx" ip saddr 240.0.0.0/5 ip daddr != 241.2.3.4 counter drop`, `iifname "weft-vx" ip saddr != 240.0.0.0/5 ip saddr != { 10.40.0.0/16 } counter drop`}},
+		"leaving":  {got.leaving[:1], []string{`oifname "weft-vx" ip daddr != 240.0.0.0/5 ip daddr != { 10.40.0.0/16 } counter drop`}},
+	} {
+		if !slices.Equal(tc.got, tc.want) {
+			t.Errorf("%s: %q; want %q", what, tc.got, tc.want)
+		}
 	}
 }

@@ -28,7 +28,7 @@ const (
 	// Pauses between two questions about a peer: they grow with its silence.
 	askPause     = time.Second
 	longestPause = 2 * time.Minute
-	// steady is for how long, besides two intervals, a path has to have worked
+	// steady is for how long, besides an interval, a path has to have worked
 	// before what came by it counts: of a daemon that comes back each other host
 	// hears at a moment of its own.
 	steady = time.Second
@@ -130,7 +130,7 @@ func (h *hearsay) about(silent []topology.Sight, reached []uuid.UUID, now time.T
 			continue
 		}
 		ask = append(ask, s.Peer)
-		still[s.Peer] = now.Add(min(max(now.Sub(s.Heard)/4, askPause), longestPause))
+		still[s.Peer] = now.Add(min(max(now.Sub(s.Heard)/10, askPause), longestPause))
 	}
 	h.next = still
 	maps.DeleteFunc(h.heard, func(peer uuid.UUID, _ time.Time) bool { _, ok := still[peer]; return !ok })
@@ -156,7 +156,7 @@ func (d *Daemon) steadily(peers []uuid.UUID) map[uuid.UUID]time.Duration {
 		return out // it is being launched
 	}
 	all := d.qualities()
-	now, atLeast := d.now(), steady+2*probe.Interval(len(all))
+	now, atLeast := d.now(), steady+probe.Interval(len(all))
 	for path, q := range all {
 		if !asked[path.Peer] || !q.Works || now.Sub(q.Since) < atLeast {
 			continue

@@ -96,7 +96,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		l := &link{verdicts: d.judge(p, onSegment)}
 		links[p.ID] = l
 		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}}
-		guarded := bridge.GuardedPeer{Underlay: p.Underlay, Link: p.Link, VTEP: encap.VTEPMAC(p.ID), Also: d.clearEnds(p)}
+		guarded := bridge.GuardedPeer{Underlay: p.Underlay, VTEP: encap.VTEPMAC(p.ID), Also: d.clearEnds(p)}
 		for _, v := range l.verdicts {
 			if !v.Allowed {
 				continue
@@ -112,8 +112,8 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 			}
 			for _, i := range d.preferred(slots, p, held) {
 				l.paths = append(l.paths, encap.Path{Device: i.Device, Transport: v.Transport})
-				if addr := p.answersAt(); addr.IsValid() {
-					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: addr, MTU: d.most(p, i, dev.MTU)})
+				if p.VTEP.IsValid() {
+					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: p.VTEP, MTU: d.most(p, i, dev.MTU)})
 				}
 			}
 		}
@@ -343,15 +343,6 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		out = append(out, peer)
 	}
 	return out
-}
-
-// answersAt is where its prober is asked by its link: its gateway where it says
-// nothing else.
-func (p tunnelPeer) answersAt() netip.Addr {
-	if p.Link.IsValid() {
-		return p.Link
-	}
-	return p.VTEP
 }
 
 func (d *Daemon) nameIn(p mesh.Peer) string {

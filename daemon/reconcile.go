@@ -185,7 +185,7 @@ func (d *Daemon) local() encap.Local {
 func (d *Daemon) bridgeConfig() bridge.Config {
 	cfg := bridge.Config{
 		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.mtu(),
-		Range: d.settings.Range, Gateway: d.gateway(), Link: encap.LinkAddr(d.identity.ID), Exposed: d.exposed(),
+		Range: d.settings.Range, Gateway: d.gateway(), Links: encap.LinkRange, Link: encap.LinkAddr(d.identity.ID), Exposed: d.exposed(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), Masquerade: *d.opts.Masquerade, IPv6: d.ipv6(),
 		Subnets: d.subnets(), Hosts: d.hosts(), GossipPort: d.opts.Port,
 	}

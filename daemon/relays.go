@@ -2,19 +2,13 @@ package daemon
 
 import (
 	"bytes"
-	"cmp"
-	"errors"
-	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/weft-net/weft/encap"
-	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/mesh"
 	"github.com/weft-net/weft/mesh/topology"
 )
@@ -69,9 +63,8 @@ func (d *Daemon) ownLink() netip.Addr {
 	return own
 }
 
-// linkTo is the address by which the link to a peer is probed; the zero value if
-// either end has none, and then the gateway's has to do. Nobody can claim one that
-// is not its own.
+// linkTo is the address by which the link to a peer is probed while others relay;
+// the zero value if either end has none. Nobody can claim one that is not its own.
 func linkTo(own netip.Addr, p mesh.Peer) netip.Addr {
 	if own.IsValid() && p.Record.Link == encap.LinkAddr(p.ID) && p.Record.Link != own {
 		return p.Record.Link
@@ -88,128 +81,6 @@ func vertexOf(p mesh.Peer, link netip.Addr) topology.Peer {
 	return topology.Peer{ID: p.ID, Broken: p.Record.Broken, Mute: p.Record.Mute, Leaf: p.Record.Leaf, At: p.Record.Coordinate}
 }
 
-// Of a path, silence says nothing before so many probes, and of one that was never
-// answered before so much time: two that begin a session of WireGuard at the same
-// moment wait for five seconds, maybe more than once.
-const (
-	someProbes = 10
-	firstTime  = 12 * time.Second
-)
-
-// sight is what the probes say of the paths to a peer.
-func sight(peer uuid.UUID, paths []encap.Path, quality map[probe.Path]probe.Quality, now time.Time) topology.Sight {
-	s := topology.Sight{Peer: peer, Paths: len(paths) > 0, Silent: len(paths) > 0}
-	for _, path := range paths {
-		q := quality[probe.Path{Peer: peer, Device: path.Device}]
-		heard, asked := q.Heard, q.Sent >= someProbes
-		if q.RTT == 0 {
-			heard, asked = q.Since, asked && now.Sub(q.Since) >= firstTime
-		}
-		if heard.After(s.Heard) {
-			s.Heard = heard
-		}
-		if q.Works && (!s.Works || q.Since.Before(s.Since)) {
-			s.Since = q.Since
-		}
-		s.Works = s.Works || q.Works
-		s.Silent = s.Silent && !q.Works && asked
-	}
-	return s
-}
-
-// detour finds out which links do not work, and leads the traffic of those peers
-// by others. Links are those of the peers, as far as they are decided.
-func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality map[probe.Path]probe.Quality, plan *linkPlan) {
-	var sights, silent []topology.Sight
-	var reached []uuid.UUID
-	of := map[uuid.UUID]topology.Sight{}
-	now, r := d.now(), &d.relays
-	vertices := []topology.Peer{{ID: d.identity.ID}}
-	at := map[uuid.UUID]int{} // in plan.peers
-	for i, p := range peers {
-		vertices = append(vertices, p.vertex)
-		at[p.ID] = i
-		if !p.Link.IsValid() {
-			continue
-		}
-		s := sight(p.ID, links[p.ID].paths, quality, now)
-		sights, of[p.ID] = append(sights, s), s
-		if s.Works {
-			reached = append(reached, p.ID)
-		}
-		if s.Silent {
-			silent = append(silent, s)
-		}
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.peers = len(vertices)
-	d.observe(peers, links, quality, now)
-	heard := d.hearsay.about(silent, reached, now)
-	before := r.exceptions
-	r.exceptions = before.Next(sights, heard, r.hops, probe.Interval(len(plan.targets))+margin, now)
-	r.untold = r.untold || !slices.Equal(before.Broken(), r.exceptions.Broken()) || !slices.Equal(before.Mute(), r.exceptions.Mute())
-	r.waits = slices.ContainsFunc(sights, func(s topology.Sight) bool {
-		_, soon := r.exceptions.Until(s)
-		return soon || s.Silent && now.Sub(s.Heard) < quickly
-	})
-	own := &vertices[0]
-	own.Broken, own.Mute, own.At = r.exceptions.Broken(), r.exceptions.Mute(), r.position.Publish(r.peers, now)
-	detours := topology.Detours(d.identity.ID, vertices)
-	r.hops = map[uuid.UUID]bool{}
-	for i, p := range peers {
-		detour, ok := detours[p.ID]
-		if !ok {
-			continue
-		}
-		l := links[p.ID]
-		l.whyBroken = d.whyBroken(p, l, of[p.ID])
-		if len(detour.Path) < 2 {
-			continue
-		}
-		hop := &plan.peers[at[detour.Path[0]]]
-		if hop.Chosen == "" {
-			continue
-		}
-		l.detour = &detour
-		r.hops[hop.ID] = true
-		hop.Behind = append(hop.Behind, p.Prefixes...)
-		plan.peers[i].Relayed = true
-	}
-}
-
-// quickly is for how long after a peer fell silent this host looks more often
-// than by its periodic pass whether others hear it.
-const quickly = 15 * time.Second
-
-// observe takes in round-trip times, now and then. The lock is held.
-func (d *Daemon) observe(peers []tunnelPeer, links map[uuid.UUID]*link, quality map[probe.Path]probe.Quality, now time.Time) {
-	if now.Sub(d.relays.observed) < period {
-		return
-	}
-	d.relays.observed = now
-	for _, p := range peers {
-		if q := quality[probe.Path{Peer: p.ID, Device: links[p.ID].choice.Device}]; q.Works {
-			d.relays.position.Observe(p.ID, p.vertex.At, q.RTT)
-		}
-	}
-}
-
-// whyBroken says why the link to a peer is not used. The lock is held.
-func (d *Daemon) whyBroken(p tunnelPeer, l *link, s topology.Sight) string {
-	e := d.relays.exceptions
-	switch {
-	case !e.Is(p.ID):
-		return fmt.Sprintf("%s says that the direct link does not work", p.end.Name)
-	case l.reason != "":
-		return "there is no direct link: " + l.reason
-	case s.Works:
-		until, _ := e.Until(s)
-		return fmt.Sprintf("the direct link works since %s, and is taken at %s if it goes on", s.Since.Format(time.TimeOnly), until.Format(time.TimeOnly))
-	}
-	return "no probe is answered by the direct link, and others hear it"
-}
-
 // news tells whether the others have to be told of links.
 func (r *relays) news() bool {
 	r.mu.Lock()
@@ -222,37 +93,4 @@ func (r *relays) waiting() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.waits
-}
-
-// logDetour logs what is news of the way to a peer.
-func (d *Daemon) logDetour(p tunnelPeer, old, now *link) {
-	before := ""
-	if old != nil {
-		before = d.pathNames(old.detour)
-	}
-	if by := d.pathNames(now.detour); by != before {
-		d.log.Info("route changed", "peer", p.end.Name, "from", cmp.Or(before, "direct"), "to", cmp.Or(by, "direct"), "why", oneLine(errors.New(now.whyBroken)))
-	}
-}
-
-// pathNames are the relays of a detour, "" for none.
-func (d *Daemon) pathNames(t *topology.Detour) string {
-	if t == nil {
-		return ""
-	}
-	return "by " + strings.Join(d.names(t.Path[:len(t.Path)-1]), ", ")
-}
-
-// checkRelayed names the peers whose traffic takes a way by others.
-func checkRelayed(d *Daemon) string {
-	var names []string
-	for _, l := range d.tunnel.Load().links {
-		if l.detour != nil {
-			names = append(names, fmt.Sprintf("%s %s (%s)", d.nameOf(l.Peer), d.pathNames(l.detour), l.whyBroken))
-		}
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	return "other hosts relay, which costs them and time, to " + strings.Join(names, ", ")
 }

@@ -39,8 +39,8 @@ type Peer struct {
 	// peers that this one leads to.
 	Relayed bool
 	Behind  []netip.Prefix
-	// Link is the address by which this very link is probed, whoever leads to
-	// Prefixes; the zero value for none.
+	// Link is the address to which this very link leads, whoever leads to Prefixes;
+	// the zero value for none.
 	Link netip.Addr
 	Key  PublicKey // of WireGuard
 	Port uint16    // UDP, where its tunnel ends; 0 for the same as here

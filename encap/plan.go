@@ -19,9 +19,11 @@ func VTEPMAC(id uuid.UUID) nl.MAC {
 	return mac
 }
 
-// LinkAddr is the address by which the links of a peer are probed. It is of a part
-// of IPv4 that nothing else uses (240.0.0.0/5), since a host can be asked for what
-// is in its prefixes by way of others. Everybody who knows the id knows it.
+// LinkRange is a part of IPv4 that nothing else uses.
+var LinkRange = netip.MustParsePrefix("240.0.0.0/5")
+
+// LinkAddr is the address by which the links of a peer are probed while others lead
+// to its prefixes; it is of LinkRange. Everybody who knows the id knows it.
 func LinkAddr(id uuid.UUID) netip.Addr {
 	sum := sha256.Sum256(append([]byte("weft link\x00"), id[:]...))
 	return netip.AddrFrom4([4]byte{0xf0 | sum[0]&0x07, sum[1], sum[2], sum[3]})

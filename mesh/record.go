@@ -49,8 +49,8 @@ type Body struct {
 	// knows of one only says WireGuardKey instead, which is the same as that of
 	// epoch 0 at the mesh's port.
 	Slots []Slot `cbor:"24,keyasint,omitempty"`
-	// Link is the address by which its own paths are probed, whoever relays what
-	// is for its prefixes; one that says none can neither relay nor be relayed to.
+	// Link is the address by which its own paths are probed while others relay what
+	// is for its prefixes; one that says none neither relays nor is relayed to.
 	Link netip.Addr `cbor:"40,keyasint,omitzero"`
 	// Broken are peers that none of its own paths leads to, and Mute those that it
 	// was relayed by and that do not answer. Leaf tells that it relays nothing.

@@ -20,7 +20,7 @@ type Path struct {
 // Target is a path that is to be measured.
 type Target struct {
 	Path
-	Addr netip.Addr // of the peer, which the device's route leads to
+	Addr netip.Addr // of the peer: its gateway, or another to which the device's route leads
 	MTU  int        // bytes; the most that is worth trying, headers of the probe's IP included
 }
 

@@ -166,15 +166,17 @@ func TestHostsWithDifferentFamiliesMeetWhereTheyHaveOneInCommon(t *testing.T) {
 		return slices.Equal(at, []string{"four 192.0.2.2", "six 2001:db8::3"})
 	})
 	for _, h := range []*netlab.Host{four, six} {
-		netlab.Eventually(t, h.Name+" says why it has no link to the third", func() bool {
+		netlab.Eventually(t, h.Name+" says why it has no link to the third, and who relays", func() bool {
 			for _, l := range status(t, h).Links {
-				if strings.Contains(l.Reason, "no common family") {
+				if strings.Contains(l.Broken, "no common family") && len(l.Via) == 1 && l.Via[0].Name == "both" {
 					return true
 				}
 			}
 			return false
 		})
 	}
+	mustPing(t, b, c4, "between hosts of no common family")
+	mustPing(t, c, b6, "between hosts of no common family, by IPv6")
 }
 
 // routerAdvertisement is a perl program that sends one (RFC 4861, 4.2) by eth0.
