@@ -61,7 +61,8 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 		}
 		s := sight(p.ID, links[p.ID].paths, quality, now)
 		sights, of[p.ID] = append(sights, s), s
-		if s.Works {
+		// Who was cut off from all hears each of them again at a moment of its own, too.
+		if s.Works && now.Sub(s.Since) >= steady+probe.Interval(len(plan.targets)) {
 			reached = append(reached, p.ID)
 		}
 		if s.Silent {
