@@ -18,7 +18,7 @@ func TestRelayedLinkSaysByWhomAndWhy(t *testing.T) {
 		{Name: "h5", Transport: "vxlan", Why: "it is the fastest", Broken: "h5 says so"},
 	}}
 	row := linkRows(s, false)[1]
-	if want := []string{"h4", "relay via h2, h3", "no", "~12ms", "-", "1450"}; !slices.Equal(row[:6], want) || row[len(row)-1] != "relayed" {
+	if want := []string{"h4", "00000000", "relay via h2, h3", "no", "~12ms", "-", "1450"}; !slices.Equal(row[:7], want) || row[len(row)-1] != "relayed" {
 		t.Errorf("%q; want %q", row, want)
 	}
 	notes := strings.Join(linkNotes(s), "\n")

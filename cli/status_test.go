@@ -53,9 +53,9 @@ IPv6         range fd12:3456:789a::a20:0/108, gateway fd12:3456:789a::a20:1
 bridge       weft, gateway 10.32.0.1/12, MTU 1450, exposed by 10.32.0.9
 containers   1 attached, 0 gone
 
-PEER             ID         STATE    UNDERLAY    GATEWAY     PREFIXES
-h1 (this host)   11111111   alive    192.0.2.1   10.32.0.1   10.32.0.0/13
-h2               22222222   failed   192.0.2.2   -           10.40.0.0/13
+PEER             ID         STATE    UNDERLAY    GOSSIP   GATEWAY     PREFIXES
+h1 (this host)   11111111   alive    192.0.2.1   -        10.32.0.1   10.32.0.0/13
+h2               22222222   failed   192.0.2.2   -        -           10.40.0.0/13
 
 health:
   warning peer-failed: no answer from h2
@@ -66,9 +66,9 @@ func TestStatusAndItsViewsAsText(t *testing.T) {
 	f := newFake(t, map[string]any{api.PathStatus: twoHosts()})
 	for view, want := range map[string]string{
 		"": wholeStatus,
-		"peers": `PEER             ID         STATE    UNDERLAY    GATEWAY     PREFIXES
-h1 (this host)   11111111   alive    192.0.2.1   10.32.0.1   10.32.0.0/13
-h2               22222222   failed   192.0.2.2   -           10.40.0.0/13
+		"peers": `PEER             ID         STATE    UNDERLAY    GOSSIP   GATEWAY     PREFIXES
+h1 (this host)   11111111   alive    192.0.2.1   -        10.32.0.1   10.32.0.0/13
+h2               22222222   failed   192.0.2.2   -        -           10.40.0.0/13
 `,
 		"ipam": `PEER             ID         BLOCKS   PART      USED          ROLE           PREFIXES
 h1 (this host)   11111111   8        50.0 %    2 of 524288   voter, leads   10.32.0.0/13

@@ -76,13 +76,13 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 	heard := d.hearsay.about(silent, reached, now)
 	before := r.exceptions
 	r.exceptions = before.Next(sights, heard, r.hops, probe.Interval(len(plan.targets))+margin, now)
-	r.untold = r.untold || !slices.Equal(before.Broken(), r.exceptions.Broken()) || !slices.Equal(before.Mute(), r.exceptions.Mute())
+	r.untold = r.untold || !r.exceptions.SameAs(before)
 	r.waits = slices.ContainsFunc(sights, func(s topology.Sight) bool {
 		_, soon := r.exceptions.Until(s)
 		return soon || s.Silent && now.Sub(s.Heard) < quickly
 	})
 	own := &vertices[0]
-	own.Broken, own.Mute, own.At = r.exceptions.Broken(), r.exceptions.Mute(), r.position.Publish(r.peers, now)
+	own.Broken, own.Shaky, own.Mute, own.At = r.exceptions.Broken(), r.exceptions.Shaky(), r.exceptions.Mute(), r.position.Publish(r.peers, now)
 	detours := topology.Detours(d.identity.ID, vertices)
 	r.hops = map[uuid.UUID]bool{}
 	for i, p := range peers {

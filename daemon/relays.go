@@ -34,7 +34,7 @@ func (d *Daemon) startRelays() {
 			own = p.Record
 		}
 	}
-	d.relays.exceptions = topology.Restore(own.Broken, own.Mute, d.now())
+	d.relays.exceptions = topology.Restore(own.Broken, own.Shaky, own.Mute, d.now())
 	d.relays.position = topology.NewPosition(own.Coordinate, d.now())
 }
 
@@ -44,10 +44,11 @@ func (d *Daemon) tellRelays(body *mesh.Body) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.untold = false
-	broken, mute := r.exceptions.Broken(), r.exceptions.Mute()
+	broken, shaky, mute := r.exceptions.Broken(), r.exceptions.Shaky(), r.exceptions.Mute()
 	body.Link = d.ownLink()
-	body.Broken, body.Mute = broken[:min(topology.Most, len(broken))], mute[:min(topology.Most, len(mute))]
-	body.Leaf = len(broken) > topology.Most
+	most := func(list []uuid.UUID) []uuid.UUID { return list[:min(topology.Most, len(list))] }
+	body.Broken, body.Shaky, body.Mute = most(broken), most(shaky), most(mute)
+	body.Leaf = len(broken) > topology.Most || len(shaky) > topology.Most
 	body.Coordinate = r.position.Publish(r.peers, d.now())
 }
 
@@ -78,7 +79,7 @@ func vertexOf(p mesh.Peer, link netip.Addr) topology.Peer {
 	if !link.IsValid() {
 		return topology.Peer{ID: p.ID, Leaf: true}
 	}
-	return topology.Peer{ID: p.ID, Broken: p.Record.Broken, Mute: p.Record.Mute, Leaf: p.Record.Leaf, At: p.Record.Coordinate}
+	return topology.Peer{ID: p.ID, Broken: p.Record.Broken, Shaky: p.Record.Shaky, Mute: p.Record.Mute, Leaf: p.Record.Leaf, At: p.Record.Coordinate}
 }
 
 // news tells whether the others have to be told of links.

@@ -44,7 +44,7 @@ func (d *Daemon) Status() api.Status {
 			ID: p.ID, Name: p.Record.Name, Self: p.Self, State: string(p.State), Gossip: p.Record.Gossip,
 			Underlay: p.Record.Underlay, Gateway: p.Record.Gateway, Prefixes: d.plan.Prefixes(p.ID),
 			Keys: keysOf(p.Record), Version: p.Version, Software: p.Record.Software, Since: p.Since.Round(time.Second),
-			Broken: named(p.Record.Broken), Mute: named(p.Record.Mute), Leaf: p.Record.Leaf,
+			Broken: named(slices.Concat(p.Record.Broken, p.Record.Shaky)), Mute: named(p.Record.Mute), Leaf: p.Record.Leaf,
 		}
 		peer.Confined = p.Record.Confined
 		for _, at := range p.Record.Seen {

@@ -55,9 +55,11 @@ type Body struct {
 	// Link is the address by which its own paths are probed while others relay what
 	// is for its prefixes; one that says none neither relays nor is relayed to.
 	Link netip.Addr `cbor:"40,keyasint,omitzero"`
-	// Broken are peers that none of its own paths leads to, and Mute those that it
-	// was relayed by and that do not answer. Leaf tells that it relays nothing.
+	// Broken are peers that none of its own paths leads to, Shaky those to which one
+	// works again since a moment ago, and Mute those that it was relayed by and that
+	// do not answer. Leaf tells that it relays nothing.
 	Broken []uuid.UUID `cbor:"41,keyasint,omitempty"`
+	Shaky  []uuid.UUID `cbor:"47,keyasint,omitempty"`
 	Mute   []uuid.UUID `cbor:"42,keyasint,omitempty"`
 	Leaf   bool        `cbor:"43,keyasint,omitempty"`
 	// Coordinate is where it is in the space of round-trip times.
@@ -140,7 +142,7 @@ func (b Body) check() error {
 		len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList ||
 		len(b.Ports) > maxList || len(b.Trusted) > maxList || len(b.Subnets) > maxSubnets ||
 		len(b.Seen) > maxList ||
-		len(b.Broken) > maxList || len(b.Mute) > maxList || len(b.Coordinate) > maxList ||
+		len(b.Broken) > maxList || len(b.Shaky) > maxList || len(b.Mute) > maxList || len(b.Coordinate) > maxList ||
 		len(b.Slots) > maxSlots || slices.ContainsFunc(b.Slots, func(s Slot) bool { return len(s.Key) > maxKey }) {
 		return errOversized
 	}

@@ -36,6 +36,7 @@ type Exceptions struct{ of map[uuid.UUID]exception }
 
 type exception struct {
 	kind  kind
+	works bool      // at present, and not for long enough to count
 	times int       // how often it began
 	last  time.Time // when it did last
 }
@@ -50,13 +51,13 @@ const (
 
 // Restore takes up what an earlier process has published, so that nothing moves
 // because the daemon is launched anew.
-func Restore(brokenTo, muted []uuid.UUID, now time.Time) Exceptions {
+func Restore(brokenTo, shaky, muted []uuid.UUID, now time.Time) Exceptions {
 	e := Exceptions{map[uuid.UUID]exception{}}
 	for _, id := range muted {
-		e.of[id] = exception{mute, 1, now}
+		e.of[id] = exception{kind: mute, times: 1, last: now}
 	}
-	for _, id := range brokenTo {
-		e.of[id] = exception{broken, 1, now}
+	for _, id := range slices.Concat(brokenTo, shaky) {
+		e.of[id] = exception{kind: broken, works: slices.Contains(shaky, id), times: 1, last: now}
 	}
 	return e
 }
@@ -92,12 +93,13 @@ func (x exception) next(s Sight, heardElsewhere, relay bool, now time.Time) exce
 	}
 	switch {
 	case x.kind == over && is != over:
-		return exception{is, x.times + 1, now}
+		x = exception{kind: is, times: x.times + 1, last: now}
 	case x.kind == mute && is == broken:
 		x.kind = broken
 	case x.kind != over && s.Works && now.Sub(s.Since) >= x.hold():
 		x.kind, x.last = over, now
 	}
+	x.works = s.Works
 	return x
 }
 
@@ -113,12 +115,27 @@ func (x exception) hold() time.Duration {
 }
 
 // Broken are the peers that no path leads to, by id.
-func (e Exceptions) Broken() []uuid.UUID { return e.list(broken) }
+func (e Exceptions) Broken() []uuid.UUID {
+	return e.list(func(x exception) bool { return x.kind == broken && !x.works })
+}
+
+// Shaky are the peers whose link works again, but not for long enough to be
+// trusted, by id: it is better than none.
+func (e Exceptions) Shaky() []uuid.UUID {
+	return e.list(func(x exception) bool { return x.kind == broken && x.works })
+}
 
 // Mute are the relays that do not answer, by id.
-func (e Exceptions) Mute() []uuid.UUID { return e.list(mute) }
+func (e Exceptions) Mute() []uuid.UUID {
+	return e.list(func(x exception) bool { return x.kind == mute })
+}
 
-// Is tells whether the link to a peer is broken.
+// SameAs tells whether the others would be told the same.
+func (e Exceptions) SameAs(o Exceptions) bool {
+	return slices.Equal(e.Broken(), o.Broken()) && slices.Equal(e.Shaky(), o.Shaky()) && slices.Equal(e.Mute(), o.Mute())
+}
+
+// Is tells whether the link to a peer is broken or shaky.
 func (e Exceptions) Is(peer uuid.UUID) bool { return e.of[peer].kind == broken }
 
 // Until is from when on the link to a peer counts again, if it goes on working as
@@ -128,10 +145,10 @@ func (e Exceptions) Until(s Sight) (at time.Time, ok bool) {
 	return s.Since.Add(x.hold()), x.kind != over && s.Works
 }
 
-func (e Exceptions) list(k kind) []uuid.UUID {
+func (e Exceptions) list(which func(exception) bool) []uuid.UUID {
 	var out []uuid.UUID
 	for id, x := range e.of {
-		if x.kind == k {
+		if which(x) {
 			out = append(out, id)
 		}
 	}

@@ -91,11 +91,14 @@ func TestBrokenLinkCountsAgainWhenItHasWorkedForLongEnough(t *testing.T) {
 		if e.Is(id(1)) != step.broken {
 			t.Errorf("after %v s: broken is %v", step.at, e.Is(id(1)))
 		}
+		if shaky := step.broken && step.sight.Works; (len(e.Shaky()) > 0) != shaky || (len(e.Broken()) > 0) != (step.broken && !shaky) {
+			t.Errorf("after %v s: shaky are %v, broken %v", step.at, e.Shaky(), e.Broken())
+		}
 	}
 }
 
 func TestWhoIsGoneIsNoException(t *testing.T) {
-	e := Restore([]uuid.UUID{id(1)}, []uuid.UUID{id(2)}, began)
+	e := Restore([]uuid.UUID{id(1)}, nil, []uuid.UUID{id(2)}, began)
 	if !slices.Equal(e.Broken(), []uuid.UUID{id(1)}) || !slices.Equal(e.Mute(), []uuid.UUID{id(2)}) {
 		t.Fatalf("%+v", e)
 	}

@@ -21,6 +21,9 @@ type Peer struct {
 	// Broken are the peers that none of its own paths leads to. One end's word
 	// is enough for both directions.
 	Broken []uuid.UUID
+	// Shaky are those whose link works again since a moment ago: it is taken where
+	// there is no other way.
+	Shaky []uuid.UUID
 	// Mute are peers that it was relayed by, and that do not answer it any more.
 	Mute []uuid.UUID
 	// Leaf tells that it relays nothing.
@@ -37,14 +40,17 @@ type Detour struct {
 }
 
 // Detours returns the ways of one peer to those that its direct link does not
-// lead to; all others are reached directly. A way takes the fewest relays that
-// are not mute, and of those ways the one with the least round-trip time.
+// lead to, or not for sure; all others are reached directly. A way takes the fewest
+// relays that are mute, then the fewest shaky links, then the fewest relays, and of
+// those ways the one with the least round-trip time is taken.
 //
 // No two ways are equally good, links have no direction, and a part of a best
 // way is a best way itself. So with the same input the way back is the same way,
 // and each peer on it goes on as the one before it expects.
 func Detours(self uuid.UUID, peers []Peer) map[uuid.UUID]Detour {
-	if !slices.ContainsFunc(peers, func(p Peer) bool { return p.ID == self && len(p.Broken) > 0 || slices.Contains(p.Broken, self) }) {
+	if !slices.ContainsFunc(peers, func(p Peer) bool {
+		return p.ID == self && len(p.Broken)+len(p.Shaky) > 0 || slices.Contains(p.Broken, self) || slices.Contains(p.Shaky, self)
+	}) {
 		return nil // as nearly always
 	}
 	g := newGraph(peers)
@@ -61,11 +67,12 @@ type graph struct {
 	peers  []Peer
 	index  map[uuid.UUID]int
 	broken map[int][]int
+	shaky  map[int][]int // and not broken
 	mute   map[int]bool
 }
 
 func newGraph(peers []Peer) graph {
-	g := graph{peers: slices.Clone(peers), index: make(map[uuid.UUID]int, len(peers)), broken: map[int][]int{}, mute: map[int]bool{}}
+	g := graph{peers: slices.Clone(peers), index: make(map[uuid.UUID]int, len(peers)), mute: map[int]bool{}}
 	slices.SortFunc(g.peers, func(a, b Peer) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	for i, p := range g.peers {
 		g.index[p.ID] = i
@@ -73,36 +80,55 @@ func newGraph(peers []Peer) graph {
 			g.peers[i].At = nil
 		}
 	}
-	for i, p := range g.peers {
-		for _, id := range p.Broken {
-			if j, ok := g.index[id]; ok && i != j {
-				g.broken[i], g.broken[j] = append(g.broken[i], j), append(g.broken[j], i)
-			}
-		}
+	for _, p := range g.peers {
 		for _, id := range p.Mute {
 			if j, ok := g.index[id]; ok {
 				g.mute[j] = true
 			}
 		}
 	}
-	for i, list := range g.broken {
-		slices.Sort(list)
-		g.broken[i] = slices.Compact(list)
+	g.broken = g.named(func(p Peer) []uuid.UUID { return p.Broken })
+	g.shaky = g.named(func(p Peer) []uuid.UUID { return p.Shaky })
+	for i, list := range g.shaky {
+		g.shaky[i] = slices.DeleteFunc(list, func(j int) bool { return has(g.broken[i], j) })
 	}
 	return g
+}
+
+// named are the links that either end names, by both ends, each sorted.
+func (g graph) named(of func(Peer) []uuid.UUID) map[int][]int {
+	out := map[int][]int{}
+	for i, p := range g.peers {
+		for _, id := range of(p) {
+			if j, ok := g.index[id]; ok && i != j {
+				out[i], out[j] = append(out[i], j), append(out[j], i)
+			}
+		}
+	}
+	for i, list := range out {
+		slices.Sort(list)
+		out[i] = slices.Compact(list)
+	}
+	return out
+}
+
+func has(sorted []int, i int) bool {
+	_, found := slices.BinarySearch(sorted, i)
+	return found
 }
 
 // cost of a way; what comes first counts most. Each is a sum over the way, so
 // that to go on from a better way is better.
 type cost struct {
-	mute int // relays that do not answer somebody
-	hops int
-	rtt  time.Duration
-	tie  uint64 // tells ways apart that are equally good
+	mute  int // relays that do not answer somebody
+	shaky int // links
+	hops  int
+	rtt   time.Duration
+	tie   uint64 // tells ways apart that are equally good
 }
 
 func (c cost) compare(o cost) int {
-	return cmp.Or(cmp.Compare(c.mute, o.mute), cmp.Compare(c.hops, o.hops), cmp.Compare(c.rtt, o.rtt), cmp.Compare(c.tie, o.tie))
+	return cmp.Or(cmp.Compare(c.mute, o.mute), cmp.Compare(c.shaky, o.shaky), cmp.Compare(c.hops, o.hops), cmp.Compare(c.rtt, o.rtt), cmp.Compare(c.tie, o.tie))
 }
 
 // over is the cost of going on by one link from a peer, which so becomes a relay
@@ -111,8 +137,11 @@ func (g graph) over(c cost, from, to int) cost {
 	if c.hops > 0 && g.mute[from] {
 		c.mute++
 	}
+	if has(g.shaky[from], to) {
+		c.shaky++
+	}
 	a, b := g.peers[from], g.peers[to]
-	return cost{c.mute, c.hops + 1, c.rtt + a.At.distance(b.At), c.tie + tie(a.ID, b.ID)}
+	return cost{c.mute, c.shaky, c.hops + 1, c.rtt + a.At.distance(b.At), c.tie + tie(a.ID, b.ID)}
 }
 
 // reached is a peer with the best way to it.
@@ -123,30 +152,35 @@ type reached struct {
 	closed bool // there is none better
 }
 
-// detours is Dijkstra's algorithm on the peers that are not linked with self. To
-// all others the link alone is best, so that the work grows with what is broken.
+// detours is Dijkstra's algorithm on the peers that are not linked with self for
+// sure. To all others the link alone is best, so that the work grows with what is
+// broken.
 func (g graph) detours(self int) map[uuid.UUID]Detour {
-	targets := g.broken[self]
+	targets := slices.Concat(g.broken[self], g.shaky[self])
+	unsure := make([]bool, len(g.peers))
+	for _, t := range targets {
+		unsure[t] = true
+	}
 	apart := make([]bool, len(g.peers)) // scratch: not linked with the one in question
 	mark := func(of int, as bool) {
 		for _, i := range g.broken[of] {
 			apart[i] = as
 		}
 	}
-	mark(self, true)
 	var relays []int
 	direct := make(map[int]cost, len(g.peers)-len(targets))
 	for i, p := range g.peers {
-		if i != self && !apart[i] && !p.Leaf {
+		if i != self && !unsure[i] && !p.Leaf {
 			relays = append(relays, i)
 			direct[i] = g.over(cost{}, self, i)
 		}
 	}
-	mark(self, false)
 	best := make(map[int]*reached, len(targets))
 	for _, t := range targets {
 		r := &reached{}
-		best[t] = r
+		if best[t] = r; has(g.shaky[self], t) {
+			r.take(g.over(cost{}, self, t), self)
+		}
 		mark(t, true)
 		for _, by := range relays {
 			if !apart[by] {
@@ -179,7 +213,7 @@ func (g graph) detours(self int) map[uuid.UUID]Detour {
 	}
 	out := make(map[uuid.UUID]Detour, len(targets))
 	for _, t := range targets {
-		out[g.peers[t].ID] = g.trace(best, t)
+		out[g.peers[t].ID] = g.trace(best, self, t)
 	}
 	return out
 }
@@ -191,12 +225,12 @@ func (r *reached) take(c cost, by int) {
 }
 
 // trace follows the best way back.
-func (g graph) trace(best map[int]*reached, t int) Detour {
+func (g graph) trace(best map[int]*reached, self, t int) Detour {
 	if !best[t].found {
 		return Detour{}
 	}
 	d := Detour{RTT: best[t].cost.rtt, Path: []uuid.UUID{g.peers[t].ID}}
-	for r := best[t]; r != nil; r = best[r.by] {
+	for r := best[t]; r != nil && r.by != self; r = best[r.by] {
 		d.Path = append(d.Path, g.peers[r.by].ID)
 	}
 	slices.Reverse(d.Path)
