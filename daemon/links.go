@@ -23,7 +23,7 @@ type link struct {
 	choice   encap.Choice
 	six      encap.Choice // for packets in IPv6, which not every path takes
 	verdicts []encap.Verdict
-	waits    bool   // another path works, and may be taken by and by
+	waits    bool   // another path may be taken, or a way found narrow, by and by
 	works    bool   // the chosen one
 	reason   string // why there is none; "" if there is
 	// slower is since when a faster transport is allowed than is used; the zero
@@ -76,6 +76,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		links[p.ID] = l
 		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}, Narrow: map[netip.Addr]int{}}
 		guarded := bridge.GuardedPeer{ID: p.ID, Ends: d.clearEnds(p), VTEP: encap.VTEPMAC(p.ID)}
+		settles := false
 		for _, v := range l.verdicts {
 			var held []encap.Instance
 			for _, i := range d.instances(slots, v.Transport, u) {
@@ -95,8 +96,11 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 				if !ok {
 					continue
 				}
-				if n := d.narrowed(narrow, i, at, u, way.MTU); n.MTU > 0 {
-					narrow[at.theirs] = n
+				n := d.narrowed(narrow, i, at, u, way.MTU)
+				if n != (encap.Narrow{}) {
+					narrow[at.theirs], settles = n, settles || n.Pending()
+				}
+				if n.MTU > 0 {
 					way.MTU = min(cmp.Or(way.MTU, n.MTU), encap.Fits(i.Transport, at.own, n.MTU))
 					remote.Narrow[at.theirs] = n.MTU
 				}
@@ -114,6 +118,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		d.decideIPv6(p, l, slices.DeleteFunc(slices.Clone(l.paths), func(q encap.Path) bool {
 			return q.Transport == encap.TransportDirect && !encap.DirectTakesIPv6(remote.Ways[q.Device].Underlay)
 		}), carried, quality)
+		l.waits = l.waits || settles
 		remote.Chosen, remote.ChosenIPv6 = l.choice.Device, l.six.Device
 		plan.peers = append(plan.peers, remote)
 		plan.guarded = append(plan.guarded, guarded)
