@@ -178,11 +178,11 @@ func (d *Daemon) narrowed(now map[netip.Addr]encap.Narrow, i encap.Instance, at 
 	if !seen {
 		before = d.narrow[at.theirs]
 	}
-	overhead := encap.Overhead(i.Transport, at.own)
-	if i.Transport == encap.TransportDirect || d.ipv6Off() != "" || d.opts.MTU != 0 || fits+overhead >= u[at.own].MTU {
-		return before.Next(0, overhead, d.now())
+	overhead, device := encap.Overhead(i.Transport, at.own), u[at.own].MTU
+	if i.Transport == encap.TransportDirect || d.ipv6Off() != "" || d.opts.MTU != 0 || fits+overhead >= device {
+		fits = 0
 	}
-	return before.Next(fits, overhead, d.now())
+	return before.Next(fits, overhead, device, d.now())
 }
 
 // ofPeer are the qualities of the paths to a peer, by device.

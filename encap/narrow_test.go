@@ -27,8 +27,11 @@ func TestWayIsNarrowForATimeAfterItWasFoundSo(t *testing.T) {
 		{"as it was", 1216, 60, 12*time.Second + narrowTime, 1276},
 		{"after the time is over it is what was found last", 1220, 60, 13*time.Second + 3*narrowTime, 1280},
 	} {
-		if n = n.Next(step.found, step.overhead, start.Add(step.after)); n.MTU != step.want {
+		if n = n.Next(step.found, step.overhead, 1500, start.Add(step.after)); n.MTU != step.want {
 			t.Errorf("%s: %d, want %d", step.what, n.MTU, step.want)
 		}
+	}
+	if n = n.Next(0, 60, 1300, start.Add(14*time.Second+3*narrowTime)); n.MTU != 0 {
+		t.Errorf("this host's device has another MTU: %d", n.MTU)
 	}
 }

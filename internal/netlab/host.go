@@ -120,6 +120,14 @@ func (h *Host) Start(args ...string) (stop func() string) {
 	}
 }
 
+// connect sets eth0 up, and waits until the kernel has: what is looked at must not
+// change by itself.
+func (h *Host) connect() {
+	h.lab.t.Helper()
+	h.Run("ip", "link", "set", "eth0", "up")
+	Eventually(h.lab.t, h.Name+" has a link", func() bool { return h.Run("cat", "/sys/class/net/eth0/operstate") == "up" })
+}
+
 // Container makes a network namespace of that name on the host.
 func (h *Host) Container(name string) *Container {
 	h.lab.t.Helper()
