@@ -8,6 +8,7 @@ import (
 
 	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/mesh"
 )
 
 // ends are the two addresses of a link on the underlay, which are of one family.
@@ -27,6 +28,30 @@ func common(own, theirs []netip.Addr, reached netip.Addr) (out []ends) {
 		}
 	}
 	return out
+}
+
+// directTo is the address on the underlay by which gossip gets to a peer. The
+// holder of the kernel's lock calls it.
+func (d *Daemon) directTo(p mesh.Peer) netip.Addr {
+	way, at, known := d.mesh.Reached(p.ID)
+	if known && way != mesh.WayDirect {
+		return netip.Addr{}
+	}
+	var before netip.Addr
+	if l := d.decided[p.ID]; l != nil {
+		before = l.direct
+	}
+	return lastDirect(at.Addr(), before, underlaysOf(p.Record))
+}
+
+// lastDirect is where gossip gets to a peer now, or, if it does not get there by any
+// way, where it did before: a daemon that stops is no reason to move the tunnels to
+// it. What the peer does not say any more is forgotten.
+func lastDirect(now, before netip.Addr, says []netip.Addr) netip.Addr {
+	if !now.IsValid() && slices.Contains(says, before) {
+		return before
+	}
+	return now
 }
 
 // firsts are the first address of each family.

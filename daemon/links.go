@@ -32,6 +32,8 @@ type link struct {
 	// heard is where it is heard, by the device with which its kernel holds a session.
 	heard map[string]netip.AddrPort
 	paths []encap.Path // those that are allowed and possible
+	// direct is tunnelPeer's.
+	direct netip.Addr
 	// detour is the way by others; nil if the link itself leads there. whyBroken
 	// says why it should not, "" if it should.
 	detour    *topology.Detour
@@ -72,7 +74,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		if err != nil {
 			return plan, err
 		}
-		l := &link{verdicts: verdicts}
+		l := &link{verdicts: verdicts, direct: p.direct}
 		links[p.ID] = l
 		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}, Narrow: map[netip.Addr]int{}}
 		guarded := bridge.GuardedPeer{ID: p.ID, Ends: d.clearEnds(p), VTEP: encap.VTEPMAC(p.ID)}
@@ -312,10 +314,12 @@ type tunnelPeer struct {
 	slots  map[string]theirSlot // of WireGuard, by this host's device for it
 	vertex topology.Peer        // what it says of its links
 	record mesh.Body
-	// connects tells that gossip has a connection to its underlay address, and walled
-	// that one of the two is behind NAT and there is none.
-	connects, walled bool
-	mtu              int // of its underlay, in bytes; 0 if it does not say
+	// direct is its underlay address by which gossip gets to it, the zero value if it
+	// gets there otherwise; walled tells that one of the two is behind NAT and there
+	// is none.
+	direct netip.Addr
+	walled bool
+	mtu    int // of its underlay, in bytes; 0 if it does not say
 }
 
 // tunnelPeers are the other peers with the prefixes that the address plan gives
@@ -335,10 +339,9 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		peer.Link = linkTo(own, p)
 		peer.vertex = vertexOf(p, peer.Link)
 		peer.slots = d.slotsOf(p.Record)
-		way, at, _ := d.mesh.Reached(p.ID)
-		peer.connects = way == mesh.WayDirect
-		peer.walled = (p.Record.Confined || confined) && !peer.connects
-		peer.all, peer.ends = p.Record.Underlay, common(d.underlays(), underlaysOf(p.Record), at.Addr())
+		peer.direct = d.directTo(p)
+		peer.walled = (p.Record.Confined || confined) && !peer.direct.IsValid()
+		peer.all, peer.ends = p.Record.Underlay, common(d.underlays(), underlaysOf(p.Record), peer.direct)
 		switch {
 		case len(peer.ends) > 0:
 			peer.Underlay = peer.ends[0].theirs

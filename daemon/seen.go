@@ -170,7 +170,7 @@ func endpoints(p tunnelPeer, own []mesh.Seen, mine []netip.Addr, port uint16) []
 	neighbours := slices.ContainsFunc(own, func(o mesh.Seen) bool {
 		return slices.ContainsFunc(r.Seen, func(s mesh.Seen) bool { return s.At.Addr() == o.At.Addr() })
 	})
-	if r.Confined && !p.connects && !neighbours {
+	if r.Confined && !p.direct.IsValid() && !neighbours {
 		return append(heard, said...)
 	}
 	return append(said, heard...)

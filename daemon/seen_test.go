@@ -34,7 +34,10 @@ func TestWhereAPeersTunnelIsLookedFor(t *testing.T) {
 		"one that gossip gets to all the same": {mesh.Body{Underlay: []netip.Addr{inside}, Confined: true, Seen: seenAt(nat)}, inside, nil, mine, true, []netip.AddrPort{at(inside), nat}},
 		"at the same address as this host":     {mesh.Body{Underlay: []netip.Addr{inside}, Confined: true, Seen: seenAt(nat)}, nat.Addr(), nil, []netip.Addr{inside}, false, []netip.AddrPort{nat}},
 	} {
-		p := tunnelPeer{Peer: encap.Peer{Underlay: tc.link}, record: tc.record, connects: tc.connects}
+		p := tunnelPeer{Peer: encap.Peer{Underlay: tc.link}, record: tc.record}
+		if tc.connects {
+			p.direct = tc.link
+		}
 		if got := endpoints(p, tc.own, tc.mine, 6785); !slices.Equal(got, tc.want) {
 			t.Errorf("%s: %v; want %v", name, got, tc.want)
 		}
