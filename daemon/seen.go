@@ -59,7 +59,9 @@ func (s *seen) Receive(from uuid.UUID, msg []byte) {
 		return
 	}
 	if !m.Answer {
-		s.d.mesh.Send(from, s.Name(), encode(seenMessage{Answer: true, Seen: s.d.sightings(from)}))
+		if members := s.d.replicate.mesh.Load(); members != nil { // else the daemon is being launched
+			members.Send(from, s.Name(), encode(seenMessage{Answer: true, Seen: s.d.sightings(from)}))
+		}
 		return
 	}
 	s.mu.Lock()
@@ -114,17 +116,17 @@ func (s *seen) due(tellers []uuid.UUID, now time.Time) []uuid.UUID {
 
 // sightings are where this host hears a peer's tunnels.
 func (d *Daemon) sightings(id uuid.UUID) []mesh.Seen {
+	links := d.tunnel.Load().links
+	l := slices.IndexFunc(links, func(l linkView) bool { return l.Peer == id })
+	peers := d.mesh.Peers()
+	p := slices.IndexFunc(peers, func(p mesh.Peer) bool { return p.ID == id })
+	if l < 0 || p < 0 {
+		return nil
+	}
 	var out []mesh.Seen
-	for _, p := range d.mesh.Peers() {
-		for _, l := range d.tunnel.Load().links {
-			if p.ID != id || l.Peer != id {
-				continue
-			}
-			for device, there := range d.slotsOf(p.Record) {
-				if from, ok := l.heard[device]; ok {
-					out = append(out, mesh.Seen{Port: cmp.Or(there.port, d.settings.port(encap.TransportWireGuard)), At: from})
-				}
-			}
+	for device, there := range d.slotsOf(peers[p].Record) {
+		if from, ok := links[l].heard[device]; ok {
+			out = append(out, mesh.Seen{Port: cmp.Or(there.port, d.settings.port(encap.TransportWireGuard)), At: from})
 		}
 	}
 	return out
