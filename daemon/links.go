@@ -97,7 +97,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 				if !ok {
 					continue
 				}
-				if n := d.narrowed(narrow, i, at, u, way.MTU); n.MTU > 0 {
+				if n := d.narrowed(narrow, i, at, u, way.MTU); n.MTU > 0 && d.mayBeOutside(at.theirs) {
 					narrow[at.theirs] = n
 					way.MTU = min(cmp.Or(way.MTU, n.MTU), encap.Fits(i.Transport, at.own, n.MTU))
 					remote.Narrow[at.theirs] = n.MTU

@@ -164,7 +164,7 @@ func endpoints(p tunnelPeer, own []mesh.Seen, mine []netip.Addr, port uint16) []
 		}
 	}
 	for _, s := range r.Seen {
-		if s.Port == port && hasFamily(mine, s.At.Addr()) {
+		if s.Port == port && hasFamily(mine, s.At.Addr()) && !slices.Contains(mine, s.At.Addr()) {
 			heard = append(heard, s.At)
 		}
 	}
@@ -178,13 +178,19 @@ func endpoints(p tunnelPeer, own []mesh.Seen, mine []netip.Addr, port uint16) []
 	return append(said, heard...)
 }
 
-// endpointsOf are endpoints that are not in the network itself, through which the
-// tunnels would be drawn into themselves.
+// endpointsOf are endpoints that can be on the underlay.
 func (d *Daemon) endpointsOf(p tunnelPeer, port uint16) []netip.AddrPort {
 	mine := d.underlays()
 	return slices.DeleteFunc(endpoints(p, d.heardAt.list(mine, d.now()), mine, port), func(at netip.AddrPort) bool {
-		return d.settings.Range.Contains(at.Addr()) || d.ipv6().Contains(at.Addr())
+		return at.Port() == 0 || !d.mayBeOutside(at.Addr())
 	})
+}
+
+// mayBeOutside tells whether an address that a peer names can be that of a host on
+// the underlay. Through one in the network itself the tunnels would be drawn into
+// themselves, and what is for a container there out of them.
+func (d *Daemon) mayBeOutside(a netip.Addr) bool {
+	return a.IsGlobalUnicast() && !a.Is4In6() && a.Zone() == "" && !d.settings.Range.Contains(a) && !d.ipv6().Contains(a)
 }
 
 // underlaysOf are a peer's addresses as it says, and then where others see it.
