@@ -111,6 +111,9 @@ func TestAnAddressThatIsStillThereIsKept(t *testing.T) {
 		"another route":        {[]netip.Addr{old}, here(old, other), []netip.Addr{other}, []netip.Addr{old}},
 		"it is gone":           {[]netip.Addr{old}, here(other), []netip.Addr{other}, []netip.Addr{other}},
 		"another family comes": {[]netip.Addr{old}, here(old, six), []netip.Addr{old, six}, []netip.Addr{old, six}},
+		"a route is lost":      {[]netip.Addr{old, six}, here(old, other, six), []netip.Addr{six}, []netip.Addr{old, six}},
+		"IPv4 comes later":     {[]netip.Addr{six}, here(old, six), []netip.Addr{old, six}, []netip.Addr{old, six}},
+		"a family goes":        {[]netip.Addr{old, six}, here(six), []netip.Addr{six}, []netip.Addr{six}},
 		"nothing is found":     {[]netip.Addr{old}, here(), nil, nil},
 	} {
 		if got := keepOrder(tc.was, tc.local, tc.found); !slices.Equal(got, tc.want) {
