@@ -4,7 +4,42 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+
+	"github.com/weft-net/weft/encap"
 )
+
+func TestPolicyForbidsWhatNATAndFamiliesOnlyHinder(t *testing.T) {
+	four, six := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::2")
+	trusted := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	both, clear := []string{encap.TransportWireGuard, encap.TransportVXLAN}, []string{encap.TransportVXLAN}
+	for name, tc := range map[string]struct {
+		mode      encap.Mode
+		theirs    netip.Addr
+		trusts    []netip.Prefix
+		can       []string
+		walled    bool
+		forbidden bool
+	}{
+		"it must be encrypted, and is":              {encap.ModeAuto, four, nil, both, false, false},
+		"and cannot be":                             {encap.ModeAuto, four, nil, clear, false, true},
+		"and cannot be, nor get through NAT":        {encap.ModeAuto, four, nil, clear, true, true},
+		"and cannot be, nor has a family in common": {encap.ModeAuto, six, nil, clear, false, true},
+		"it need not be":                            {encap.ModeAuto, four, trusted, clear, false, false},
+		"it need not be, and NAT is between":        {encap.ModeAuto, four, trusted, clear, true, false},
+		"it is in the clear, and NAT is between":    {encap.ModeVXLAN, four, nil, clear, true, false},
+		"it is, and no family is in common":         {encap.ModeVXLAN, six, nil, clear, false, false},
+		"no family is in common":                    {encap.ModeAuto, six, nil, both, false, false},
+	} {
+		d := &Daemon{opts: Options{HostOptions: HostOptions{Trusted: trusted}}, can: both, settings: settings{Encap: string(tc.mode)}}
+		own := []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+		d.underlay.Store(&own)
+		p := tunnelPeer{Peer: encap.Peer{Underlay: tc.theirs}, ends: common(own, []netip.Addr{tc.theirs}, netip.Addr{}), walled: tc.walled}
+		p.end = encap.End{Name: "peer", Underlay: tc.theirs, Trusts: tc.trusts, Can: tc.can}
+		if _, _, forbidden, err := d.judge(p, nil); err != nil || forbidden != tc.forbidden {
+			t.Errorf("%s: forbidden %v, %v", name, forbidden, err)
+		}
+	}
+}
 
 func TestAPeerWhoseDaemonStopsKeepsItsEnds(t *testing.T) {
 	own := []netip.Addr{netip.MustParseAddr("192.0.2.1")}

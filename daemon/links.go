@@ -32,6 +32,9 @@ type link struct {
 	// heard is where it is heard, by the device with which its kernel holds a session.
 	heard map[string]netip.AddrPort
 	paths []encap.Path // those that are allowed and possible
+	// forbidden tells that policy alone leaves no path: what one of the ends wants
+	// encrypted does not go in the clear because others would carry it.
+	forbidden bool
 	// direct is tunnelPeer's.
 	direct netip.Addr
 	// detour is the way by others; nil if the link itself leads there. whyBroken
@@ -70,11 +73,11 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 	peers := d.tunnelPeers()
 	narrow := map[netip.Addr]encap.Narrow{}
 	for _, p := range peers {
-		verdicts, allowed, err := d.judge(p, u)
+		verdicts, allowed, forbidden, err := d.judge(p, u)
 		if err != nil {
 			return plan, err
 		}
-		l := &link{verdicts: verdicts, direct: p.direct}
+		l := &link{verdicts: verdicts, forbidden: forbidden, direct: p.direct}
 		links[p.ID] = l
 		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}, Narrow: map[netip.Addr]int{}}
 		guarded := bridge.GuardedPeer{ID: p.ID, Ends: d.clearEnds(p), VTEP: encap.VTEPMAC(p.ID)}
