@@ -153,7 +153,7 @@ func (d *Daemon) decide(p tunnelPeer, l *link, paths []encap.Path, carried map[n
 		// An earlier process had chosen; nothing says that it was wrong.
 		before = encap.Choice{Path: paths[i], At: now}
 	}
-	mine := ofPeer(p, quality)
+	mine := ofPeer(p, paths, quality)
 	l.choice = encap.Choose(paths, mine, before, now)
 	l.works = mine[l.choice.Device].Works
 	l.waits = waits(paths, l.choice.Path, mine)
@@ -185,13 +185,11 @@ func (d *Daemon) narrowed(now map[netip.Addr]encap.Narrow, i encap.Instance, at 
 	return before.Next(fits, overhead, d.now())
 }
 
-// ofPeer are the qualities of the paths to a peer, by device.
-func ofPeer(p tunnelPeer, quality map[probe.Path]probe.Quality) map[string]probe.Quality {
+// ofPeer are the qualities of these paths to a peer, by device.
+func ofPeer(p tunnelPeer, paths []encap.Path, quality map[probe.Path]probe.Quality) map[string]probe.Quality {
 	out := map[string]probe.Quality{}
-	for path, q := range quality {
-		if path.Peer == p.ID {
-			out[path.Device] = q
-		}
+	for _, path := range paths {
+		out[path.Device] = quality[probe.Path{Peer: p.ID, Device: path.Device}]
 	}
 	return out
 }
@@ -210,7 +208,7 @@ func (d *Daemon) decideIPv6(p tunnelPeer, l *link, paths []encap.Path, carried m
 	if l.six = l.choice; len(paths) == 0 || slices.Contains(paths, l.choice.Path) {
 		return
 	}
-	before, mine := encap.Choice{}, ofPeer(p, quality)
+	before, mine := encap.Choice{}, ofPeer(p, paths, quality)
 	if old, known := d.decided[p.ID]; known {
 		before = old.six
 	} else if i := slices.IndexFunc(paths, func(q encap.Path) bool { return carried[d.ipv6().Prefix(p.Prefixes[0])] == q.Device }); i >= 0 {
