@@ -198,7 +198,7 @@ var (
 )
 
 // onTheirWay is how many answers may be on their way when ping is told to end.
-const onTheirWay = 5
+const onTheirWay = 20
 
 // Lost counts the pings without an answer in what ping printed, but for the
 // last ones, whose answers may have been on their way when ping was told to end.
