@@ -32,6 +32,11 @@ type link struct {
 	// heard is where it is heard, by the device with which its kernel holds a session.
 	heard map[string]netip.AddrPort
 	paths []encap.Path // those that are allowed and possible
+	// forbidden tells that policy alone leaves no path: what one of the ends wants
+	// encrypted does not go in the clear because others would carry it.
+	forbidden bool
+	// direct is tunnelPeer's.
+	direct netip.Addr
 	// detour is the way by others; nil if the link itself leads there. whyBroken
 	// says why it should not, "" if it should.
 	detour    *topology.Detour
@@ -68,11 +73,11 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 	peers := d.tunnelPeers()
 	narrow := map[netip.Addr]encap.Narrow{}
 	for _, p := range peers {
-		verdicts, allowed, err := d.judge(p, u)
+		verdicts, allowed, forbidden, err := d.judge(p, u)
 		if err != nil {
 			return plan, err
 		}
-		l := &link{verdicts: verdicts}
+		l := &link{verdicts: verdicts, forbidden: forbidden, direct: p.direct}
 		links[p.ID] = l
 		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}, Narrow: map[netip.Addr]int{}}
 		guarded := bridge.GuardedPeer{ID: p.ID, Ends: d.clearEnds(p), VTEP: encap.VTEPMAC(p.ID)}
@@ -100,7 +105,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 				if n != (encap.Narrow{}) {
 					narrow[at.theirs], settles = n, settles || n.Pending()
 				}
-				if n.MTU > 0 {
+				if n.MTU > 0 && d.mayBeOutside(at.theirs) {
 					way.MTU = min(cmp.Or(way.MTU, n.MTU), encap.Fits(i.Transport, at.own, n.MTU))
 					remote.Narrow[at.theirs] = n.MTU
 				}
@@ -153,7 +158,7 @@ func (d *Daemon) decide(p tunnelPeer, l *link, paths []encap.Path, carried map[n
 		// An earlier process had chosen; nothing says that it was wrong.
 		before = encap.Choice{Path: paths[i], At: now}
 	}
-	mine := ofPeer(p, quality)
+	mine := ofPeer(p, paths, quality)
 	l.choice = encap.Choose(paths, mine, before, now)
 	l.works = mine[l.choice.Device].Works
 	l.waits = waits(paths, l.choice.Path, mine)
@@ -185,13 +190,11 @@ func (d *Daemon) narrowed(now map[netip.Addr]encap.Narrow, i encap.Instance, at 
 	return before.Next(fits, overhead, device, d.now())
 }
 
-// ofPeer are the qualities of the paths to a peer, by device.
-func ofPeer(p tunnelPeer, quality map[probe.Path]probe.Quality) map[string]probe.Quality {
+// ofPeer are the qualities of these paths to a peer, by device.
+func ofPeer(p tunnelPeer, paths []encap.Path, quality map[probe.Path]probe.Quality) map[string]probe.Quality {
 	out := map[string]probe.Quality{}
-	for path, q := range quality {
-		if path.Peer == p.ID {
-			out[path.Device] = q
-		}
+	for _, path := range paths {
+		out[path.Device] = quality[probe.Path{Peer: p.ID, Device: path.Device}]
 	}
 	return out
 }
@@ -210,7 +213,7 @@ func (d *Daemon) decideIPv6(p tunnelPeer, l *link, paths []encap.Path, carried m
 	if l.six = l.choice; len(paths) == 0 || slices.Contains(paths, l.choice.Path) {
 		return
 	}
-	before, mine := encap.Choice{}, ofPeer(p, quality)
+	before, mine := encap.Choice{}, ofPeer(p, paths, quality)
 	if old, known := d.decided[p.ID]; known {
 		before = old.six
 	} else if i := slices.IndexFunc(paths, func(q encap.Path) bool { return carried[d.ipv6().Prefix(p.Prefixes[0])] == q.Device }); i >= 0 {
@@ -317,10 +320,12 @@ type tunnelPeer struct {
 	slots  map[string]theirSlot // of WireGuard, by this host's device for it
 	vertex topology.Peer        // what it says of its links
 	record mesh.Body
-	// connects tells that gossip has a connection to its underlay address, and walled
-	// that one of the two is behind NAT and there is none.
-	connects, walled bool
-	mtu              int // of its underlay, in bytes; 0 if it does not say
+	// direct is its underlay address by which gossip gets to it, the zero value if it
+	// gets there otherwise; walled tells that one of the two is behind NAT and there
+	// is none.
+	direct netip.Addr
+	walled bool
+	mtu    int // of its underlay, in bytes; 0 if it does not say
 }
 
 // tunnelPeers are the other peers with the prefixes that the address plan gives
@@ -340,10 +345,9 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		peer.Link = linkTo(own, p)
 		peer.vertex = vertexOf(p, peer.Link)
 		peer.slots = d.slotsOf(p.Record)
-		way, at, _ := d.mesh.Reached(p.ID)
-		peer.connects = way == mesh.WayDirect
-		peer.walled = (p.Record.Confined || confined) && !peer.connects
-		peer.all, peer.ends = p.Record.Underlay, common(d.underlays(), underlaysOf(p.Record), at.Addr())
+		peer.direct = d.directTo(p)
+		peer.walled = (p.Record.Confined || confined) && !peer.direct.IsValid()
+		peer.all, peer.ends = p.Record.Underlay, common(d.underlays(), underlaysOf(p.Record), peer.direct)
 		switch {
 		case len(peer.ends) > 0:
 			peer.Underlay = peer.ends[0].theirs

@@ -62,10 +62,13 @@ func (m *Mesh) relook() {
 }
 
 // linesDue are the peers to which a line has to be opened now, with where they
-// are reached.
+// are reached; none while this peer is not confined.
 func (m *Mesh) linesDue(now time.Time) map[uuid.UUID][]path {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.confinedLocked() {
+		return nil
+	}
 	var order []uuid.UUID
 	for id := range m.members {
 		if !m.records[id].Body.Confined {
@@ -74,16 +77,11 @@ func (m *Mesh) linesDue(now time.Time) map[uuid.UUID][]path {
 	}
 	out := map[uuid.UUID][]path{}
 	for i, id := range nearest(m.cfg.Identity.ID, order) {
-		if m.lineWanted(id, i < lineCount, now) && !m.confinement.held[id] {
+		if wanted := i < lineCount || now.Sub(m.confinement.asked[id]) < lineIdle; wanted && !m.confinement.held[id] {
 			out[id] = m.withoutOverlay(id)
 		}
 	}
 	return out
-}
-
-// lineWanted tells whether there should be a line to a peer. mu is held.
-func (m *Mesh) lineWanted(id uuid.UUID, near bool, now time.Time) bool {
-	return m.confinedLocked() && (near || now.Sub(m.confinement.asked[id]) < lineIdle)
 }
 
 // startLine opens a line to a peer, unless there is one, and keeps it. Open is
