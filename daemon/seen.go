@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,6 +28,7 @@ const (
 // seen is where this host's tunnels are heard. It is a mesh.Channel.
 type seen struct {
 	d    *Daemon
+	mesh atomic.Pointer[mesh.Mesh] // nil while it starts, which may hear questions already
 	mu   sync.Mutex
 	said map[uuid.UUID]sighting // by who says so
 }
@@ -59,7 +61,9 @@ func (s *seen) Receive(from uuid.UUID, msg []byte) {
 		return
 	}
 	if !m.Answer {
-		s.d.mesh.Send(from, s.Name(), encode(seenMessage{Answer: true, Seen: s.d.sightings(from)}))
+		if mesh := s.mesh.Load(); mesh != nil {
+			mesh.Send(from, s.Name(), encode(seenMessage{Answer: true, Seen: s.d.sightings(mesh, from)}))
+		}
 		return
 	}
 	s.mu.Lock()
@@ -113,9 +117,9 @@ func (s *seen) due(tellers []uuid.UUID, now time.Time) []uuid.UUID {
 }
 
 // sightings are where this host hears a peer's tunnels.
-func (d *Daemon) sightings(id uuid.UUID) []mesh.Seen {
+func (d *Daemon) sightings(m *mesh.Mesh, id uuid.UUID) []mesh.Seen {
 	var out []mesh.Seen
-	for _, p := range d.mesh.Peers() {
+	for _, p := range m.Peers() {
 		for _, l := range d.tunnel.Load().links {
 			if p.ID != id || l.Peer != id {
 				continue
