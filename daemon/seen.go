@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,6 +28,7 @@ const (
 // seen is where this host's tunnels are heard. It is a mesh.Channel.
 type seen struct {
 	d    *Daemon
+	mesh atomic.Pointer[mesh.Mesh] // nil while it starts, which may hear questions already
 	mu   sync.Mutex
 	said map[uuid.UUID]sighting // by who says so
 }
@@ -59,8 +61,8 @@ func (s *seen) Receive(from uuid.UUID, msg []byte) {
 		return
 	}
 	if !m.Answer {
-		if members := s.d.replicate.mesh.Load(); members != nil { // else the daemon is being launched
-			members.Send(from, s.Name(), encode(seenMessage{Answer: true, Seen: s.d.sightings(from)}))
+		if members := s.mesh.Load(); members != nil { // else the daemon is being launched
+			members.Send(from, s.Name(), encode(seenMessage{Answer: true, Seen: s.d.sightings(members, from)}))
 		}
 		return
 	}
@@ -115,10 +117,10 @@ func (s *seen) due(tellers []uuid.UUID, now time.Time) []uuid.UUID {
 }
 
 // sightings are where this host hears a peer's tunnels.
-func (d *Daemon) sightings(id uuid.UUID) []mesh.Seen {
+func (d *Daemon) sightings(m *mesh.Mesh, id uuid.UUID) []mesh.Seen {
 	links := d.tunnel.Load().links
 	l := slices.IndexFunc(links, func(l linkView) bool { return l.Peer == id })
-	peers := d.mesh.Peers()
+	peers := m.Peers()
 	p := slices.IndexFunc(peers, func(p mesh.Peer) bool { return p.ID == id })
 	if l < 0 || p < 0 {
 		return nil

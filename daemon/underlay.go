@@ -87,8 +87,8 @@ func (d *Daemon) renewUnderlay() {
 	}
 	d.underlayAt = d.now()
 	local, err := d.hostAddresses()
+	d.note("underlay", err)
 	if err != nil {
-		d.note("underlay", err)
 		return
 	}
 	was := d.underlays()
