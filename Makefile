@@ -57,7 +57,7 @@ soak: build ## HOSTS (20) with a container each, whose underlay is in trouble fo
 		-soak.time $(or $(MINUTES),60)m -soak.hosts $(or $(HOSTS),20) -soak.seed $(or $(SEED),1) -soak.flags "$(FLAGS)" -soak.out bin/soak
 
 e2e: build bin/cnitool ## the real daemon on hosts made of namespaces
-	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -v -parallel 2 -timeout 20m ./internal/e2e/...
+	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -v -parallel 3 -timeout 20m ./internal/e2e/...
 
 test-kernel-wg: ## tests of WireGuard in a virtual machine whose kernel has it
 	scripts/deps.sh kernel-wg
