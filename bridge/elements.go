@@ -46,27 +46,34 @@ func (c change) script() string {
 // these.
 func (ts tables) elementChanges(from tables) (out []change) {
 	for i, t := range ts {
-		for j := range t.sets {
-			c := change{family: t.family, table: t.name, set: &t.sets[j]}
-			old, _ := from[i].set(c.set.name)
-			for k, v := range old.elements {
-				if now, ok := c.set.elements[k]; !ok || now != v {
-					c.gone = append(c.gone, k)
-				}
-			}
-			for k, v := range c.set.elements {
-				if before, ok := old.elements[k]; !ok || before != v {
-					c.come = append(c.come, k)
-				}
-			}
-			if len(c.gone)+len(c.come) > 0 {
-				slices.Sort(c.gone)
-				slices.Sort(c.come)
-				out = append(out, c)
-			}
+		out = append(out, t.elementChanges(from[i])...)
+	}
+	return out
+}
+
+// elementChanges lead from the elements of a table to those of this one, in the sets
+// of this one.
+func (t table) elementChanges(from table) (out []change) {
+	for i := range t.sets {
+		c := change{family: t.family, table: t.name, set: &t.sets[i]}
+		old, _ := from.set(c.set.name)
+		c.gone, c.come = missing(old.elements, c.set.elements), missing(c.set.elements, old.elements)
+		if len(c.gone)+len(c.come) > 0 {
+			out = append(out, c)
 		}
 	}
 	return out
+}
+
+// missing are the keys that others do not have, or with another value, in order.
+func missing(elements, others map[string]string) (keys []string) {
+	for k, v := range elements {
+		if o, ok := others[k]; !ok || o != v {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // hasRulesOf tells whether two tables differ in elements at most, and in the

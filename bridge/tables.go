@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -144,15 +143,8 @@ func (t table) changes(from table) string {
 	for _, name := range gone {
 		line("delete chain", name, "")
 	}
-	for _, s := range t.sets {
-		old, _ := from.set(s.name)
-		less, more := s.changes(old)
-		if len(less) > 0 {
-			line("delete element", s.name, "{ %s }", strings.Join(less, ", "))
-		}
-		if len(more) > 0 {
-			line("add element", s.name, "{ %s }", strings.Join(more, ", "))
-		}
+	for _, c := range t.elementChanges(from) {
+		out.WriteString(c.script())
 	}
 	for _, s := range from.sets {
 		if _, ok := t.set(s.name); !ok {
@@ -163,27 +155,6 @@ func (t table) changes(from table) string {
 		line("delete counter", c, "")
 	}
 	return out.String()
-}
-
-// changes are the elements of another set that are too many for this one, and
-// those that are missing.
-func (s set) changes(from set) (less, more []string) {
-	for _, k := range slices.Sorted(maps.Keys(from.elements)) {
-		if v, ok := s.elements[k]; !ok || v != from.elements[k] {
-			less = append(less, k)
-		}
-	}
-	for _, k := range slices.Sorted(maps.Keys(s.elements)) {
-		v := s.elements[k]
-		if old, ok := from.elements[k]; ok && old == v {
-			continue
-		}
-		if s.isMap {
-			k += " : " + v
-		}
-		more = append(more, k)
-	}
-	return less, more
 }
 
 func (t table) at() string { return t.family + " " + t.name }
