@@ -66,24 +66,23 @@ func (m *Mesh) relook() {
 func (m *Mesh) linesDue(now time.Time) map[uuid.UUID][]path {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.confinedLocked() {
+		return nil
+	}
 	var order []uuid.UUID
 	for id := range m.members {
-		if !m.records[id].Body.Confined {
+		if !m.records.of(id).Body.Confined {
 			order = append(order, id)
 		}
 	}
 	out := map[uuid.UUID][]path{}
 	for i, id := range nearest(m.cfg.Identity.ID, order) {
-		if m.lineWanted(id, i < lineCount, now) && !m.confinement.held[id] {
+		wanted := i < lineCount || now.Sub(m.confinement.asked[id]) < lineIdle
+		if wanted && !m.confinement.held[id] {
 			out[id] = m.withoutOverlay(id)
 		}
 	}
 	return out
-}
-
-// lineWanted tells whether there should be a line to a peer. mu is held.
-func (m *Mesh) lineWanted(id uuid.UUID, near bool, now time.Time) bool {
-	return m.confinedLocked() && (near || now.Sub(m.confinement.asked[id]) < lineIdle)
 }
 
 // startLine opens a line to a peer, unless there is one, and keeps it. Open is

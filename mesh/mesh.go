@@ -144,16 +144,14 @@ func New(cfg Config) (*Mesh, error) {
 	m.wg.Go(m.hearSegment)
 	m.wg.Go(m.rotate)
 	m.wg.Go(m.keepLines)
-	for range senders {
-		m.wg.Go(m.send)
-	}
+	m.wg.Go(m.send)
 	return m, nil
 }
 
 func (m *Mesh) hasDeparted(id uuid.UUID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.records[id].Body.Departed
+	return m.records.of(id).Body.Departed
 }
 
 func (m *Mesh) refuse(addr, name string, v verdict) {
@@ -185,7 +183,7 @@ func (m *Mesh) Publish(body Body) error {
 	m.mu.Lock()
 	body.Token, body.SealKey = m.turn.standing(), m.cfg.Identity.sealKey().PublicKey().Bytes()
 	body.Confined = m.confinedLocked()
-	own := m.records[m.cfg.Identity.ID]
+	own := m.records.of(m.cfg.Identity.ID)
 	body = body.seenBy(m.cfg.Life, own.Body)
 	body.Protocol = ProtocolVersion
 	if own.Body.Departed || own.Version > 0 && string(encode(own.Body)) == string(encode(body)) {
@@ -210,14 +208,14 @@ func (m *Mesh) Publish(body Body) error {
 // lost with this host. It fails if there are others and none could be told.
 func (m *Mesh) Depart(ctx context.Context) error {
 	m.mu.Lock()
-	body := m.records[m.cfg.Identity.ID].Body
+	body := m.records.of(m.cfg.Identity.ID).Body
 	m.mu.Unlock()
 	body.Departed, body.DepartedAt, body.Prefixes, body.Gateway, body.FreeBlocks = true, time.Now().Unix(), nil, netip.Addr{}, 0
 	if err := m.Publish(body); err != nil {
 		return err
 	}
 	m.mu.Lock()
-	farewell := recordsMessage([]signed{m.records[m.cfg.Identity.ID].signed})
+	farewell := recordsMessage([]signed{m.records.of(m.cfg.Identity.ID).signed})
 	m.mu.Unlock()
 	const told = 3
 	var errs []error

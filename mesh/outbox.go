@@ -188,25 +188,38 @@ func (m *Mesh) end(peer string, sent bool) {
 	m.sending[peer] = s
 }
 
-// send carries letters away; several of it run at a time, so that a peer that
-// does not answer does not hold up the others.
+// send carries letters away, many at a time, so that a peer that does not answer
+// does not hold up the others.
 func (m *Mesh) send() {
+	turn := make(chan struct{}, senders)
 	for {
 		select {
 		case <-m.ctx.Done():
 			return
 		case l := <-m.outbox:
-			if !m.begin(l.to.Name) {
-				m.counts.dropped.Add(1)
-				continue
+			select {
+			case <-m.ctx.Done():
+				return
+			case turn <- struct{}{}:
 			}
-			err := m.list.SendReliable(l.to, l.msg)
-			m.end(l.to.Name, err == nil)
-			if err != nil {
-				m.counts.unsent.Add(1)
-				m.log.Debug("message not sent", "to", l.to.Name, "err", err)
-			}
+			m.wg.Go(func() {
+				m.deliver(l)
+				<-turn
+			})
 		}
+	}
+}
+
+func (m *Mesh) deliver(l letter) {
+	if !m.begin(l.to.Name) {
+		m.counts.dropped.Add(1)
+		return
+	}
+	err := m.list.SendReliable(l.to, l.msg)
+	m.end(l.to.Name, err == nil)
+	if err != nil {
+		m.counts.unsent.Add(1)
+		m.log.Debug("message not sent", "to", l.to.Name, "err", err)
 	}
 }
 

@@ -57,14 +57,14 @@ func (m *Mesh) located() {
 			switch {
 			case a == nil && !up:
 				m.attempts[ap.String()] = &attempt{peer: id, later: later}
-			case a != nil && (a.peer == uuid.Nil || m.records[a.peer].Body.Departed || up && m.members[a.peer] == nil):
+			case a != nil && (a.peer == uuid.Nil || m.records.of(a.peer).Body.Departed || up && m.members[a.peer] == nil):
 				a.peer = id
 			}
 		}
 		for _, ap := range r.Body.Gossip {
 			note(ap, r.Body.Confined)
 		}
-		if over := overlayOf(m.records[m.cfg.Identity.ID].Body, r.Body); over.IsValid() {
+		if over := overlayOf(m.records.of(m.cfg.Identity.ID).Body, r.Body); over.IsValid() {
 			note(over, true)
 		}
 	}
@@ -76,7 +76,7 @@ func (m *Mesh) located() {
 func (m *Mesh) missing(now time.Time, all bool) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.records[m.cfg.Identity.ID].Body.Departed {
+	if m.records.of(m.cfg.Identity.ID).Body.Departed {
 		return nil // who has left joins nobody
 	}
 	m.located()
@@ -89,7 +89,7 @@ func (m *Mesh) missing(now time.Time, all bool) []string {
 			if !wanted[addr] {
 				delete(m.attempts, addr)
 			}
-		case m.records[a.peer].Body.Departed:
+		case m.records.of(a.peer).Body.Departed:
 		case all && !a.later || !all && !now.Before(a.next):
 			out = append(out, addr)
 		}

@@ -21,7 +21,7 @@ func TestWhichAddressesAreTried(t *testing.T) {
 	now := time.Unix(1000, 0)
 	up, down, gone, successor := newIdentity(t), newIdentity(t), newIdentity(t), newIdentity(t)
 	m := bare(t)
-	for _, r := range []Record{
+	for _, r := range []*Record{
 		sign(t, m.cfg.Identity, 1, Body{Gossip: []netip.AddrPort{at(1)}}),
 		sign(t, up, 1, Body{Gossip: []netip.AddrPort{at(2)}}),
 		sign(t, down, 1, Body{Gossip: []netip.AddrPort{at(3), at(4)}}),
