@@ -45,6 +45,11 @@ func (m *Mesh) settle(ctx context.Context) {
 	}
 }
 
+// fewNews is up to how many records that have come together are passed on, if
+// their peers are up. More come to who joins a large mesh, or when many restart:
+// most others know them, and who does not sees by the digests that he is late.
+const fewNews = 32
+
 func (m *Mesh) receive(b []byte) error {
 	msg, err := decodeMessage(b)
 	if err != nil {
@@ -63,12 +68,15 @@ func (m *Mesh) receive(b []byte) error {
 	if msg.Kind == kindState {
 		reach = toMany
 	}
-	for _, r := range m.mergeRecords(msg.Records) {
-		if r.ID == m.cfg.Identity.ID {
+	news := m.mergeRecords(msg.Records)
+	for _, r := range news {
+		switch {
+		case r.ID == m.cfg.Identity.ID:
 			m.spread(recordsMessage([]signed{r.signed}), r.ID.String(), toAll)
-			continue
+		case len(news) > fewNews && m.isUp(r.ID):
+		default:
+			m.spread(recordsMessage([]signed{r.signed}), r.ID.String(), reach)
 		}
-		m.spread(recordsMessage([]signed{r.signed}), r.ID.String(), reach)
 	}
 	for _, c := range msg.Channels {
 		if c.Name == recordsChannel {

@@ -88,6 +88,13 @@ func (m *Mesh) others() []*memberlist.Node {
 	return out
 }
 
+// isUp tells whether a peer is a live member.
+func (m *Mesh) isUp(id uuid.UUID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.members[id] != nil
+}
+
 // count is the number of live members, this peer included.
 func (m *Mesh) count() int {
 	m.mu.Lock()

@@ -102,6 +102,7 @@ type Mesh struct {
 	callers   *callers
 	reached   reached
 	relines   chan struct{} // the lines have to be looked at
+	joining   chan struct{} // holds one while everything is exchanged with a peer
 }
 
 // New listens and takes up what the snapshot knows. It joins nobody yet.
@@ -114,7 +115,7 @@ func New(cfg Config) (*Mesh, error) {
 		cfg: cfg, log: cfg.Logger, dial: dialTCP, channels: map[string]Channel{}, changed: make(chan struct{}, 1), copied: make(chan string, 1),
 		inbox: make(chan delivery, inboxMessages), outbox: make(chan letter, outboxMessages), sending: map[string]sending{}, newMeta: make(chan struct{}, 1), retold: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel, members: map[uuid.UUID]*member{}, lostAt: map[uuid.UUID]time.Time{},
-		reached: reached{by: map[string]path{}}, relines: make(chan struct{}, 1),
+		reached: reached{by: map[string]path{}}, relines: make(chan struct{}, 1), joining: make(chan struct{}, 1),
 		confinement: confinement{through: map[uuid.UUID]bool{}, asked: map[uuid.UUID]time.Time{}, held: map[uuid.UUID]bool{}},
 		targets:     map[string]*target{}, attempts: map[string]*attempt{}, look: make(chan struct{}, 1), heardFrom: map[uuid.UUID]netip.AddrPort{},
 	}

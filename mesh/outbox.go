@@ -47,6 +47,9 @@ func (b deltaBroadcast) Message() []byte                       { return b }
 func (b deltaBroadcast) Finished()                             {}
 func (b deltaBroadcast) Invalidates(memberlist.Broadcast) bool { return false }
 
+// tooLarge fits no packet.
+var tooLarge = make(deltaBroadcast, 1<<16)
+
 // newQueue makes a queue that never becomes empty: it holds an entry that is too
 // large for any packet. memberlist v0.7.0 numbers entries anew when its queue
 // runs empty, which a replacement can make it do while an entry with an old
@@ -54,7 +57,7 @@ func (b deltaBroadcast) Invalidates(memberlist.Broadcast) bool { return false }
 // silently overwrites it (hashicorp/memberlist#263).
 func newQueue(nodes func() int, retransmitMult int) *memberlist.TransmitLimitedQueue {
 	q := &memberlist.TransmitLimitedQueue{NumNodes: nodes, RetransmitMult: retransmitMult}
-	q.QueueBroadcast(deltaBroadcast(make([]byte, 1<<16)))
+	q.QueueBroadcast(tooLarge)
 	return q
 }
 

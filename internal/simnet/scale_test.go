@@ -19,20 +19,31 @@ var (
 // window is for how long the bytes of an event are counted, at least.
 const window = 30 * time.Second
 
+// founding is up to how many peers a mesh is founded by joining one after the
+// other; a larger one begins with what its peers remember of each other.
+const founding = 300
+
 // TestScale has a mesh of many go through what happens to one.
 func TestScale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := *size
 		w := newWorld(t, n+1)
-		members := w.ids[:n]
-		w.measure("found", func() {
-			for i := range members {
-				w.launch(i)
-				if i%10 == 9 {
-					time.Sleep(200 * time.Millisecond)
+		if n > founding {
+			w.prepare(n)
+		} else {
+			w.measure("found", func() {
+				for i := range n {
+					w.launch(i)
+					if i%10 == 9 {
+						time.Sleep(200 * time.Millisecond)
+					}
 				}
+			}, w.sees(n, mesh.StateAlive))
+			for i := range n {
+				w.stop(i)
 			}
-		}, w.sees(n, mesh.StateAlive))
+		}
+		w.measure("restart", func() { w.launchAll(n) }, w.sees(n, mesh.StateAlive))
 		runtime.GC()
 		var mem runtime.MemStats
 		runtime.ReadMemStats(&mem)
@@ -56,18 +67,6 @@ func TestScale(t *testing.T) {
 		w.measure("return", func() {
 			for i := 9; i < n; i += 10 {
 				w.launch(i)
-			}
-		}, w.sees(n, mesh.StateAlive))
-		w.measure("restart", func() {
-			for i := range members {
-				w.stop(i)
-			}
-			started := make(chan struct{})
-			for i := range members {
-				go func() { w.launch(i); started <- struct{}{} }()
-			}
-			for range members {
-				<-started
 			}
 		}, w.sees(n, mesh.StateAlive))
 	})
