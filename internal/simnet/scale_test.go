@@ -44,10 +44,6 @@ func TestScale(t *testing.T) {
 			}
 		}
 		w.measure("restart", func() { w.launchAll(n) }, w.sees(n, mesh.StateAlive))
-		runtime.GC()
-		var mem runtime.MemStats
-		runtime.ReadMemStats(&mem)
-		w.note(Result{What: memory, Rate: float64(mem.HeapAlloc) / float64(n)})
 		w.idle()
 		w.measure("prefix", func() { w.publish(n/2, 2) }, func(p *mesh.Mesh) bool {
 			return slices.ContainsFunc(p.Peers(), func(o mesh.Peer) bool { return o.ID == w.ids[n/2].ID && len(o.Record.Prefixes) == 2 })
@@ -70,4 +66,46 @@ func TestScale(t *testing.T) {
 			}
 		}, w.sees(n, mesh.StateAlive))
 	})
+}
+
+// TestMemory measures the heap of one peer that knows many, and shares nothing with
+// them. The others are there for a moment only, one after the other, in which no
+// time passes, so that it knows all as alive.
+func TestMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, *size)
+		var without, with float64
+		for range 2 { // the first time makes the goroutines, whose memory stays
+			w.cache = nil
+			without = heap()
+			w.launch(0)
+			w.cache = mesh.NewVerifyCache()
+			for i := 1; i < *size; i++ {
+				w.launch(i)
+				w.stop(i)
+			}
+			if !w.sees(*size, mesh.StateAlive)(w.peers[0]) {
+				t.Fatal("not all are known")
+			}
+			time.Sleep(11 * time.Second) // the deadlines of their connections are over
+			w.cache, w.latest = nil, nil
+			clear(w.snaps)
+			with = heap()
+			w.stop(0)
+			w.latest = nil
+			clear(w.snaps)
+			time.Sleep(5 * time.Minute) // its timers run out
+		}
+		w.note(Result{What: memory, Rate: with - without})
+	})
+}
+
+// heap is how many bytes are in use.
+func heap() float64 {
+	var mem runtime.MemStats
+	for range 2 { // what finalizers let go of is gone after the second
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&mem)
+	return float64(mem.HeapAlloc)
 }

@@ -15,20 +15,18 @@ import (
 
 // world is a mesh of many real peers.
 type world struct {
-	t       *testing.T
-	net     *Network
-	peers   []*mesh.Mesh // nil for one that is not running
-	ids     []mesh.Identity
-	snaps   [][]byte
-	latest  []byte // of snaps
-	token   mesh.Token
-	cache   *mesh.VerifyCache
-	results []Result
+	t      *testing.T
+	net    *Network
+	peers  []*mesh.Mesh // nil for one that is not running
+	ids    []mesh.Identity
+	snaps  [][]byte
+	latest []byte // of snaps
+	token  mesh.Token
+	cache  *mesh.VerifyCache
 }
 
 // sharing is the number of peers from which on records that one of them has
-// verified are taken as verified by all, and are in memory once: a real peer
-// does not have that, so the memory of each is told of smaller meshes only.
+// verified are taken as verified by all, and are in memory once.
 const sharing = 500
 
 func newWorld(t *testing.T, n int) *world {
@@ -211,10 +209,9 @@ func (w *world) idle() {
 
 func (w *world) note(r Result) {
 	r.Peers = *size
-	w.results = append(w.results, r)
 	w.t.Logf("%+v", r)
 	if *record != "" { // each at once, as a large mesh may not get to the end
-		if err := keepResults(*record, *size, w.results); err != nil {
+		if err := keepResults(*record, r); err != nil {
 			w.t.Fatal(err)
 		}
 	}
