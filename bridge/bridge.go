@@ -122,7 +122,8 @@ func (b *Bridge) setAddrs(cfg Config, dev nl.Link) error {
 		want = append(want, netip.PrefixFrom(a, 32))
 	}
 	ours := func(p netip.Prefix) bool {
-		return cfg.ours(p) || p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() // see NextHop
+		// Of another peer, that this host was before, the link's address would lead here.
+		return cfg.ours(p) || cfg.Links.Contains(p.Addr()) || p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() // see NextHop
 	}
 	want = cfg.both(want)
 	if cfg.Link.IsValid() {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -68,16 +69,23 @@ func (ts tables) elementChanges(from tables) (out []change) {
 	return out
 }
 
-// hasRulesOf tells whether two tables differ in elements at most.
+// hasRulesOf tells whether two tables differ in elements at most, and in the
+// counters that these name.
 func (ts tables) hasRulesOf(o tables) bool {
 	script, ok := ts.bare().changes(o.bare())
 	return ok && script == ""
 }
 
-// bare are the tables without elements.
+// hasCountersOf tells whether the elements of two tables name the same counters.
+func (ts tables) hasCountersOf(o tables) bool {
+	return slices.EqualFunc(ts, o, func(a, b table) bool { return maps.Equal(a.looked, b.looked) })
+}
+
+// bare are the tables without elements, and without the counters that these name.
 func (ts tables) bare() tables {
 	out := slices.Clone(ts)
 	for i := range out {
+		out[i].looked = nil
 		out[i].sets = slices.Clone(out[i].sets)
 		for j := range out[i].sets {
 			out[i].sets[j].elements = nil

@@ -54,7 +54,7 @@ func (f *firewall) update(want tables) error {
 		return errUnknown
 	case script == "":
 		return nil
-	case want.hasRulesOf(f.wrote):
+	case want.hasRulesOf(f.wrote) && want.hasCountersOf(f.wrote):
 		if err := f.change(want.elementChanges(f.wrote)); err != nil {
 			return err
 		}

@@ -75,10 +75,10 @@ func guardSets(cfg Config) (out []set, counters names) {
 			counters[receivedBy(p.ID)], counters[sentTo(p.ID)] = true, true
 		}
 	}
+	parts := spans(g.Peers)
 	for _, w := range g.inClear() {
 		for _, f := range cfg.families() {
-			from, to := w.passing(cfg, arriving, f), w.passing(cfg, leaving, f)
-			out = append(out, from, to)
+			out = append(out, w.passing(parts, arriving, f), w.passing(parts, leaving, f))
 		}
 	}
 	if len(g.VXLAN) > 0 {
@@ -106,9 +106,9 @@ func guardSets(cfg Config) (out []set, counters names) {
 
 // passing is the map of the addresses that may be on one side of packets that
 // travel by a way, to the counters of those whose they are.
-func (w way) passing(cfg Config, s side, f family) set {
+func (w way) passing(parts []span, s side, f family) set {
 	out := set{name: w.on(s, f), spec: fmt.Sprintf("type %s : counter; flags interval;", f.addrs), isMap: true}
-	for _, at := range spans(cfg.Guard.Peers) {
+	for _, at := range parts {
 		if w.may(at.peer) {
 			out.put(at.of(f), strconv.Quote(s.counter(at.peer.ID)))
 		}

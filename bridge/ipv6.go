@@ -41,7 +41,7 @@ func (c Config) both(v4 []netip.Prefix) []netip.Prefix {
 
 // ours tells an address of the network from others that a device has.
 func (c Config) ours(p netip.Prefix) bool {
-	return c.Range.Contains(p.Addr()) || c.IPv6.Contains(p.Addr()) || p.Addr() == c.Link
+	return c.Range.Contains(p.Addr()) || c.IPv6.Contains(p.Addr())
 }
 
 // neighbours are the IPv6 ones of the bridge that a port stands for.

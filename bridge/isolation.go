@@ -158,7 +158,7 @@ func isolationBridged(cfg Config) []chain {
 			from+" @subnets"+f.set+" drop")
 		many := fmt.Sprintf("%s %s %s { %s } goto group", from, rng, to, f.multicast)
 		if f.name == "ip" { // the sender may have no address yet
-			many = fmt.Sprintf("%s { %s, %s } goto group", to, f.multicast, broadcast(rng))
+			many = fmt.Sprintf("%s { %s, %s } goto group", to, f.multicast, lastOf(rng))
 		}
 		isolation.rules = append(isolation.rules,
 			from+" . "+to+" @same"+f.set+" accept",
@@ -179,13 +179,4 @@ func isolationBridged(cfg Config) []chain {
 	// Other addresses of IPv6, such as link-local ones, are in no network.
 	isolation.rules = append(isolation.rules, "iifname @confined drop", "oifname @confined drop")
 	return []chain{group, isolation}
-}
-
-// broadcast is a network's last address.
-func broadcast(p netip.Prefix) netip.Addr {
-	a := p.Addr().As4()
-	for i := p.Bits(); i < 32; i++ {
-		a[i/8] |= 0x80 >> (i % 8)
-	}
-	return netip.AddrFrom4(a)
 }

@@ -10,6 +10,7 @@ import (
 
 // because are the tables with the elements alone that they have for one port.
 func because(cfg Config, p Port) tables {
+	cfg = cfg.rulesAlone()
 	cfg.Ports = []Port{p}
 	with := tablesOf(cfg)
 	without := tablesOf(cfg.withoutPort(p))
@@ -63,14 +64,16 @@ func (ts tables) knows(p Port) bool {
 func (f *firewall) expel(cfg Config, p Port) error {
 	rest := cfg.withoutPort(p)
 	own := because(cfg, p)
-	if own.hasRulesOf(f.wrote) && tablesOf(rest.withoutPorts()).hasRulesOf(f.wrote) && f.step(own, false) == nil {
+	if own.hasRulesOf(f.wrote) && tablesOf(rest.rulesAlone()).hasRulesOf(f.wrote) && f.step(own, false) == nil {
 		return nil
 	}
 	return f.follow(rest)
 }
 
-func (c Config) withoutPorts() Config {
-	c.Ports = nil
+// rulesAlone is the config without what is in elements alone and may be much: a
+// thousand peers must not cost each port, either.
+func (c Config) rulesAlone() Config {
+	c.Ports, c.Guard.Peers = nil, nil
 	return c
 }
 

@@ -123,3 +123,29 @@ func TestTheElementsOfAPortNeedNoProgram(t *testing.T) {
 		}
 	}
 }
+
+// Peers are in elements, of which a port has none: who came or went since the tables
+// were written makes neither its attach slower nor all tables be compared.
+func TestAPortComesWhateverPeersThereAre(t *testing.T) {
+	cfg := config()
+	cfg.Guard = Guard{VXLAN: []string{"weft-vx"}, Port: 6784, VNI: 7, Peers: []GuardedPeer{{ID: uuid.New(), VXLAN: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.40.0.0/16")}}}}
+	cfg.Tunnels = []string{"weft-vx"}
+	f := firewall{wrote: tablesOf(cfg)}
+	cfg.Guard.Peers[0].ID = uuid.New()
+	p := Port{HostInterface: "wefta", Address: netip.MustParsePrefix("10.32.0.2/12")}
+	own := because(cfg, p)
+	if !own.hasRulesOf(f.wrote) {
+		t.Error("a port needs all tables compared because of another peer")
+	}
+	for _, s := range own[0].sets {
+		if s.isMap && len(s.elements) > 0 {
+			t.Errorf("a port has %v in %s", s.elements, s.name)
+		}
+	}
+	if want := tablesOf(cfg); !want.hasRulesOf(f.wrote) || want.hasCountersOf(f.wrote) {
+		t.Error("another peer differs in more than counters and elements, or in less")
+	}
+	if cfg.Guard.Direct = []string{"eth0"}; because(cfg, p).hasRulesOf(f.wrote) {
+		t.Error("other rules are taken for the same")
+	}
+}

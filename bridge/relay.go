@@ -40,9 +40,10 @@ func relaySets(cfg Config) (out []set) {
 	if len(cfg.Guard.clear()) == 0 {
 		return nil
 	}
+	parts := spans(cfg.Guard.Peers)
 	for _, f := range cfg.families() {
 		relayed := set{name: "relayed" + f.set, spec: fmt.Sprintf("type ifname . ether_addr . %s; flags interval;", f.addrs)}
-		for _, s := range spans(cfg.Guard.Peers) {
+		for _, s := range parts {
 			for _, from := range cfg.Guard.senders(s.peer) {
 				relayed.add(from + " . " + s.of(f))
 			}

@@ -38,8 +38,9 @@ func (b *Bridge) Remove(name string, tunnels []string, sysctls map[string]string
 	err = errors.Join(err, b.conn.SyncRoutes(nil, func(r nl.Route) bool { return r.Unreachable }))
 	restored, e := restoreSysctls(sysctls)
 	did(restored...)
+	err = errors.Join(err, e, b.firewall.close())
 	b.firewall, b.sysctls = firewall{}, nil
-	return removed, errors.Join(err, e)
+	return removed, err
 }
 
 func (b *Bridge) removePorts(dev nl.Link) (removed []string, err error) {

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -46,6 +47,20 @@ func TestHostsWithoutIptablesGetNoTables(t *testing.T) {
 		h.set(config())
 		if out := h.run("nft list tables; cat /proc/thread-self/net/ip_tables_names 2>/dev/null || true"); strings.TrimSpace(out) != "table inet weft\ntable bridge weft" {
 			t.Errorf("tables: %s", out)
+		}
+	})
+}
+
+func TestAHostThatBecomesAnotherPeerHasItsLinkAddressAlone(t *testing.T) {
+	onHost(t, func(h *host) {
+		cfg := config()
+		cfg.Links = netip.MustParsePrefix("240.0.0.0/5")
+		for _, link := range []string{"240.0.0.7", "241.2.3.4"} {
+			cfg.Link = netip.MustParseAddr(link)
+			h.set(cfg)
+			if out := h.run("ip -4 -o address show dev weft to 240.0.0.0/5"); strings.Count(out, "inet") != 1 || !strings.Contains(out, link+"/32") {
+				t.Errorf("the addresses of links are %s; want %s alone", out, link)
+			}
 		}
 	})
 }

@@ -92,7 +92,7 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 		}
 		l := links[p.ID]
 		l.whyBroken = d.whyBroken(p, l, of[p.ID])
-		if len(detour.Path) < 2 || l.forbidden(p) {
+		if len(detour.Path) < 2 || l.forbidden {
 			continue
 		}
 		hop := &plan.peers[at[detour.Path[0]]]
@@ -110,12 +110,6 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 			plan.targets[i].Addr = p.Link
 		}
 	}
-}
-
-// forbidden tells whether it is policy that leaves no path to a peer. What one of the
-// ends wants encrypted does not go in the clear because others would carry it.
-func (l *link) forbidden(p tunnelPeer) bool {
-	return len(l.paths) == 0 && len(p.ends) > 0 && !p.walled
 }
 
 // quickly is for how long after a peer fell silent this host looks more often

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/mesh"
 )
 
 // ends are the two addresses of a link on the underlay, which are of one family.
@@ -27,6 +28,30 @@ func common(own, theirs []netip.Addr, reached netip.Addr) (out []ends) {
 		}
 	}
 	return out
+}
+
+// directTo is the address on the underlay by which gossip gets to a peer. The
+// holder of the kernel's lock calls it.
+func (d *Daemon) directTo(p mesh.Peer) netip.Addr {
+	way, at, known := d.mesh.Reached(p.ID)
+	if known && way != mesh.WayDirect {
+		return netip.Addr{}
+	}
+	var before netip.Addr
+	if l := d.decided[p.ID]; l != nil {
+		before = l.direct
+	}
+	return lastDirect(at.Addr(), before, underlaysOf(p.Record))
+}
+
+// lastDirect is where gossip gets to a peer now, or, if it does not get there by any
+// way, where it did before: a daemon that stops is no reason to move the tunnels to
+// it. What the peer does not say any more is forgotten.
+func lastDirect(now, before netip.Addr, says []netip.Addr) netip.Addr {
+	if !now.IsValid() && slices.Contains(says, before) {
+		return before
+	}
+	return now
 }
 
 // firsts are the first address of each family.
@@ -116,11 +141,13 @@ func endsOn(i encap.Instance, allowed []ends, u underlay) (ends, bool) {
 
 // judge is what policy says of the link to a peer: of each transport whether it is
 // allowed, and between which ends. Without a family in common there is none, and
-// WireGuard alone finds its way through NAT.
-func (d *Daemon) judge(p tunnelPeer, u underlay) (verdicts []encap.Verdict, allowed map[string][]ends, err error) {
+// WireGuard alone finds its way through NAT; forbidden tells that no transport is
+// allowed whatever stands between the two.
+func (d *Daemon) judge(p tunnelPeer, u underlay) (verdicts []encap.Verdict, allowed map[string][]ends, forbidden bool, err error) {
 	own := encap.End{Name: d.opts.Name, Underlay: d.advertise(), Trusts: d.opts.Trusted, Can: d.can}
 	if len(p.ends) == 0 {
 		verdicts = encap.Policy(d.settings.mode(), own, p.end, false)
+		forbidden = !slices.ContainsFunc(verdicts, isAllowed)
 		for i := range verdicts {
 			switch {
 			case slices.Contains(d.underlays(), p.Underlay):
@@ -129,19 +156,20 @@ func (d *Daemon) judge(p tunnelPeer, u underlay) (verdicts []encap.Verdict, allo
 				verdicts[i].Allowed, verdicts[i].Why = false, fmt.Sprintf("%s has %s on the underlay, and this host %s, which are of no common family", p.end.Name, p.Underlay, d.advertise())
 			}
 		}
-		return verdicts, nil, nil
+		return verdicts, nil, forbidden, nil
 	}
-	allowed = map[string][]ends{}
+	allowed, forbidden = map[string][]ends{}, true
 	for n, e := range p.ends {
 		there := p.end
 		own.Underlay, there.Underlay = e.own, e.theirs
 		onSegment := false
 		if dev, ok := u[e.own]; ok && (d.settings.mode() == encap.ModeDirect || encap.Untrusted(own, there) == "") {
 			if onSegment, err = encap.OnSegment(d.conn, dev.Name, e.theirs); err != nil && !errors.Is(err, nl.ErrNotFound) {
-				return nil, nil, err
+				return nil, nil, false, err
 			}
 		}
 		for i, v := range encap.Policy(d.settings.mode(), own, there, onSegment) {
+			forbidden = forbidden && !v.Allowed
 			if v.Allowed && p.walled && v.Transport != encap.TransportWireGuard {
 				v.Allowed, v.Why = false, "one of the two is behind NAT, or a firewall that lets nothing in"
 			}
@@ -155,8 +183,10 @@ func (d *Daemon) judge(p tunnelPeer, u underlay) (verdicts []encap.Verdict, allo
 			}
 		}
 	}
-	return verdicts, allowed, nil
+	return verdicts, allowed, forbidden, nil
 }
+
+func isAllowed(v encap.Verdict) bool { return v.Allowed }
 
 // clearEnds are a peer's further addresses by which its tunnels may be in the clear.
 func (d *Daemon) clearEnds(p tunnelPeer) (out []netip.Addr) {

@@ -76,7 +76,7 @@ var conditions = []condition{
 		fix:   "look at that host: `weft status` there, and whether TCP and UDP on the gossip port pass between the hosts",
 		check: checkPeers},
 	{code: "host-confined", severity: api.SeverityWarning,
-		fix:   "nothing has to be done: it dials out, and other hosts like it are reached by hole punching or a relay; for direct links open TCP and UDP of the gossip port and UDP of the transport (6783, 6785) to this host",
+		fix:   "nothing has to be done: it dials out, and other hosts like it are reached by hole punching or a relay; for direct links let TCP and UDP of the gossip port and UDP of WireGuard (6783; 6785, 6788) in to this host",
 		check: checkConfined},
 	{code: "underlay-not-read", severity: api.SeverityWarning, dependsOn: api.WarnKernel,
 		fix:   "nothing has to be done if it goes away; changes of this host's addresses are not followed meanwhile",

@@ -219,6 +219,7 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	d.mesh = m
 	d.replicate.mesh.Store(m)
 	d.hearsay.mesh.Store(m)
+	d.heardAt.mesh.Store(m)
 	d.startRelays()
 	if d.tunnels, err = encap.NewTunnels(d.log, drivers(d.opts, d.keep, d.log)); err != nil {
 		return err

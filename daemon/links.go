@@ -23,7 +23,7 @@ type link struct {
 	choice   encap.Choice
 	six      encap.Choice // for packets in IPv6, which not every path takes
 	verdicts []encap.Verdict
-	waits    bool   // another path works, and may be taken by and by
+	waits    bool   // another path may be taken, or a way found narrow, by and by
 	works    bool   // the chosen one
 	reason   string // why there is none; "" if there is
 	// slower is since when a faster transport is allowed than is used; the zero
@@ -32,6 +32,11 @@ type link struct {
 	// heard is where it is heard, by the device with which its kernel holds a session.
 	heard map[string]netip.AddrPort
 	paths []encap.Path // those that are allowed and possible
+	// forbidden tells that policy alone leaves no path: what one of the ends wants
+	// encrypted does not go in the clear because others would carry it.
+	forbidden bool
+	// direct is tunnelPeer's.
+	direct netip.Addr
 	// detour is the way by others; nil if the link itself leads there. whyBroken
 	// says why it should not, "" if it should.
 	detour    *topology.Detour
@@ -68,14 +73,15 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 	peers := d.tunnelPeers()
 	narrow := map[netip.Addr]encap.Narrow{}
 	for _, p := range peers {
-		verdicts, allowed, err := d.judge(p, u)
+		verdicts, allowed, forbidden, err := d.judge(p, u)
 		if err != nil {
 			return plan, err
 		}
-		l := &link{verdicts: verdicts}
+		l := &link{verdicts: verdicts, forbidden: forbidden, direct: p.direct}
 		links[p.ID] = l
 		remote := encap.Remote{Peer: p.Peer, Ways: map[string]encap.Way{}, Narrow: map[netip.Addr]int{}}
 		guarded := bridge.GuardedPeer{ID: p.ID, Ends: d.clearEnds(p), VTEP: encap.VTEPMAC(p.ID)}
+		settles := false
 		for _, v := range l.verdicts {
 			var held []encap.Instance
 			for _, i := range d.instances(slots, v.Transport, u) {
@@ -95,8 +101,11 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 				if !ok {
 					continue
 				}
-				if n := d.narrowed(narrow, i, at, u, way.MTU); n.MTU > 0 {
-					narrow[at.theirs] = n
+				n := d.narrowed(narrow, i, at, u, way.MTU)
+				if n != (encap.Narrow{}) {
+					narrow[at.theirs], settles = n, settles || n.Pending()
+				}
+				if n.MTU > 0 && d.mayBeOutside(at.theirs) {
 					way.MTU = min(cmp.Or(way.MTU, n.MTU), encap.Fits(i.Transport, at.own, n.MTU))
 					remote.Narrow[at.theirs] = n.MTU
 				}
@@ -114,6 +123,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 		d.decideIPv6(p, l, slices.DeleteFunc(slices.Clone(l.paths), func(q encap.Path) bool {
 			return q.Transport == encap.TransportDirect && !encap.DirectTakesIPv6(remote.Ways[q.Device].Underlay)
 		}), carried, quality)
+		l.waits = l.waits || settles
 		remote.Chosen, remote.ChosenIPv6 = l.choice.Device, l.six.Device
 		plan.peers = append(plan.peers, remote)
 		plan.guarded = append(plan.guarded, guarded)
@@ -148,7 +158,7 @@ func (d *Daemon) decide(p tunnelPeer, l *link, paths []encap.Path, carried map[n
 		// An earlier process had chosen; nothing says that it was wrong.
 		before = encap.Choice{Path: paths[i], At: now}
 	}
-	mine := ofPeer(p, quality)
+	mine := ofPeer(p, paths, quality)
 	l.choice = encap.Choose(paths, mine, before, now)
 	l.works = mine[l.choice.Device].Works
 	l.waits = waits(paths, l.choice.Path, mine)
@@ -173,20 +183,18 @@ func (d *Daemon) narrowed(now map[netip.Addr]encap.Narrow, i encap.Instance, at 
 	if !seen {
 		before = d.narrow[at.theirs]
 	}
-	overhead := encap.Overhead(i.Transport, at.own)
-	if i.Transport == encap.TransportDirect || d.ipv6Off() != "" || d.opts.MTU != 0 || fits+overhead >= u[at.own].MTU {
-		return before.Next(0, overhead, d.now())
+	overhead, device := encap.Overhead(i.Transport, at.own), u[at.own].MTU
+	if i.Transport == encap.TransportDirect || d.ipv6Off() != "" || d.opts.MTU != 0 || fits+overhead >= device {
+		fits = 0
 	}
-	return before.Next(fits, overhead, d.now())
+	return before.Next(fits, overhead, device, d.now())
 }
 
-// ofPeer are the qualities of the paths to a peer, by device.
-func ofPeer(p tunnelPeer, quality map[probe.Path]probe.Quality) map[string]probe.Quality {
+// ofPeer are the qualities of these paths to a peer, by device.
+func ofPeer(p tunnelPeer, paths []encap.Path, quality map[probe.Path]probe.Quality) map[string]probe.Quality {
 	out := map[string]probe.Quality{}
-	for path, q := range quality {
-		if path.Peer == p.ID {
-			out[path.Device] = q
-		}
+	for _, path := range paths {
+		out[path.Device] = quality[probe.Path{Peer: p.ID, Device: path.Device}]
 	}
 	return out
 }
@@ -205,7 +213,7 @@ func (d *Daemon) decideIPv6(p tunnelPeer, l *link, paths []encap.Path, carried m
 	if l.six = l.choice; len(paths) == 0 || slices.Contains(paths, l.choice.Path) {
 		return
 	}
-	before, mine := encap.Choice{}, ofPeer(p, quality)
+	before, mine := encap.Choice{}, ofPeer(p, paths, quality)
 	if old, known := d.decided[p.ID]; known {
 		before = old.six
 	} else if i := slices.IndexFunc(paths, func(q encap.Path) bool { return carried[d.ipv6().Prefix(p.Prefixes[0])] == q.Device }); i >= 0 {
@@ -312,10 +320,12 @@ type tunnelPeer struct {
 	slots  map[string]theirSlot // of WireGuard, by this host's device for it
 	vertex topology.Peer        // what it says of its links
 	record mesh.Body
-	// connects tells that gossip has a connection to its underlay address, and walled
-	// that one of the two is behind NAT and there is none.
-	connects, walled bool
-	mtu              int // of its underlay, in bytes; 0 if it does not say
+	// direct is its underlay address by which gossip gets to it, the zero value if it
+	// gets there otherwise; walled tells that one of the two is behind NAT and there
+	// is none.
+	direct netip.Addr
+	walled bool
+	mtu    int // of its underlay, in bytes; 0 if it does not say
 }
 
 // tunnelPeers are the other peers with the prefixes that the address plan gives
@@ -335,10 +345,9 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		peer.Link = linkTo(own, p)
 		peer.vertex = vertexOf(p, peer.Link)
 		peer.slots = d.slotsOf(p.Record)
-		way, at, _ := d.mesh.Reached(p.ID)
-		peer.connects = way == mesh.WayDirect
-		peer.walled = (p.Record.Confined || confined) && !peer.connects
-		peer.all, peer.ends = p.Record.Underlay, common(d.underlays(), underlaysOf(p.Record), at.Addr())
+		peer.direct = d.directTo(p)
+		peer.walled = (p.Record.Confined || confined) && !peer.direct.IsValid()
+		peer.all, peer.ends = p.Record.Underlay, common(d.underlays(), underlaysOf(p.Record), peer.direct)
 		switch {
 		case len(peer.ends) > 0:
 			peer.Underlay = peer.ends[0].theirs

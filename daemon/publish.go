@@ -13,7 +13,6 @@ import (
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/internal/nl"
-	"github.com/weft-net/weft/mesh"
 )
 
 // publishedPort is one as it is kept with its attachment.
@@ -177,10 +176,6 @@ func (d *Daemon) checkMapping(m api.PortMapping) (publishedPort, error) {
 	refuse := func(code api.Code, fix, format string, args ...any) (publishedPort, error) {
 		return p, &api.Error{Code: code, Message: fmt.Sprintf(format, args...), Fix: fix}
 	}
-	ours := []uint16{d.opts.Port}
-	if p.Protocol == "udp" {
-		ours = append(ours, d.settings.WireGuardPort, d.settings.VXLANPort, mesh.SegmentPort)
-	}
 	switch {
 	case p.Protocol != "tcp" && p.Protocol != "udp":
 		return refuse(api.CodeInvalid, "it is tcp or udp", "protocol %q cannot be published", p.Protocol)
@@ -190,7 +185,7 @@ func (d *Daemon) checkMapping(m api.PortMapping) (publishedPort, error) {
 		return refuse(api.CodeInvalid, "give an IPv4 address of this host, or none", "%s cannot be published on", p.HostIP)
 	case p.HostIP.IsValid() && d.settings.Range.Contains(p.HostIP) && p.HostIP != d.gateway() && !slices.Contains(d.exposed(), p.HostIP):
 		return refuse(api.CodeInvalid, "`weft expose` gives the host addresses in the range", "%s is no address of this host", p.HostIP)
-	case slices.Contains(ours, p.HostPort):
+	case slices.Contains(d.settings.used(p.Protocol, d.opts.Port), p.HostPort):
 		return refuse(api.CodeConflict, "choose another", "port %d/%s of the host is weft's own", p.HostPort, p.Protocol)
 	}
 	return p, nil

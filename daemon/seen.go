@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,6 +28,7 @@ const (
 // seen is where this host's tunnels are heard. It is a mesh.Channel.
 type seen struct {
 	d    *Daemon
+	mesh atomic.Pointer[mesh.Mesh] // nil while it starts, which may hear questions already
 	mu   sync.Mutex
 	said map[uuid.UUID]sighting // by who says so
 }
@@ -59,7 +61,9 @@ func (s *seen) Receive(from uuid.UUID, msg []byte) {
 		return
 	}
 	if !m.Answer {
-		s.d.mesh.Send(from, s.Name(), encode(seenMessage{Answer: true, Seen: s.d.sightings(from)}))
+		if members := s.mesh.Load(); members != nil { // else the daemon is being launched
+			members.Send(from, s.Name(), encode(seenMessage{Answer: true, Seen: s.d.sightings(members, from)}))
+		}
 		return
 	}
 	s.mu.Lock()
@@ -113,18 +117,18 @@ func (s *seen) due(tellers []uuid.UUID, now time.Time) []uuid.UUID {
 }
 
 // sightings are where this host hears a peer's tunnels.
-func (d *Daemon) sightings(id uuid.UUID) []mesh.Seen {
+func (d *Daemon) sightings(m *mesh.Mesh, id uuid.UUID) []mesh.Seen {
+	links := d.tunnel.Load().links
+	l := slices.IndexFunc(links, func(l linkView) bool { return l.Peer == id })
+	peers := m.Peers()
+	p := slices.IndexFunc(peers, func(p mesh.Peer) bool { return p.ID == id })
+	if l < 0 || p < 0 {
+		return nil
+	}
 	var out []mesh.Seen
-	for _, p := range d.mesh.Peers() {
-		for _, l := range d.tunnel.Load().links {
-			if p.ID != id || l.Peer != id {
-				continue
-			}
-			for device, there := range d.slotsOf(p.Record) {
-				if from, ok := l.heard[device]; ok {
-					out = append(out, mesh.Seen{Port: cmp.Or(there.port, d.settings.port(encap.TransportWireGuard)), At: from})
-				}
-			}
+	for device, there := range d.slotsOf(peers[p].Record) {
+		if from, ok := links[l].heard[device]; ok {
+			out = append(out, mesh.Seen{Port: cmp.Or(there.port, d.settings.port(encap.TransportWireGuard)), At: from})
 		}
 	}
 	return out
@@ -162,7 +166,7 @@ func endpoints(p tunnelPeer, own []mesh.Seen, mine []netip.Addr, port uint16) []
 		}
 	}
 	for _, s := range r.Seen {
-		if s.Port == port && hasFamily(mine, s.At.Addr()) {
+		if s.Port == port && hasFamily(mine, s.At.Addr()) && !slices.Contains(mine, s.At.Addr()) {
 			heard = append(heard, s.At)
 		}
 	}
@@ -170,19 +174,25 @@ func endpoints(p tunnelPeer, own []mesh.Seen, mine []netip.Addr, port uint16) []
 	neighbours := slices.ContainsFunc(own, func(o mesh.Seen) bool {
 		return slices.ContainsFunc(r.Seen, func(s mesh.Seen) bool { return s.At.Addr() == o.At.Addr() })
 	})
-	if r.Confined && !p.connects && !neighbours {
+	if r.Confined && !p.direct.IsValid() && !neighbours {
 		return append(heard, said...)
 	}
 	return append(said, heard...)
 }
 
-// endpointsOf are endpoints that are not in the network itself, through which the
-// tunnels would be drawn into themselves.
+// endpointsOf are endpoints that can be on the underlay.
 func (d *Daemon) endpointsOf(p tunnelPeer, port uint16) []netip.AddrPort {
 	mine := d.underlays()
 	return slices.DeleteFunc(endpoints(p, d.heardAt.list(mine, d.now()), mine, port), func(at netip.AddrPort) bool {
-		return d.settings.Range.Contains(at.Addr()) || d.ipv6().Contains(at.Addr())
+		return at.Port() == 0 || !d.mayBeOutside(at.Addr())
 	})
+}
+
+// mayBeOutside tells whether an address that a peer names can be that of a host on
+// the underlay. Through one in the network itself the tunnels would be drawn into
+// themselves, and what is for a container there out of them.
+func (d *Daemon) mayBeOutside(a netip.Addr) bool {
+	return a.IsGlobalUnicast() && !a.Is4In6() && a.Zone() == "" && !d.settings.Range.Contains(a) && !d.ipv6().Contains(a)
 }
 
 // underlaysOf are a peer's addresses as it says, and then where others see it.

@@ -32,11 +32,27 @@ func TestWhereAPeersTunnelIsLookedFor(t *testing.T) {
 		"behind NAT where it is seen first":    {mesh.Body{Underlay: []netip.Addr{inside}, Confined: true, Seen: seenAt(nat)}, inside, nil, mine, false, []netip.AddrPort{nat, at(inside)}},
 		"a neighbour behind the same NAT":      {mesh.Body{Underlay: []netip.Addr{inside}, Confined: true, Seen: seenAt(nat)}, inside, []mesh.Seen{{Port: 6785, At: netip.AddrPortFrom(nat.Addr(), 9)}}, mine, false, []netip.AddrPort{at(inside), nat}},
 		"one that gossip gets to all the same": {mesh.Body{Underlay: []netip.Addr{inside}, Confined: true, Seen: seenAt(nat)}, inside, nil, mine, true, []netip.AddrPort{at(inside), nat}},
+		"seen where this host is":              {mesh.Body{Underlay: []netip.Addr{inside}, Confined: true, Seen: seenAt(netip.AddrPortFrom(mine[0], 9))}, inside, nil, mine, false, []netip.AddrPort{at(inside)}},
 		"at the same address as this host":     {mesh.Body{Underlay: []netip.Addr{inside}, Confined: true, Seen: seenAt(nat)}, nat.Addr(), nil, []netip.Addr{inside}, false, []netip.AddrPort{nat}},
 	} {
-		p := tunnelPeer{Peer: encap.Peer{Underlay: tc.link}, record: tc.record, connects: tc.connects}
+		p := tunnelPeer{Peer: encap.Peer{Underlay: tc.link}, record: tc.record}
+		if tc.connects {
+			p.direct = tc.link
+		}
 		if got := endpoints(p, tc.own, tc.mine, 6785); !slices.Equal(got, tc.want) {
 			t.Errorf("%s: %v; want %v", name, got, tc.want)
+		}
+	}
+}
+
+func TestWhatAPeerNamesIsNotInTheNetworkItself(t *testing.T) {
+	d := &Daemon{settings: settings{Range: netip.MustParsePrefix("10.32.0.0/12")}}
+	for addr, want := range map[string]bool{
+		"192.0.2.1": true, "2001:db8::1": true, "10.33.0.1": false, "127.0.0.1": false, "255.255.255.255": false, "224.0.0.1": false, "0.0.0.0": false,
+		"::1": false, "fe80::1": false, "::ffff:10.33.0.1": false, "2001:db8::1%eth0": false, d.ipv6().Addr(netip.MustParseAddr("10.33.0.1")).String(): false,
+	} {
+		if got := d.mayBeOutside(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s: %v; want %v", addr, got, want)
 		}
 	}
 }
@@ -95,6 +111,9 @@ func TestAnAddressThatIsStillThereIsKept(t *testing.T) {
 		"another route":        {[]netip.Addr{old}, here(old, other), []netip.Addr{other}, []netip.Addr{old}},
 		"it is gone":           {[]netip.Addr{old}, here(other), []netip.Addr{other}, []netip.Addr{other}},
 		"another family comes": {[]netip.Addr{old}, here(old, six), []netip.Addr{old, six}, []netip.Addr{old, six}},
+		"a route is lost":      {[]netip.Addr{old, six}, here(old, other, six), []netip.Addr{six}, []netip.Addr{old, six}},
+		"IPv4 comes later":     {[]netip.Addr{six}, here(old, six), []netip.Addr{old, six}, []netip.Addr{old, six}},
+		"a family goes":        {[]netip.Addr{old, six}, here(six), []netip.Addr{six}, []netip.Addr{six}},
 		"nothing is found":     {[]netip.Addr{old}, here(), nil, nil},
 	} {
 		if got := keepOrder(tc.was, tc.local, tc.found); !slices.Equal(got, tc.want) {

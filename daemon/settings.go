@@ -81,6 +81,14 @@ func (s settings) slotPort(index int, gossip uint16) uint16 {
 	return port
 }
 
+// used are the ports of a host that weft itself listens on, or will.
+func (s settings) used(protocol string, gossip uint16) []uint16 {
+	if protocol != "udp" {
+		return []uint16{gossip}
+	}
+	return []uint16{gossip, s.VXLANPort, s.slotPort(0, gossip), s.slotPort(1, gossip), probe.Port, mesh.SegmentPort}
+}
+
 // mode says which transports the mesh's links may use.
 func (s settings) mode() encap.Mode { return encap.Mode(s.Encap) }
 

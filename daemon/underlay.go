@@ -87,8 +87,8 @@ func (d *Daemon) renewUnderlay() {
 	}
 	d.underlayAt = d.now()
 	local, err := d.hostAddresses()
+	d.note("underlay", err)
 	if err != nil {
-		d.note("underlay", err)
 		return
 	}
 	was := d.underlays()
@@ -105,19 +105,13 @@ func (d *Daemon) renewUnderlay() {
 	d.mesh.Move(netip.AddrPortFrom(now[0], d.opts.Port))
 }
 
-// keepOrder keeps each address that is still there in its place: a second address
-// on an interface, or another route, is no reason to move. Found are those that
-// would be taken now, at most one of each family.
+// keepOrder keeps each address that is still there: a second address on an
+// interface, or another route or none, is no reason to move. Found are those that
+// would be taken now, at most one of each family; IPv4 comes first.
 func keepOrder(was []netip.Addr, local map[netip.Addr]string, found []netip.Addr) []netip.Addr {
-	var out []netip.Addr
-	for _, f := range found {
-		for _, w := range was {
-			if w.Is4() == f.Is4() && local[w] != "" {
-				f = w
-			}
-		}
-		out = append(out, f)
-	}
+	there := slices.DeleteFunc(slices.Clone(was), func(a netip.Addr) bool { return local[a] == "" })
+	out := firsts(slices.Concat(there, found))
+	slices.SortFunc(out, netip.Addr.Compare)
 	return out
 }
 

@@ -64,7 +64,7 @@ func unusable(local Local, peer Peer, taken space) string {
 		return "it holds no address space yet"
 	case !peer.Underlay.IsValid():
 		return "it has said no underlay address"
-	case !peer.Underlay.IsGlobalUnicast():
+	case !peer.Underlay.IsGlobalUnicast() || peer.Underlay.Is4In6() || peer.Underlay.Zone() != "":
 		return fmt.Sprintf("its underlay address %s is not one that other hosts can reach", peer.Underlay)
 	case peer.Underlay.Is4() != local.Underlay.Is4() && (!local.Also.IsValid() || peer.Underlay.Is4() != local.Also.Is4()):
 		return fmt.Sprintf("its underlay address %s is not of the family of this host's %s", peer.Underlay, local.Underlay)

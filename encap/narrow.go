@@ -14,26 +14,43 @@ import (
 // sends by it: IPv6 can be cut in no other place. That hides how wide it is, so
 // it is measured anew now and then.
 type Narrow struct {
-	MTU   int // bytes, of the underlay
-	until time.Time
+	MTU    int // bytes, of the underlay; 0 while it is being found out
+	device int // MTU of this host's device, in bytes
+	since  time.Time
+	until  time.Time
 }
 
 // narrowTime is for how long a way is taken to be narrow: as long as the kernel
 // believes in what it was told by ICMP.
 const narrowTime = 10 * time.Minute
 
+// settleTime is for how long a way has to be narrow before that is believed: what
+// fits is searched from below.
+const settleTime = 2 * time.Second
+
 // Next is what is known of a way after a look at it: found is what fits into the
-// tunnel, 0 if that is not known, and overhead what the tunnel adds.
-func (n Narrow) Next(found, overhead int, now time.Time) Narrow {
+// tunnel, 0 if that is not known, overhead what the tunnel adds, and device the MTU of
+// this host's device: where that changes all is measured anew.
+func (n Narrow) Next(found, overhead, device int, now time.Time) Narrow {
+	if n.device != device {
+		n = Narrow{}
+	}
 	holds := now.Before(n.until)
 	switch {
+	case found > 0 && found < ipv6MTU && !holds && n.since.IsZero():
+		return Narrow{device: device, since: now}
+	case found > 0 && found < ipv6MTU && !holds && now.Sub(n.since) < settleTime:
+		return n
 	case found > 0 && found < ipv6MTU && (!holds || found+overhead < n.MTU):
-		return Narrow{found + overhead, now.Add(narrowTime)}
-	case holds:
+		return Narrow{MTU: found + overhead, device: device, since: n.since, until: now.Add(narrowTime)}
+	case holds, found == 0 && n.Pending() && now.Sub(n.since) < 2*settleTime:
 		return n
 	}
 	return Narrow{}
 }
+
+// Pending tells whether a way may be found narrow because time passes.
+func (n Narrow) Pending() bool { return n.MTU == 0 && !n.since.IsZero() }
 
 // narrowMetric is that of the routes over the underlay, by which they are told from
 // all others of weft's.

@@ -73,6 +73,17 @@ func TestPeerWithoutALinkHasAReasonAndNoEntries(t *testing.T) {
 	}
 }
 
+func TestAnIPv4AddressWrittenAsIPv6IsNoUnderlay(t *testing.T) {
+	six := self
+	six.Underlay = addr("2001:db8::1")
+	for _, under := range []string{"::ffff:192.0.2.2", "2001:db8::2%eth0"} {
+		peer := Peer{ID: uuid.UUID{2}, Underlay: addr(under), VTEP: addr("10.40.0.0"), Prefixes: prefixes("10.40.0.0/13")}
+		if p := planVXLAN(six, []Peer{peer}); len(p.fdb) != 0 || len(p.routes) != 0 || p.links[0].Reason == "" {
+			t.Errorf("%s: %+v", under, p)
+		}
+	}
+}
+
 func TestSingleAddressMayBeLeasedOutOfAnothersPrefix(t *testing.T) {
 	lessor := Peer{ID: uuid.UUID{2}, Underlay: addr("192.0.2.2"), VTEP: addr("10.40.0.1"), Prefixes: prefixes("10.40.0.0/16")}
 	holder := Peer{ID: uuid.UUID{3}, Underlay: addr("192.0.2.3"), VTEP: addr("10.50.0.1"), Prefixes: prefixes("10.40.0.9/32", "10.50.0.0/16")}

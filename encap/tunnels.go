@@ -1,6 +1,7 @@
 package encap
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -318,10 +319,10 @@ func (t *Tunnels) Heard(device string, peer uuid.UUID, now time.Time) (from neti
 	if h == nil {
 		return from
 	}
-	for _, l := range h.Links() {
-		if l.Peer == peer && l.Traffic != nil && now.Sub(l.Traffic.Heard) < sessionTime {
-			return l.Traffic.From
-		}
+	links := h.Links()
+	i, ok := slices.BinarySearchFunc(links, peer, func(l Link, id uuid.UUID) int { return bytes.Compare(l.Peer[:], id[:]) })
+	if ok && links[i].Traffic != nil && now.Sub(links[i].Traffic.Heard) < sessionTime {
+		return links[i].Traffic.From
 	}
 	return from
 }

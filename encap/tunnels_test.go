@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/weft-net/weft/internal/nl"
 )
 
@@ -210,5 +212,36 @@ func TestWhatAnEarlierProcessChoseIsSeen(t *testing.T) {
 	n[0].do(func() (err error) { got, err = n[0].tunnels.Carries(); return err })
 	if got[n[1].peer.Prefixes[0]] != "vx0" {
 		t.Errorf("%v", got)
+	}
+}
+
+// linked is a driver with these links.
+type linked struct {
+	Driver
+	links []Link
+}
+
+func (l linked) Links() []Link { return l.links }
+
+func TestAPeerIsHeardWhereItsOwnSessionIs(t *testing.T) {
+	now := time.Now()
+	at := func(i byte) netip.AddrPort { return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, i}), 6785) }
+	var links []Link
+	for i := byte(1); i <= 5; i++ {
+		heard := now
+		if i == 4 {
+			heard = now.Add(-sessionTime)
+		}
+		links = append(links, Link{Peer: uuid.UUID{i}, Traffic: &Traffic{Heard: heard, From: at(i)}})
+	}
+	links[1].Traffic = nil
+	tunnels := &Tunnels{held: map[string]*end{"weft-wg": {Driver: linked{links: links}}}}
+	for i, want := range map[byte]netip.AddrPort{1: at(1), 2: {}, 3: at(3), 4: {}, 5: at(5), 6: {}} {
+		if got := tunnels.Heard("weft-wg", uuid.UUID{i}, now); got != want {
+			t.Errorf("peer %d is heard at %v; want %v", i, got, want)
+		}
+	}
+	if got := tunnels.Heard("weft-w1", uuid.UUID{1}, now); got.IsValid() {
+		t.Errorf("heard by no device: %v", got)
 	}
 }

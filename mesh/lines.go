@@ -62,7 +62,7 @@ func (m *Mesh) relook() {
 }
 
 // linesDue are the peers to which a line has to be opened now, with where they
-// are reached.
+// are reached; none while this peer is not confined.
 func (m *Mesh) linesDue(now time.Time) map[uuid.UUID][]path {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -77,8 +77,7 @@ func (m *Mesh) linesDue(now time.Time) map[uuid.UUID][]path {
 	}
 	out := map[uuid.UUID][]path{}
 	for i, id := range nearest(m.cfg.Identity.ID, order) {
-		wanted := i < lineCount || now.Sub(m.confinement.asked[id]) < lineIdle
-		if wanted && !m.confinement.held[id] {
+		if wanted := i < lineCount || now.Sub(m.confinement.asked[id]) < lineIdle; wanted && !m.confinement.held[id] {
 			out[id] = m.withoutOverlay(id)
 		}
 	}

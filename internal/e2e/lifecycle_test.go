@@ -19,7 +19,7 @@ func pinging(t *testing.T, from *netlab.Container, to, what string, flags ...str
 		t.Helper()
 		out := stop()
 		sent, lost, err := netlab.Lost(out)
-		if err != nil || sent < 50 || lost != 0 {
+		if err != nil || sent < 20 || lost != 0 {
 			t.Errorf("%s: lost %d of %d pings, %v:\n%s", what, lost, sent, err, out)
 		}
 	}

@@ -63,7 +63,7 @@ func later(t *testing.T) (path string, today int) {
 		"type payload struct {", "type payload struct {\n\tAround uint64 `cbor:\"9002,keyasint\"`",
 		"p := encode(payload{meshID, i.Key.Public().(ed25519.PublicKey), version, body})",
 		"said := body\n\tsaid.Tomorrow = []string{\"tomorrow\"}\n\tp := encode(payload{Around: 42, Mesh: meshID, Key: i.Key.Public().(ed25519.PublicKey), Version: version, Body: said})",
-		"return Record{ID: IDOf(p.Key)", "p.Body.Software += fmt.Sprintf(\"+%v%d\", p.Body.Tomorrow, p.Around)\n\treturn Record{ID: IDOf(p.Key)")
+		"return newRecord(IDOf(p.Key)", "p.Body.Software += fmt.Sprintf(\"+%v%d\", p.Body.Tomorrow, p.Around)\n\treturn newRecord(IDOf(p.Key)")
 	change("mesh/hello.go", "type helloOpen struct {", "type helloOpen struct {\n\tTomorrow string `cbor:\"9001,keyasint\"`",
 		"type helloAnswer struct {", "type helloAnswer struct {\n\tTomorrow string `cbor:\"9001,keyasint\"`",
 		"type helloEnd struct {", "type helloEnd struct {\n\tTomorrow string `cbor:\"9001,keyasint\"`")

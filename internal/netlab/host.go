@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -119,6 +120,14 @@ func (h *Host) Start(args ...string) (stop func() string) {
 	}
 }
 
+// connect sets eth0 up, and waits until the kernel has: what is looked at must not
+// change by itself.
+func (h *Host) connect() {
+	h.lab.t.Helper()
+	h.Run("ip", "link", "set", "eth0", "up")
+	Eventually(h.lab.t, h.Name+" has a link", func() bool { return h.Run("cat", "/sys/class/net/eth0/operstate") == "up" })
+}
+
 // Container makes a network namespace of that name on the host.
 func (h *Host) Container(name string) *Container {
 	h.lab.t.Helper()
@@ -137,10 +146,19 @@ func (h *Host) Loss(percent int) {
 }
 
 // Processes are the command lines of the host's processes but its init, zombies
-// included.
+// included. Those in the middle of their end are waited for.
 func (h *Host) Processes() []string {
 	h.lab.t.Helper()
 	var out []string
+	Eventually(h.lab.t, "what ends has ended", func() bool {
+		out = h.processes()
+		return !slices.ContainsFunc(out, func(args string) bool { return strings.HasPrefix(args, "[") && !strings.HasSuffix(args, "<defunct>") })
+	})
+	return out
+}
+
+func (h *Host) processes() (out []string) {
+	h.lab.t.Helper()
 	for line := range strings.SplitSeq(h.Run("ps", "-eo", "pid,args"), "\n") {
 		f := strings.Fields(line)
 		if len(f) > 1 && f[0] != "PID" && f[0] != "1" && f[1] != "ps" {
@@ -188,7 +206,7 @@ var (
 )
 
 // onTheirWay is how many answers may be on their way when ping is told to end.
-const onTheirWay = 5
+const onTheirWay = 20
 
 // Lost counts the pings without an answer in what ping printed, but for the
 // last ones, whose answers may have been on their way when ping was told to end.

@@ -164,7 +164,7 @@ func (l *Lab) Host(name string) *Host {
 	}
 	l.underlay.Run("ip", "link", "set", h.port, "master", "br0", "up")
 	h.Run("ip", "address", "add", h.Addr.String()+"/24", "dev", "eth0")
-	h.Run("ip", "link", "set", "eth0", "up")
+	h.connect()
 	return h
 }
 

@@ -55,7 +55,7 @@ func (r *Router) Behind(name string) *Host {
 	}
 	r.Run("ip", "link", "set", inside, "master", "lan", "up")
 	h.Run("ip", "address", "add", h.Addr.String()+"/24", "dev", "eth0")
-	h.Run("ip", "link", "set", "eth0", "up")
+	h.connect()
 	h.Run("ip", "route", "add", "default", "via", "192.168.1.1")
 	return h
 }

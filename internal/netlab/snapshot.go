@@ -12,7 +12,7 @@ import (
 type Snapshot map[string][]string
 
 // volatile parts of listings, which change by themselves.
-var volatile = regexp.MustCompile(`valid_lft \S+|preferred_lft \S+|expires \S+|\w+_timer\s+\S+|counter packets \d+ bytes \d+|\[\d+:\d+\]|# .* on .*`)
+var volatile = regexp.MustCompile(`valid_lft \S+|preferred_lft \S+|expires \S+|\w+_timer\s+\S+|(counter )?packets \d+ bytes \d+|\[\d+:\d+\]|# .* on .*`)
 
 var questions = map[string]string{
 	"addresses":  "ip -o address",

@@ -2,6 +2,7 @@ package nl
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -296,6 +297,24 @@ func TestIPv4RouteCanHaveANextHopInIPv6(t *testing.T) {
 		}
 		if got, _ := c.Routes(true); len(got) > 0 {
 			t.Errorf("left: %+v", got)
+		}
+	})
+}
+
+func TestNoNextHopLeadsIntoABlackhole(t *testing.T) {
+	inside(t, func(c *Conn, _ Link) {
+		for _, kind := range []int{unix.RTN_BLACKHOLE, unix.RTN_UNREACHABLE, unix.RTN_PROHIBIT} {
+			_, dst, _ := net.ParseCIDR("10.9.0.0/16")
+			route := &netlink.Route{Dst: dst, Type: kind}
+			if err := c.h.RouteAdd(route); err != nil {
+				t.Fatal(err)
+			}
+			if hop, err := c.NextHop(netip.MustParseAddr("10.9.0.1")); !errors.Is(err, ErrNotFound) {
+				t.Errorf("type %d: %+v, %v; want %v", kind, hop, err, ErrNotFound)
+			}
+			if err := c.h.RouteDel(route); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -179,7 +180,8 @@ func (c *Conn) RouteTo(dst netip.Addr) (device int, src netip.Addr, err error) {
 // there is one in between. The error wraps ErrNotFound if there is no way.
 func (c *Conn) NextHop(dst netip.Addr) (Route, error) {
 	list, err := c.h.RouteGet(dst.AsSlice())
-	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) || err == nil && len(list) == 0 {
+	none := []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL} // the last is a blackhole
+	if err == nil && len(list) == 0 || slices.ContainsFunc(none, func(e error) bool { return errors.Is(err, e) }) {
 		err = ErrNotFound
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +23,7 @@ func TestOneWhoAsksComesBeforeThoseThatWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		first := open(t, dir)
+		var mu sync.Mutex // that only the turn makes this safe cannot be seen from here
 		var order []string
 		done := make(chan bool)
 		stand := func(who string, ask func(context.Context) error) {
@@ -29,7 +31,9 @@ func TestOneWhoAsksComesBeforeThoseThatWait(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
+			mu.Lock()
 			order = append(order, who)
+			mu.Unlock()
 			s := open(t, dir)
 			turn.Close()
 			s.Close()
