@@ -40,11 +40,11 @@ sim-mutants: ## every mistake that the simulator must catch, and what caught it
 	$(GO) test ./ipam -count=1 -v -timeout 0 -run TestEveryMutantIsCaught -sim.mutants
 
 simnet: ## a mesh of PEERS (1000) real peers in virtual time: how long news takes, and how many bytes
-	$(GO) test ./internal/simnet -count=1 -v -timeout 0 -run TestScale -simnet.peers $(or $(PEERS),1000)
+	$(GO) test ./internal/simnet -count=1 -v -timeout 0 -run 'TestScale|TestMemory' -simnet.peers $(or $(PEERS),1000)
 
 curves: ## the same for each of SIZES, and the table and the drawing in docs/ of what came of it
 	for n in $(or $(SIZES),10 30 100 300 1000 3000); do \
-		$(GO) test ./internal/simnet -count=1 -v -timeout 0 -run TestScale -simnet.peers $$n -simnet.record $(CURDIR)/docs/scale.csv || exit 1; done
+		$(GO) test ./internal/simnet -count=1 -v -timeout 0 -run 'TestScale|TestMemory' -simnet.peers $$n -simnet.record $(CURDIR)/docs/scale.csv || exit 1; done
 	$(GO) test ./internal/simnet -count=1 -run TestCurves -update
 
 fifty: build ## DAEMONS (50) on this machine: until all know all, and what each takes while nothing happens

@@ -50,7 +50,7 @@ func (m *Mesh) Reachability() Reachability {
 // is held.
 func (m *Mesh) confinedLocked() bool {
 	for id, through := range m.confinement.through {
-		if !through && !m.records[id].Body.Departed {
+		if !through && !m.records.of(id).Body.Departed {
 			return true
 		}
 	}
@@ -120,7 +120,7 @@ func (m *Mesh) backDue() (id uuid.UUID, paths []path, ok bool) {
 		return id, nil, false
 	}
 	for _, id = range nearest(m.cfg.Identity.ID, slices.Collect(maps.Keys(m.members))) {
-		if !m.records[id].Body.Confined && m.records[id].Version > 0 {
+		if !m.records.of(id).Body.Confined && m.records.of(id).Version > 0 {
 			m.confinement.asking = true
 			return id, m.withoutOverlay(id), true
 		}
@@ -162,7 +162,7 @@ func (m *Mesh) greetPeer(ctx context.Context, id uuid.UUID, paths []path, self H
 
 // withoutOverlay are the ways to a peer that do not need the overlay. mu is held.
 func (m *Mesh) withoutOverlay(id uuid.UUID) []path {
-	own, peer := m.records[m.cfg.Identity.ID].Body, m.records[id].Body
+	own, peer := m.records.of(m.cfg.Identity.ID).Body, m.records.of(id).Body
 	own.Gateway = netip.Addr{}
 	return pathsTo(own, peer, m.members[id].node.Address(), false)
 }

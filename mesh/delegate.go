@@ -16,7 +16,7 @@ type delegate Mesh
 func (d *delegate) NodeMeta(int) []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.records[d.cfg.Identity.ID].digest().encode()
+	return d.records.of(d.cfg.Identity.ID).digest().encode()
 }
 
 // NotifyMsg takes a message in.

@@ -45,6 +45,11 @@ func (m *Mesh) settle(ctx context.Context) {
 	}
 }
 
+// fewNews is up to how many records that have come together are passed on, if
+// their peers are up. More come to who joins a large mesh, or when many restart:
+// most others know them, and who does not sees by the digests that he is late.
+const fewNews = 32
+
 func (m *Mesh) receive(b []byte) error {
 	msg, err := decodeMessage(b)
 	if err != nil {
@@ -63,12 +68,15 @@ func (m *Mesh) receive(b []byte) error {
 	if msg.Kind == kindState {
 		reach = toMany
 	}
-	for _, r := range m.mergeRecords(msg.Records) {
-		if r.ID == m.cfg.Identity.ID {
+	news := m.mergeRecords(msg.Records)
+	for _, r := range news {
+		switch {
+		case r.ID == m.cfg.Identity.ID:
 			m.spread(recordsMessage([]signed{r.signed}), r.ID.String(), toAll)
-			continue
+		case len(news) > fewNews && m.isUp(r.ID):
+		default:
+			m.spread(recordsMessage([]signed{r.signed}), r.ID.String(), reach)
 		}
-		m.spread(recordsMessage([]signed{r.signed}), r.ID.String(), reach)
 	}
 	for _, c := range msg.Channels {
 		if c.Name == recordsChannel {
@@ -89,8 +97,8 @@ func (m *Mesh) receive(b []byte) error {
 }
 
 // mergeRecords takes records in and returns those that were news.
-func (m *Mesh) mergeRecords(list []signed) []Record {
-	var news []Record
+func (m *Mesh) mergeRecords(list []signed) []*Record {
+	var news []*Record
 	for _, s := range list {
 		if r, ok := m.mergeRecord(s); ok {
 			news = append(news, r)
@@ -102,7 +110,7 @@ func (m *Mesh) mergeRecords(list []signed) []Record {
 	return news
 }
 
-func (m *Mesh) mergeRecord(s signed) (Record, bool) {
+func (m *Mesh) mergeRecord(s signed) (*Record, bool) {
 	m.mu.Lock()
 	known, outdated := m.records.stale(s)
 	m.mu.Unlock()
@@ -110,7 +118,7 @@ func (m *Mesh) mergeRecord(s signed) (Record, bool) {
 		m.counts.refuse(Outdated)
 	}
 	if known || outdated {
-		return Record{}, false
+		return nil, false
 	}
 	r, err := m.cfg.Verified.verify(m.cfg.Token, s)
 	if err == nil {
@@ -123,11 +131,11 @@ func (m *Mesh) mergeRecord(s signed) (Record, bool) {
 	if err != nil {
 		m.counts.refuse(reason(err))
 		m.log.Debug("record refused", "err", err)
-		return Record{}, false
+		return nil, false
 	}
 	if r.ID != m.cfg.Identity.ID {
 		if m.records.isBuried(r, time.Now()) {
-			return Record{}, false
+			return nil, false
 		}
 		news := m.records.merge(r)
 		if news && r.Body.Departed {
@@ -142,7 +150,7 @@ func (m *Mesh) mergeRecord(s signed) (Record, bool) {
 	if err != nil {
 		m.log.Warn("cannot answer an earlier life of this peer", "err", err)
 	}
-	own := m.records[r.ID]
+	own := m.records.of(r.ID)
 	if news && own.Body.Departed {
 		m.log.Error("this peer has left the mesh for good in an earlier life: run `weft reset` and join anew", "peer", r.ID)
 	}
@@ -189,7 +197,7 @@ func (m *Mesh) receiveWant(msg message) error {
 		return fmt.Errorf("wish of peer %s, which is no member", msg.To)
 	}
 	m.mu.Lock()
-	own := m.records[m.cfg.Identity.ID]
+	own := m.records.of(m.cfg.Identity.ID)
 	m.mu.Unlock()
 	if own.Version > 0 {
 		m.post(n, recordsMessage([]signed{own.signed}))

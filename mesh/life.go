@@ -61,7 +61,7 @@ const elsewhereTime = 1500 * time.Millisecond
 // somewhere else already; it returns where.
 func (m *Mesh) elsewhere(id uuid.UUID, l Life, from netip.AddrPort) (where string, ok bool) {
 	m.mu.Lock()
-	known, up := m.records[id].Body, m.members[id] != nil
+	known, up := m.records.of(id).Body, m.members[id] != nil
 	m.mu.Unlock()
 	if !up || !l.other(known.Life) || slices.Contains(known.Gossip, from) {
 		return "", false

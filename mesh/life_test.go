@@ -17,7 +17,7 @@ type living struct {
 }
 
 func (l *living) publish(t *rapid.T, self Identity, name string) {
-	own := l.table[self.ID]
+	own := l.table.of(self.ID)
 	r, err := self.sign(meshA, own.Version+1, Body{Name: name}.seenBy(l.life, own.Body))
 	if err != nil {
 		t.Fatal(err)
@@ -25,7 +25,7 @@ func (l *living) publish(t *rapid.T, self Identity, name string) {
 	l.table[self.ID] = r
 }
 
-func (l *living) hear(t *rapid.T, self Identity, r Record) {
+func (l *living) hear(t *rapid.T, self Identity, r *Record) {
 	_, copied, err := l.table.hear(self, meshA, l.life, r)
 	if err != nil {
 		t.Fatal(err)
@@ -40,13 +40,13 @@ func TestOfCopiesTheYoungestGiveWayAndNeverForAnEarlierLife(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		self := identity
 		at := time.Unix(1000, 0)
-		var said []Record
+		var said []*Record
 		store := records{}
 		begin := func() *living {
 			at = at.Add(time.Duration(rapid.IntRange(0, 2000).Draw(t, "pause")) * time.Millisecond)
 			l := &living{life: NewLife(at), table: records{}}
 			if rapid.Bool().Draw(t, "with what the store has") {
-				l.table.merge(store[self.ID])
+				l.table.merge(store.of(self.ID))
 			}
 			l.publish(t, self, "begin")
 			return l
@@ -57,8 +57,8 @@ func TestOfCopiesTheYoungestGiveWayAndNeverForAnEarlierLife(t *testing.T) {
 			for range rapid.IntRange(0, 3).Draw(t, "changes") {
 				l.publish(t, self, "change")
 			}
-			said = append(said, l.table[self.ID])
-			store.merge(l.table[self.ID])
+			said = append(said, l.table.of(self.ID))
+			store.merge(l.table.of(self.ID))
 		}
 		now := []*living{begin()}
 		for range rapid.IntRange(0, 2).Draw(t, "copies") {
@@ -76,7 +76,7 @@ func TestOfCopiesTheYoungestGiveWayAndNeverForAnEarlierLife(t *testing.T) {
 		step := func() {
 			list := running()
 			l := list[rapid.IntRange(0, len(list)-1).Draw(t, "who")]
-			said = append(said, l.table[self.ID])
+			said = append(said, l.table.of(self.ID))
 			list[rapid.IntRange(0, len(list)-1).Draw(t, "hearer")].hear(t, self, said[rapid.IntRange(0, len(said)-1).Draw(t, "what")])
 		}
 		for range rapid.IntRange(0, 30).Draw(t, "steps") {

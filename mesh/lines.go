@@ -71,7 +71,7 @@ func (m *Mesh) linesDue(now time.Time) map[uuid.UUID][]path {
 	}
 	var order []uuid.UUID
 	for id := range m.members {
-		if !m.records[id].Body.Confined {
+		if !m.records.of(id).Body.Confined {
 			order = append(order, id)
 		}
 	}

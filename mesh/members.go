@@ -33,7 +33,7 @@ func (m *Mesh) memberUp(n *memberlist.Node) {
 	m.mu.Lock()
 	m.members[id] = &member{node: copyNode(n), since: time.Now(), claim: decodeDigest(n.Meta)}
 	delete(m.lostAt, id)
-	name := m.records[id].Body.Name
+	name := m.records.of(id).Body.Name
 	m.forget(time.Now())
 	for i := range m.recent {
 		if u := &m.recent[i]; u.told < recentTold {
@@ -67,7 +67,7 @@ func (m *Mesh) memberDown(n *memberlist.Node) {
 	m.mu.Lock()
 	delete(m.members, id)
 	m.lostAt[id] = time.Now()
-	body := m.records[id].Body
+	body := m.records.of(id).Body
 	m.mu.Unlock()
 	if body.Departed {
 		m.log.Info("peer has left", "peer", id, "name", body.Name, "addr", n.Address())
@@ -86,6 +86,13 @@ func (m *Mesh) others() []*memberlist.Node {
 		out = append(out, o.node)
 	}
 	return out
+}
+
+// isUp tells whether a peer is a live member.
+func (m *Mesh) isUp(id uuid.UUID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.members[id] != nil
 }
 
 // count is the number of live members, this peer included.
@@ -118,7 +125,7 @@ func (m *Mesh) nodeLocked(id uuid.UUID) *memberlist.Node {
 func (m *Mesh) lastSeen(id uuid.UUID) *memberlist.Node {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	body := m.records[id].Body
+	body := m.records.of(id).Body
 	if body.Departed || len(body.Gossip) == 0 {
 		return nil
 	}
@@ -136,7 +143,7 @@ func (m *Mesh) late(now time.Time) (ask []*memberlist.Node, more bool) {
 	}
 	any := false
 	for id, o := range m.members {
-		if !o.claim.ahead(m.records[id]) {
+		if !o.claim.ahead(m.records.of(id)) {
 			o.late = time.Time{}
 			continue
 		}

@@ -102,6 +102,7 @@ type Mesh struct {
 	callers   *callers
 	reached   reached
 	relines   chan struct{} // the lines have to be looked at
+	joining   chan struct{} // holds one while everything is exchanged with a peer
 }
 
 // New listens and takes up what the snapshot knows. It joins nobody yet.
@@ -114,7 +115,7 @@ func New(cfg Config) (*Mesh, error) {
 		cfg: cfg, log: cfg.Logger, dial: dialTCP, channels: map[string]Channel{}, changed: make(chan struct{}, 1), copied: make(chan string, 1),
 		inbox: make(chan delivery, inboxMessages), outbox: make(chan letter, outboxMessages), sending: map[string]sending{}, newMeta: make(chan struct{}, 1), retold: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel, members: map[uuid.UUID]*member{}, lostAt: map[uuid.UUID]time.Time{},
-		reached: reached{by: map[string]path{}}, relines: make(chan struct{}, 1),
+		reached: reached{by: map[string]path{}}, relines: make(chan struct{}, 1), joining: make(chan struct{}, 1),
 		confinement: confinement{through: map[uuid.UUID]bool{}, asked: map[uuid.UUID]time.Time{}, held: map[uuid.UUID]bool{}},
 		targets:     map[string]*target{}, attempts: map[string]*attempt{}, look: make(chan struct{}, 1), heardFrom: map[uuid.UUID]netip.AddrPort{},
 	}
@@ -144,16 +145,14 @@ func New(cfg Config) (*Mesh, error) {
 	m.wg.Go(m.hearSegment)
 	m.wg.Go(m.rotate)
 	m.wg.Go(m.keepLines)
-	for range senders {
-		m.wg.Go(m.send)
-	}
+	m.wg.Go(m.send)
 	return m, nil
 }
 
 func (m *Mesh) hasDeparted(id uuid.UUID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.records[id].Body.Departed
+	return m.records.of(id).Body.Departed
 }
 
 func (m *Mesh) refuse(addr, name string, v verdict) {
@@ -185,7 +184,7 @@ func (m *Mesh) Publish(body Body) error {
 	m.mu.Lock()
 	body.Token, body.SealKey = m.turn.standing(), m.cfg.Identity.sealKey().PublicKey().Bytes()
 	body.Confined = m.confinedLocked()
-	own := m.records[m.cfg.Identity.ID]
+	own := m.records.of(m.cfg.Identity.ID)
 	body = body.seenBy(m.cfg.Life, own.Body)
 	body.Protocol = ProtocolVersion
 	if own.Body.Departed || own.Version > 0 && string(encode(own.Body)) == string(encode(body)) {
@@ -210,14 +209,14 @@ func (m *Mesh) Publish(body Body) error {
 // lost with this host. It fails if there are others and none could be told.
 func (m *Mesh) Depart(ctx context.Context) error {
 	m.mu.Lock()
-	body := m.records[m.cfg.Identity.ID].Body
+	body := m.records.of(m.cfg.Identity.ID).Body
 	m.mu.Unlock()
 	body.Departed, body.DepartedAt, body.Prefixes, body.Gateway, body.FreeBlocks = true, time.Now().Unix(), nil, netip.Addr{}, 0
 	if err := m.Publish(body); err != nil {
 		return err
 	}
 	m.mu.Lock()
-	farewell := recordsMessage([]signed{m.records[m.cfg.Identity.ID].signed})
+	farewell := recordsMessage([]signed{m.records.of(m.cfg.Identity.ID).signed})
 	m.mu.Unlock()
 	const told = 3
 	var errs []error

@@ -47,6 +47,9 @@ func (b deltaBroadcast) Message() []byte                       { return b }
 func (b deltaBroadcast) Finished()                             {}
 func (b deltaBroadcast) Invalidates(memberlist.Broadcast) bool { return false }
 
+// tooLarge fits no packet.
+var tooLarge = make(deltaBroadcast, 1<<16)
+
 // newQueue makes a queue that never becomes empty: it holds an entry that is too
 // large for any packet. memberlist v0.7.0 numbers entries anew when its queue
 // runs empty, which a replacement can make it do while an entry with an old
@@ -54,7 +57,7 @@ func (b deltaBroadcast) Invalidates(memberlist.Broadcast) bool { return false }
 // silently overwrites it (hashicorp/memberlist#263).
 func newQueue(nodes func() int, retransmitMult int) *memberlist.TransmitLimitedQueue {
 	q := &memberlist.TransmitLimitedQueue{NumNodes: nodes, RetransmitMult: retransmitMult}
-	q.QueueBroadcast(deltaBroadcast(make([]byte, 1<<16)))
+	q.QueueBroadcast(tooLarge)
 	return q
 }
 
@@ -188,25 +191,38 @@ func (m *Mesh) end(peer string, sent bool) {
 	m.sending[peer] = s
 }
 
-// send carries letters away; several of it run at a time, so that a peer that
-// does not answer does not hold up the others.
+// send carries letters away, many at a time, so that a peer that does not answer
+// does not hold up the others.
 func (m *Mesh) send() {
+	turn := make(chan struct{}, senders)
 	for {
 		select {
 		case <-m.ctx.Done():
 			return
 		case l := <-m.outbox:
-			if !m.begin(l.to.Name) {
-				m.counts.dropped.Add(1)
-				continue
+			select {
+			case <-m.ctx.Done():
+				return
+			case turn <- struct{}{}:
 			}
-			err := m.list.SendReliable(l.to, l.msg)
-			m.end(l.to.Name, err == nil)
-			if err != nil {
-				m.counts.unsent.Add(1)
-				m.log.Debug("message not sent", "to", l.to.Name, "err", err)
-			}
+			m.wg.Go(func() {
+				m.deliver(l)
+				<-turn
+			})
 		}
+	}
+}
+
+func (m *Mesh) deliver(l letter) {
+	if !m.begin(l.to.Name) {
+		m.counts.dropped.Add(1)
+		return
+	}
+	err := m.list.SendReliable(l.to, l.msg)
+	m.end(l.to.Name, err == nil)
+	if err != nil {
+		m.counts.unsent.Add(1)
+		m.log.Debug("message not sent", "to", l.to.Name, "err", err)
 	}
 }
 

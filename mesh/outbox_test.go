@@ -46,3 +46,32 @@ func TestQueueSendsTheLatestOfEachPeerAndEveryDelta(t *testing.T) {
 		}
 	})
 }
+
+func TestManyRecordsAtOnceArePassedOnOnlyWhereNobodySaysThatTheyAreNew(t *testing.T) {
+	for name, tc := range map[string]struct {
+		news, down, want int
+	}{
+		"few":                          {fewNews, 0, fewNews},
+		"many of peers that are up":    {fewNews + 1, 0, 0},
+		"many, of which some are down": {fewNews + 1, 3, 3},
+	} {
+		m := bare(t)
+		m.cfg.Token.MeshID = meshA
+		m.queue = newQueue(m.count, 4)
+		m.members[newIdentity(t).ID] = &member{}
+		state := message{Protocol: ProtocolVersion, Kind: kindState}
+		for i := range tc.news {
+			r := sign(t, newIdentity(t), 1, Body{Protocol: ProtocolVersion})
+			if state.Records = append(state.Records, r.signed); i >= tc.down {
+				m.members[r.ID] = &member{}
+			}
+		}
+		empty := m.queue.NumQueued()
+		if err := m.receive(encode(state)); err != nil {
+			t.Fatal(err)
+		}
+		if got := m.queue.NumQueued() - empty; got != tc.want || len(m.records) != tc.news {
+			t.Errorf("%s: %d of %d are passed on; want %d", name, got, len(m.records), tc.want)
+		}
+	}
+}

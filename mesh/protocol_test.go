@@ -76,7 +76,7 @@ func TestThereIsRoomForSoManyPeers(t *testing.T) {
 	for i := range maxRecords - 1 {
 		var u uuid.UUID
 		u[0], u[1], u[2] = byte(i), byte(i>>8), 1
-		table[u] = Record{ID: u}
+		table[u] = &Record{ID: u}
 	}
 	if table.isFull(id.ID) || !table.isFull(newIdentity(t).ID) {
 		t.Error("a known peer is refused, or an unknown one is not")
@@ -85,18 +85,18 @@ func TestThereIsRoomForSoManyPeers(t *testing.T) {
 
 func TestTombstonesAreBoundedAlikeOnAllPeers(t *testing.T) {
 	now := time.Unix(1<<31, 0)
-	left := func(n int, at time.Time) Record {
+	left := func(n int, at time.Time) *Record {
 		var u uuid.UUID
 		u[0], u[1], u[2] = byte(n), byte(n>>8), 2
-		return Record{ID: u, Version: 1, Body: Body{Departed: true, DepartedAt: at.Unix()}}
+		return &Record{ID: u, Version: 1, Body: Body{Departed: true, DepartedAt: at.Unix()}}
 	}
 	self := left(9999, now.Add(-2*tombstoneTime))
 	old, fresh := left(1, now.Add(-tombstoneTime-time.Second)), left(2, now.Add(-tombstoneTime+time.Second))
-	table := tableOf([]Record{self, old, fresh})
+	table := tableOf([]*Record{self, old, fresh})
 	if buried := table.bury(self.ID, now); len(buried) != 1 || buried[0] != old.ID || len(table) != 2 {
 		t.Errorf("buried: %v; kept: %d", buried, len(table))
 	}
-	if !table.isBuried(old, now) || table.isBuried(fresh, now) || table.isBuried(Record{}, now) {
+	if !table.isBuried(old, now) || table.isBuried(fresh, now) || table.isBuried(&Record{}, now) {
 		t.Error("what was buried is taken back, or what was not is refused")
 	}
 	// Of too many the latest stay, whichever come first.

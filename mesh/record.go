@@ -103,9 +103,9 @@ type Record struct {
 	hash    [sumLen]byte // of the payload
 }
 
-func newRecord(id uuid.UUID, version uint64, body Body, s signed) Record {
+func newRecord(id uuid.UUID, version uint64, body Body, s signed) *Record {
 	sum := sha256.Sum256(s.Payload)
-	return Record{ID: id, Version: version, Body: body, signed: s, hash: [sumLen]byte(sum[:sumLen])}
+	return &Record{ID: id, Version: version, Body: body, signed: s, hash: [sumLen]byte(sum[:sumLen])}
 }
 
 // signed is a record as it travels: the payload is carried as its owner wrote
@@ -157,14 +157,14 @@ func (b Body) check() error {
 }
 
 // sign makes this peer's record. It refuses what the others would refuse.
-func (i Identity) sign(meshID uuid.UUID, version uint64, body Body) (Record, error) {
+func (i Identity) sign(meshID uuid.UUID, version uint64, body Body) (*Record, error) {
 	p := encode(payload{meshID, i.Key.Public().(ed25519.PublicKey), version, body})
 	err := body.check()
 	if err == nil && len(p) > maxRecord {
 		err = errOversized
 	}
 	if err != nil {
-		return Record{}, fmt.Errorf("sign own record of %d bytes: %w", len(p), err)
+		return nil, fmt.Errorf("sign own record of %d bytes: %w", len(p), err)
 	}
 	s := signed{Payload: p, Signature: ed25519.Sign(i.Key, append([]byte(recordContext), p...))}
 	return newRecord(i.ID, version, body, s), nil
@@ -172,8 +172,8 @@ func (i Identity) sign(meshID uuid.UUID, version uint64, body Body) (Record, err
 
 // verify believes a record only if its bounds, its mesh and its signature hold.
 // Whose it is follows from the key in it, so a record cannot claim another id.
-func verify(meshID uuid.UUID, s signed) (Record, error) {
-	refuse := func(err error) (Record, error) { return Record{}, fmt.Errorf("record refused: %w", err) }
+func verify(meshID uuid.UUID, s signed) (*Record, error) {
+	refuse := func(err error) (*Record, error) { return nil, fmt.Errorf("record refused: %w", err) }
 	if len(s.Payload) > maxRecord || len(s.Signature) > ed25519.SignatureSize {
 		return refuse(errOversized)
 	}

@@ -21,7 +21,7 @@ func newIdentity(t testing.TB) Identity {
 
 var meshA = uuid.UUID{1}
 
-func sign(t testing.TB, id Identity, version uint64, body Body) Record {
+func sign(t testing.TB, id Identity, version uint64, body Body) *Record {
 	t.Helper()
 	r, err := id.sign(meshA, version, body)
 	if err != nil {

@@ -57,14 +57,14 @@ func (m *Mesh) located() {
 			switch {
 			case a == nil && !up:
 				m.attempts[ap.String()] = &attempt{peer: id, later: later}
-			case a != nil && (a.peer == uuid.Nil || m.records[a.peer].Body.Departed || up && m.members[a.peer] == nil):
+			case a != nil && (a.peer == uuid.Nil || m.records.of(a.peer).Body.Departed || up && m.members[a.peer] == nil):
 				a.peer = id
 			}
 		}
 		for _, ap := range r.Body.Gossip {
 			note(ap, r.Body.Confined)
 		}
-		if over := overlayOf(m.records[m.cfg.Identity.ID].Body, r.Body); over.IsValid() {
+		if over := overlayOf(m.records.of(m.cfg.Identity.ID).Body, r.Body); over.IsValid() {
 			note(over, true)
 		}
 	}
@@ -76,7 +76,7 @@ func (m *Mesh) located() {
 func (m *Mesh) missing(now time.Time, all bool) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.records[m.cfg.Identity.ID].Body.Departed {
+	if m.records.of(m.cfg.Identity.ID).Body.Departed {
 		return nil // who has left joins nobody
 	}
 	m.located()
@@ -89,7 +89,7 @@ func (m *Mesh) missing(now time.Time, all bool) []string {
 			if !wanted[addr] {
 				delete(m.attempts, addr)
 			}
-		case m.records[a.peer].Body.Departed:
+		case m.records.of(a.peer).Body.Departed:
 		case all && !a.later || !all && !now.Before(a.next):
 			out = append(out, addr)
 		}
@@ -208,10 +208,26 @@ func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error)
 		return w.ID, &RefusedError{addr, CodeDeparted,
 			fmt.Sprintf("peer %s (%s) there has left this mesh for good: run `weft reset` on that host and join anew", w.ID, w.Name)}
 	}
-	if _, err := m.list.Join([]string{w.ID.String() + "/" + at}); err != nil {
-		return w.ID, fmt.Errorf("join through %s: %w", addr, err)
+	return w.ID, m.joinThrough(ctx, w.ID, at, addr)
+}
+
+// joinThrough exchanges everything with a peer that has let this one in. Of several
+// that were greeted at the same time one mostly knows the others: who is a member
+// when it is its turn need not say all of that again.
+func (m *Mesh) joinThrough(ctx context.Context, id uuid.UUID, at, addr string) error {
+	select {
+	case m.joining <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return w.ID, nil
+	defer func() { <-m.joining }()
+	if m.isUp(id) {
+		return nil
+	}
+	if _, err := m.list.Join([]string{id.String() + "/" + at}); err != nil {
+		return fmt.Errorf("join through %s: %w", addr, err)
+	}
+	return nil
 }
 
 // helloSelf is what this peer says of itself.

@@ -1,6 +1,8 @@
 package mesh
 
 import (
+	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -21,7 +23,7 @@ func TestWhichAddressesAreTried(t *testing.T) {
 	now := time.Unix(1000, 0)
 	up, down, gone, successor := newIdentity(t), newIdentity(t), newIdentity(t), newIdentity(t)
 	m := bare(t)
-	for _, r := range []Record{
+	for _, r := range []*Record{
 		sign(t, m.cfg.Identity, 1, Body{Gossip: []netip.AddrPort{at(1)}}),
 		sign(t, up, 1, Body{Gossip: []netip.AddrPort{at(2)}}),
 		sign(t, down, 1, Body{Gossip: []netip.AddrPort{at(3), at(4)}}),
@@ -50,5 +52,27 @@ func TestWhichAddressesAreTried(t *testing.T) {
 	m.records.merge(sign(t, m.cfg.Identity, 2, Body{Departed: true}))
 	if got := m.missing(now, true); len(got) != 0 {
 		t.Errorf("a peer that has left tries %v", got)
+	}
+}
+
+func TestWhoIsAMemberWhenItsTurnComesIsNotJoinedAgain(t *testing.T) {
+	m := bare(t)
+	m.joining = make(chan struct{}, 1)
+	m.joining <- struct{}{} // an exchange is under way
+	other := newIdentity(t).ID
+	joined := make(chan error)
+	go func() { joined <- m.joinThrough(t.Context(), other, "192.0.2.1:6783", "192.0.2.1:6783") }()
+	m.mu.Lock()
+	m.members[other] = &member{} // it has brought this one
+	m.mu.Unlock()
+	<-m.joining
+	if err := <-joined; err != nil { // an exchange would need a memberlist, which there is none of
+		t.Error(err)
+	}
+	m.joining <- struct{}{}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.joinThrough(ctx, other, "192.0.2.1:6783", "192.0.2.1:6783"); !errors.Is(err, context.Canceled) {
+		t.Errorf("who is cancelled waits on: %v", err)
 	}
 }

@@ -218,7 +218,7 @@ func (m *Mesh) turnOn(now time.Time, mayAsk bool) (ask uuid.UUID) {
 		if !m.mayHold(id) {
 			continue
 		}
-		s := m.records[id].Body.Token
+		s := m.records.of(id).Body.Token
 		others = append(others, s)
 		if m.turn.wants(s) {
 			holders = append(holders, id)
@@ -239,8 +239,8 @@ func (m *Mesh) turnOn(now time.Time, mayAsk bool) (ask uuid.UUID) {
 // retell puts into this peer's record how far it is.
 func (m *Mesh) retell() {
 	m.mu.Lock()
-	body := m.records[m.cfg.Identity.ID].Body
-	told := m.records[m.cfg.Identity.ID].Version > 0
+	body := m.records.of(m.cfg.Identity.ID).Body
+	told := m.records.of(m.cfg.Identity.ID).Version > 0
 	m.mu.Unlock()
 	if !told {
 		return
@@ -272,7 +272,7 @@ func (m *Mesh) receiveToken(from uuid.UUID, data []byte) error {
 		}
 		return m.turned(func(t *turn) bool { return t.take(tok, msg.Epoch, msg.Without) })
 	}
-	body := m.records[from].Body
+	body := m.records.of(from).Body
 	if !m.mayHold(from) || body.Departed || len(body.SealKey) != 32 {
 		return fmt.Errorf("peer %s asks for the token and may not have it", from)
 	}

@@ -96,7 +96,7 @@ func (t records) answer(msg recordSync) (lacks []signed, want []uuid.UUID) {
 	theirs := map[uuid.UUID]row{}
 	for _, r := range msg.Rows {
 		theirs[r.ID] = r
-		if d, ok := r.digest(); ok && d.ahead(t[r.ID]) {
+		if d, ok := r.digest(); ok && d.ahead(t.of(r.ID)) {
 			want = append(want, r.ID)
 		}
 	}

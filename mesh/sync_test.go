@@ -13,7 +13,7 @@ import (
 // send nothing that the other has.
 func TestComparedRecordsBecomeTheSameAndNothingTravelsTwice(t *testing.T) {
 	const writers, versions = 6, 4
-	written := make([][]Record, writers)
+	written := make([][]*Record, writers)
 	for i := range written {
 		id := newIdentity(t)
 		for v := range versions {
@@ -32,10 +32,10 @@ func TestComparedRecordsBecomeTheSameAndNothingTravelsTwice(t *testing.T) {
 		}
 		take := func(into records, list []signed) {
 			for _, s := range list {
-				i := slices.IndexFunc(written, func(w []Record) bool {
-					return slices.ContainsFunc(w, func(r Record) bool { return slices.Equal(r.signed.Payload, s.Payload) })
+				i := slices.IndexFunc(written, func(w []*Record) bool {
+					return slices.ContainsFunc(w, func(r *Record) bool { return slices.Equal(r.signed.Payload, s.Payload) })
 				})
-				r := written[i][slices.IndexFunc(written[i], func(r Record) bool { return slices.Equal(r.signed.Payload, s.Payload) })]
+				r := written[i][slices.IndexFunc(written[i], func(r *Record) bool { return slices.Equal(r.signed.Payload, s.Payload) })]
 				if !into.merge(r) {
 					t.Fatal("a record travelled to somebody who has it")
 				}

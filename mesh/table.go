@@ -11,7 +11,7 @@ import (
 // newer tells whether r replaces o: by version, and among two of one version,
 // which only a peer that lost its memory makes, by their bytes, so that all
 // choose the same.
-func (r Record) newer(o Record) bool {
+func (r *Record) newer(o *Record) bool {
 	if r.Version != o.Version {
 		return r.Version > o.Version
 	}
@@ -20,10 +20,23 @@ func (r Record) newer(o Record) bool {
 
 // records is the latest record of every peer ever known, tombstones included.
 // Merging is commutative, associative and idempotent.
-type records map[uuid.UUID]Record
+//
+// A record in it never changes; another one takes its place.
+type records map[uuid.UUID]*Record
+
+// unknown is the record of a peer of which nothing is known.
+var unknown = &Record{}
+
+// of is a peer's record, an empty one if there is none.
+func (t records) of(id uuid.UUID) *Record {
+	if r, ok := t[id]; ok {
+		return r
+	}
+	return unknown
+}
 
 // merge takes a record in if it is news.
-func (t records) merge(r Record) (news bool) {
+func (t records) merge(r *Record) (news bool) {
 	if have, ok := t[r.ID]; ok && !r.newer(have) {
 		return false
 	}
@@ -65,8 +78,8 @@ func (t records) stale(s signed) (known, outdated bool) {
 // away; and what is heard before this peer has said anything at all.
 // A copy that has heard of this life, and is older, is not answered: copied tells
 // that this peer has to become another one.
-func (t records) hear(self Identity, meshID uuid.UUID, l Life, r Record) (news, copied bool, err error) {
-	own := t[self.ID]
+func (t records) hear(self Identity, meshID uuid.UUID, l Life, r *Record) (news, copied bool, err error) {
+	own := t.of(self.ID)
 	switch {
 	case own.Body.Departed, r.Version < own.Version, bytes.Equal(r.signed.Payload, own.signed.Payload):
 		return false, false, nil
@@ -90,7 +103,7 @@ type digest struct {
 	hash    [sumLen]byte
 }
 
-func (r Record) digest() digest { return digest{version: r.Version, hash: r.hash} }
+func (r *Record) digest() digest { return digest{version: r.Version, hash: r.hash} }
 
 func (d digest) encode() []byte {
 	return append(binary.BigEndian.AppendUint64(nil, d.version), d.hash[:]...)
@@ -105,6 +118,6 @@ func decodeDigest(b []byte) digest {
 }
 
 // ahead tells that a peer has said something that r does not have.
-func (d digest) ahead(r Record) bool {
+func (d digest) ahead(r *Record) bool {
 	return d.version > r.Version || d.version == r.Version && d != (digest{}) && d != r.digest()
 }

@@ -8,17 +8,17 @@ import (
 	"pgregory.net/rapid"
 )
 
-func sameRecord(a, b Record) bool { return string(a.signed.Payload) == string(b.signed.Payload) }
+func sameRecord(a, b *Record) bool { return string(a.signed.Payload) == string(b.signed.Payload) }
 
 // drawRecords makes records of two peers, with conflicts and tombstones.
-func drawRecords(t *testing.T, ids []Identity) *rapid.Generator[[]Record] {
-	return rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) Record {
+func drawRecords(t *testing.T, ids []Identity) *rapid.Generator[[]*Record] {
+	return rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) *Record {
 		return sign(t, ids[rapid.IntRange(0, len(ids)-1).Draw(rt, "peer")], rapid.Uint64Range(1, 3).Draw(rt, "version"),
 			Body{Name: rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "name"), Departed: rapid.Bool().Draw(rt, "departed")})
 	}), 0, 6)
 }
 
-func tableOf(lists ...[]Record) records {
+func tableOf(lists ...[]*Record) records {
 	t := records{}
 	for _, l := range lists {
 		for _, r := range l {
@@ -28,8 +28,8 @@ func tableOf(lists ...[]Record) records {
 	return t
 }
 
-func listOf(t records) []Record {
-	var out []Record
+func listOf(t records) []*Record {
+	var out []*Record
 	for _, r := range t {
 		out = append(out, r)
 	}
@@ -63,7 +63,7 @@ func TestMergingTablesIsCommutativeAssociativeAndIdempotent(t *testing.T) {
 func TestStaleRecordsAreKnownWithoutTheirSignature(t *testing.T) {
 	id := newIdentity(t)
 	old, now, next := sign(t, id, 1, Body{}), sign(t, id, 2, Body{}), sign(t, id, 3, Body{})
-	table := tableOf([]Record{now})
+	table := tableOf([]*Record{now})
 	if known, outdated := table.stale(old.signed); known || !outdated {
 		t.Error("an older record is not recognised")
 	}
@@ -83,7 +83,7 @@ func TestPeerContradictsItsEarlierLivesButNotItsTombstone(t *testing.T) {
 	body := func(name string) Body { return Body{Name: name} }
 	departed := Body{Name: "gone", Departed: true}
 	for name, tc := range map[string]struct {
-		own, heard  Record
+		own, heard  *Record
 		wantNews    bool
 		wantVersion uint64
 		wantName    string
@@ -96,7 +96,7 @@ func TestPeerContradictsItsEarlierLivesButNotItsTombstone(t *testing.T) {
 		"newer tombstone":            {sign(t, self, 5, body("now")), sign(t, self, 9, departed), true, 9, "gone"},
 		"older tombstone":            {sign(t, self, 5, body("now")), sign(t, self, 4, departed), false, 5, "now"},
 		"anything after having left": {sign(t, self, 5, departed), sign(t, self, 9, body("then")), false, 5, "gone"},
-		"before the first word":      {Record{}, sign(t, self, 7, body("then")), false, 7, "then"},
+		"before the first word":      {unknown, sign(t, self, 7, body("then")), false, 7, "then"},
 	} {
 		table := records{}
 		if tc.own.Version > 0 {
@@ -121,11 +121,11 @@ func TestDigestTellsWhatIsMissing(t *testing.T) {
 	old, now, other := sign(t, id, 1, Body{}), sign(t, id, 2, Body{}), sign(t, id, 2, Body{Gateway: netip.MustParseAddr("10.32.0.1")})
 	for name, tc := range map[string]struct {
 		claim []byte
-		have  Record
+		have  *Record
 		want  bool
 	}{
-		"nothing said": {nil, old, false}, "other format": {[]byte("12345678"), old, false}, "nothing published": {Record{}.digest().encode(), Record{}, false},
-		"known": {now.digest().encode(), now, false}, "newer": {now.digest().encode(), old, true}, "unknown peer": {now.digest().encode(), Record{}, true},
+		"nothing said": {nil, old, false}, "other format": {[]byte("12345678"), old, false}, "nothing published": {unknown.digest().encode(), unknown, false},
+		"known": {now.digest().encode(), now, false}, "newer": {now.digest().encode(), old, true}, "unknown peer": {now.digest().encode(), unknown, true},
 		"older": {old.digest().encode(), now, false}, "same version, other content": {other.digest().encode(), now, true},
 	} {
 		if got := decodeDigest(tc.claim).ahead(tc.have); got != tc.want {

@@ -169,7 +169,7 @@ func (m *Mesh) showAttempt(t *Target, a *attempt) {
 		if !slices.Contains(t.Peers, a.peer) {
 			t.Peers = append(t.Peers, a.peer)
 		}
-	case m.records[a.peer].Body.Departed:
+	case m.records.of(a.peer).Body.Departed:
 		t.LastError = "the peer there has left the mesh"
 	default:
 		if a.err != "" {

@@ -19,18 +19,18 @@ const (
 )
 
 // isOld tells that a record is a tombstone whose time is over.
-func (r Record) isOld(now time.Time) bool {
+func (r *Record) isOld(now time.Time) bool {
 	return r.Body.Departed && r.Body.DepartedAt != 0 && now.Sub(time.Unix(r.Body.DepartedAt, 0)) > tombstoneTime
 }
 
 // laterLeft orders tombstones, the latest first.
-func laterLeft(a, b Record) int {
+func laterLeft(a, b *Record) int {
 	return cmp.Or(cmp.Compare(b.Body.DepartedAt, a.Body.DepartedAt), bytes.Compare(a.ID[:], b.ID[:]))
 }
 
 // isBuried tells that a record is a tombstone which is not to be kept, whether or
 // not it was.
-func (t records) isBuried(r Record, now time.Time) bool {
+func (t records) isBuried(r *Record, now time.Time) bool {
 	if !r.Body.Departed {
 		return false
 	}
@@ -39,7 +39,7 @@ func (t records) isBuried(r Record, now time.Time) bool {
 
 // lastTombstone tells that there are as many tombstones as are kept, all of peers
 // that left later.
-func (t records) lastTombstone(r Record) bool {
+func (t records) lastTombstone(r *Record) bool {
 	n := 0
 	for id, o := range t {
 		if id != r.ID && o.Body.Departed && laterLeft(o, r) < 0 {
@@ -52,7 +52,7 @@ func (t records) lastTombstone(r Record) bool {
 // bury forgets the tombstones that are not to be kept. Who has left does not
 // forget that of itself.
 func (t records) bury(self uuid.UUID, now time.Time) (buried []uuid.UUID) {
-	var left []Record
+	var left []*Record
 	for id, r := range t {
 		switch {
 		case id == self:

@@ -10,16 +10,16 @@ import (
 // do.
 type VerifyCache struct {
 	mu   sync.Mutex
-	good map[[sha256.Size]byte]Record
+	good map[[sha256.Size]byte]*Record
 }
 
 // NewVerifyCache returns an empty one.
 func NewVerifyCache() *VerifyCache {
-	return &VerifyCache{good: map[[sha256.Size]byte]Record{}}
+	return &VerifyCache{good: map[[sha256.Size]byte]*Record{}}
 }
 
 // verify is verify with a memory; nil has none.
-func (c *VerifyCache) verify(t Token, s signed) (Record, error) {
+func (c *VerifyCache) verify(t Token, s signed) (*Record, error) {
 	if c == nil {
 		return verify(t.MeshID, s)
 	}

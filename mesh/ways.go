@@ -80,7 +80,7 @@ func (m *Mesh) paths(a memberlist.Address) (out []path, doubtful bool) {
 	hasLine := m.callers.has(a.Name)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	own, peer := m.records[m.cfg.Identity.ID].Body, m.records[id].Body
+	own, peer := m.records.of(m.cfg.Identity.ID).Body, m.records.of(id).Body
 	return pathsTo(own, peer, a.Addr, hasLine), own.Confined || peer.Confined
 }
 

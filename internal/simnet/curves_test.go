@@ -93,7 +93,7 @@ func table(results []Result) string {
 			return fmt.Sprintf("%.1f s, %s", r.Seconds, kilobytes(r.Until))
 		})
 	}
-	row("memory of each", func(n int) string {
+	row("heap of one", func(n int) string {
 		if r, ok := find(results, n, memory); ok {
 			return fmt.Sprintf("%.1f MB", r.Rate/1e6)
 		}

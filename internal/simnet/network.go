@@ -55,7 +55,7 @@ func New(t testing.TB, n int) *Network {
 	t.Helper()
 	w := &Network{at: map[string]*Host{}, stop: make(chan struct{}), side: map[*Host]int{}, down: map[*Host]chan struct{}{}, shut: map[*Host]bool{}, dials: map[string]int{}}
 	for range n {
-		h := &Host{MockTransport: w.mock.NewTransport(""), net: w, out: make(chan packet, 4096)}
+		h := &Host{MockTransport: w.mock.NewTransport(""), net: w, out: make(chan packet, 1024)}
 		ip, port, err := h.FinalAdvertiseAddr("", 0)
 		if err != nil {
 			t.Fatal(err)

@@ -27,7 +27,7 @@ var events = []struct{ name, text string }{
 	{"leave", "one leaves"}, {"crash", "a tenth crashes"}, {"return", "the tenth returns"}, {"restart", "all restart at once"},
 }
 
-// memory is the name under which Rate is the bytes of heap for each peer.
+// memory is the name under which Rate is the bytes of heap of one peer.
 const memory = "memory"
 
 func (r Result) row() []string {
@@ -64,13 +64,17 @@ func readResults(path string) (out []Result, err error) {
 	return out, nil
 }
 
-// keepResults puts results in the place of those for as many peers.
-func keepResults(path string, peers int, results []Result) error {
+// keepResults puts each result in the place of that of the same event among as many
+// peers.
+func keepResults(path string, results ...Result) error {
 	all, err := readResults(path)
 	if err != nil {
 		return err
 	}
-	all = append(slices.DeleteFunc(all, func(r Result) bool { return r.Peers == peers }), results...)
+	for _, r := range results {
+		same := func(o Result) bool { return o.Peers == r.Peers && o.What == r.What }
+		all = append(slices.DeleteFunc(all, same), r)
+	}
 	slices.SortStableFunc(all, func(a, b Result) int { return cmp.Compare(a.Peers, b.Peers) })
 	rows := [][]string{{"peers", "event", "seconds", "bytes_until", "bytes_per_second"}}
 	for _, r := range all {
@@ -83,19 +87,17 @@ func keepResults(path string, peers int, results []Result) error {
 	return errors.Join(csv.NewWriter(f).WriteAll(rows), f.Close())
 }
 
-func TestResultsOfOneSizeReplaceEarlierOnes(t *testing.T) {
+func TestResultsReplaceEarlierOnesOfTheSameEvent(t *testing.T) {
 	path := t.TempDir() + "/r.csv"
-	keep := func(peers int, r ...Result) {
-		if err := keepResults(path, peers, r); err != nil {
+	a, b, c := Result{100, "idle", 1.25, 1000, 3.5}, Result{10, "join", 2, 7, 1}, Result{100, "idle", 9, 8, 7}
+	d := Result{100, "join", 1, 2, 3}
+	for _, r := range []Result{a, d, b, c} {
+		if err := keepResults(path, r); err != nil {
 			t.Fatal(err)
 		}
 	}
-	a, b, c := Result{100, "idle", 1.25, 1000, 3.5}, Result{10, "join", 2, 7, 1}, Result{100, "idle", 9, 8, 7}
-	keep(100, a)
-	keep(10, b)
-	keep(100, c)
 	got, err := readResults(path)
-	if want := []Result{b, c}; err != nil || !slices.Equal(got, want) {
+	if want := []Result{b, d, c}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("kept %v, %v; want %v", got, err, want)
 	}
 }

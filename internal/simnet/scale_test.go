@@ -19,24 +19,31 @@ var (
 // window is for how long the bytes of an event are counted, at least.
 const window = 30 * time.Second
 
+// founding is up to how many peers a mesh is founded by joining one after the
+// other; a larger one begins with what its peers remember of each other.
+const founding = 300
+
 // TestScale has a mesh of many go through what happens to one.
 func TestScale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := *size
 		w := newWorld(t, n+1)
-		members := w.ids[:n]
-		w.measure("found", func() {
-			for i := range members {
-				w.launch(i)
-				if i%10 == 9 {
-					time.Sleep(200 * time.Millisecond)
+		if n > founding {
+			w.prepare(n)
+		} else {
+			w.measure("found", func() {
+				for i := range n {
+					w.launch(i)
+					if i%10 == 9 {
+						time.Sleep(200 * time.Millisecond)
+					}
 				}
+			}, w.sees(n, mesh.StateAlive))
+			for i := range n {
+				w.stop(i)
 			}
-		}, w.sees(n, mesh.StateAlive))
-		runtime.GC()
-		var mem runtime.MemStats
-		runtime.ReadMemStats(&mem)
-		w.note(Result{What: memory, Rate: float64(mem.HeapAlloc) / float64(n)})
+		}
+		w.measure("restart", func() { w.launchAll(n) }, w.sees(n, mesh.StateAlive))
 		w.idle()
 		w.measure("prefix", func() { w.publish(n/2, 2) }, func(p *mesh.Mesh) bool {
 			return slices.ContainsFunc(p.Peers(), func(o mesh.Peer) bool { return o.ID == w.ids[n/2].ID && len(o.Record.Prefixes) == 2 })
@@ -58,17 +65,47 @@ func TestScale(t *testing.T) {
 				w.launch(i)
 			}
 		}, w.sees(n, mesh.StateAlive))
-		w.measure("restart", func() {
-			for i := range members {
+	})
+}
+
+// TestMemory measures the heap of one peer that knows many, and shares nothing with
+// them. The others are there for a moment only, one after the other, in which no
+// time passes, so that it knows all as alive.
+func TestMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, *size)
+		var without, with float64
+		for range 2 { // the first time makes the goroutines, whose memory stays
+			w.cache = nil
+			without = heap()
+			w.launch(0)
+			w.cache = mesh.NewVerifyCache()
+			for i := 1; i < *size; i++ {
+				w.launch(i)
 				w.stop(i)
 			}
-			started := make(chan struct{})
-			for i := range members {
-				go func() { w.launch(i); started <- struct{}{} }()
+			if !w.sees(*size, mesh.StateAlive)(w.peers[0]) {
+				t.Fatal("not all are known")
 			}
-			for range members {
-				<-started
-			}
-		}, w.sees(n, mesh.StateAlive))
+			time.Sleep(11 * time.Second) // the deadlines of their connections are over
+			w.cache, w.latest = nil, nil
+			clear(w.snaps)
+			with = heap()
+			w.stop(0)
+			w.latest = nil
+			clear(w.snaps)
+			time.Sleep(5 * time.Minute) // its timers run out
+		}
+		w.note(Result{What: memory, Rate: with - without})
 	})
+}
+
+// heap is how many bytes are in use.
+func heap() float64 {
+	var mem runtime.MemStats
+	for range 2 { // what finalizers let go of is gone after the second
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&mem)
+	return float64(mem.HeapAlloc)
 }

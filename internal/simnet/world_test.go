@@ -1,30 +1,32 @@
 package simnet
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/weft-net/weft/mesh"
 )
 
 // world is a mesh of many real peers.
 type world struct {
-	t       *testing.T
-	net     *Network
-	peers   []*mesh.Mesh // nil for one that is not running
-	ids     []mesh.Identity
-	snaps   [][]byte
-	token   mesh.Token
-	cache   *mesh.VerifyCache
-	results []Result
+	t      *testing.T
+	net    *Network
+	peers  []*mesh.Mesh // nil for one that is not running
+	ids    []mesh.Identity
+	snaps  [][]byte
+	latest []byte // of snaps
+	token  mesh.Token
+	cache  *mesh.VerifyCache
 }
 
 // sharing is the number of peers from which on records that one of them has
-// verified are taken as verified by all, and are in memory once: a real peer
-// does not have that, so the memory of each is told of smaller meshes only.
+// verified are taken as verified by all, and are in memory once.
 const sharing = 500
 
 func newWorld(t *testing.T, n int) *world {
@@ -45,14 +47,15 @@ func newWorld(t *testing.T, n int) *world {
 		w.ids = append(w.ids, id)
 	}
 	t.Cleanup(func() {
-		for i := range w.peers {
-			w.stop(i)
+		for _, p := range w.running() {
+			_ = p.Close() // of a host that is down
 		}
 	})
 	return w
 }
 
-func (w *world) launch(i int) {
+// start runs a peer that has joined nobody yet.
+func (w *world) start(i int) {
 	at := w.net.Hosts[i]
 	at.Power()
 	m, err := mesh.New(mesh.Config{
@@ -65,15 +68,70 @@ func (w *world) launch(i int) {
 	}
 	w.peers[i] = m
 	w.publish(i, 1)
-	_, _ = m.Join(w.t.Context()) // who finds nobody goes on looking
+}
+
+func (w *world) launch(i int) {
+	if w.start(i); w.peers[i] != nil {
+		_, _ = w.peers[i].Join(w.t.Context()) // who finds nobody goes on looking
+	}
+}
+
+// atOnce bounds how many launches are under way: no virtual time passes while they
+// wait for each other, and each has what it exchanges in memory.
+const atOnce = 32
+
+// launchAll launches the first n peers at one moment.
+func (w *world) launchAll(n int) {
+	var all sync.WaitGroup
+	turn := make(chan struct{}, atOnce)
+	for i := range n {
+		turn <- struct{}{}
+		all.Go(func() {
+			w.launch(i)
+			<-turn
+		})
+	}
+	all.Wait()
 }
 
 // stop ends a peer as a crash would, but that it remembers all it knew.
 func (w *world) stop(i int) {
-	if p := w.peers[i]; p != nil {
-		w.snaps[i] = p.Snapshot()
-		_ = p.Close() // of a host that is down
-		w.peers[i] = nil
+	p := w.peers[i]
+	if p == nil {
+		return
+	}
+	if snap := p.Snapshot(); !bytes.Equal(snap, w.latest) {
+		w.latest = snap
+	}
+	w.snaps[i] = w.latest // those that know the same have it in memory once
+	_ = p.Close()         // of a host that is down
+	w.peers[i] = nil
+}
+
+// prepare gives the first n peers, which have never met, what they would remember
+// of a mesh that they had all been in: the record of each.
+func (w *world) prepare(n int) {
+	var all struct {
+		_       struct{} `cbor:",toarray"`
+		Version int
+		Records []cbor.RawMessage
+	}
+	for i := range n {
+		w.start(i)
+		w.stop(i)
+		own := all
+		own.Records = nil
+		if err := cbor.Unmarshal(w.snaps[i], &own); err != nil || len(own.Records) != 1 {
+			w.t.Fatalf("a peer that is alone remembers %d records: %v", len(own.Records), err)
+		}
+		all.Version, all.Records = own.Version, append(all.Records, own.Records...)
+	}
+	b, err := cbor.Marshal(all)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for i := range n {
+		w.snaps[i] = b
 	}
 }
 
@@ -142,19 +200,24 @@ func (w *world) measure(what string, do func(), holds func(*mesh.Mesh) bool) {
 
 // idle lets what happened before come to its end, and counts what is sent then.
 func (w *world) idle() {
-	time.Sleep(2 * time.Minute)
 	const long = 2 * time.Minute
-	before := w.net.Sent()
-	time.Sleep(long)
-	w.note(Result{What: "idle", Rate: float64(w.net.Sent()-before) / float64(len(w.running())) / long.Seconds()})
+	sent := func() int64 {
+		before := w.net.Sent()
+		time.Sleep(long)
+		return w.net.Sent() - before
+	}
+	last, now := sent(), sent()
+	for now < last*9/10 { // gossip of what happened before goes on for minutes in a large mesh
+		last, now = now, sent()
+	}
+	w.note(Result{What: "idle", Rate: float64(now) / float64(len(w.running())) / long.Seconds()})
 }
 
 func (w *world) note(r Result) {
 	r.Peers = *size
-	w.results = append(w.results, r)
 	w.t.Logf("%+v", r)
 	if *record != "" { // each at once, as a large mesh may not get to the end
-		if err := keepResults(*record, *size, w.results); err != nil {
+		if err := keepResults(*record, r); err != nil {
 			w.t.Fatal(err)
 		}
 	}
