@@ -102,7 +102,7 @@ func (s *side) asPeer() string {
 
 // keepalive has the other end keep the session with this one.
 func (s *side) keepalive() string {
-	return keepalives([]peerState{{key: hex.EncodeToString(s.key.PublicKey().Bytes()), keepalive: 25}}, false)
+	return keepalives([]peerState{{key: hex.EncodeToString(s.key.PublicKey().Bytes()), keepalive: 25}})
 }
 
 func (s *side) do(fn func() error) {
