@@ -116,7 +116,7 @@ func TestKeysAreChangedTwiceWhileContainersTalkAndNothingIsLostOrReadable(t *tes
 	if !strings.Contains(seen, ".6788: ") {
 		t.Error("nothing went by the second port")
 	}
-	for _, plain := range append(slices.Clone(addrs), hex(addrs[0]), hex(addrs[1]), hex(addrs[2]), "5eed 5eed 5eed") {
+	for _, plain := range append(slices.Clone(addrs), inHex(addrs[0]), inHex(addrs[1]), inHex(addrs[2]), "5eed 5eed 5eed") {
 		if strings.Contains(seen, plain) {
 			t.Errorf("%s is on the underlay in the clear", plain)
 		}
