@@ -138,7 +138,9 @@ func (h *hearsay) take(list []heardOf, now time.Time) (news bool) {
 
 // about says when others have heard each of these silent peers, as far as is
 // known, and asks some of those that this host reaches, where it is time: first
-// those who say that their own link to it is broken, since they were told.
+// those who say that their own link to it is broken, since they were told. Where a
+// peer was heard it is links that break, so that others have news of theirs, which
+// gossip may bring late: it goes to members by chance, and most may be out of reach.
 func (h *hearsay) about(silent []topology.Sight, reached []topology.Peer, now time.Time) map[uuid.UUID]time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -162,6 +164,9 @@ func (h *hearsay) about(silent []topology.Sight, reached []topology.Peer, now ti
 	if m := h.mesh.Load(); m != nil {
 		for peer, about := range questions {
 			m.SendAnyway(peer, h.Name(), encode(rumour{Ask: about}))
+			if slices.ContainsFunc(about, func(id uuid.UUID) bool { return !h.heard[id].IsZero() }) {
+				m.Compare(peer)
+			}
 		}
 	}
 	return maps.Clone(h.heard)
