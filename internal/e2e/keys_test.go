@@ -100,7 +100,7 @@ func TestKeysAreChangedTwiceWhileContainersTalkAndNothingIsLostOrReadable(t *tes
 	seenKeys := publicKeys(t, hosts[0])
 	for i, by := range []*netlab.Host{hosts[0], hosts[2]} {
 		epoch := uint64(i + 1)
-		r := by.Try("weft", "keys", "rotate", "--timeout", "3m", "-o", "json")
+		r := by.Try("weft", "keys", "rotate", "--timeout", fmt.Sprint(3*time.Minute*netlab.Slowness), "-o", "json")
 		if r.Code != 0 || !strings.Contains(r.Stdout, fmt.Sprintf(`"epoch": %d`, epoch)) {
 			t.Fatalf("rotate: %+v", r)
 		}
