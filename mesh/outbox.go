@@ -18,7 +18,7 @@ const (
 	maxSpreading = 4096
 	// headStart is to how many peers this one's own news goes straight away, so
 	// that a small mesh need not wait for the next rounds of gossip.
-	headStart = 8
+	headStart = 16
 	// Bounds of the reliable sends that wait and that are under way.
 	outboxMessages = 4096
 	senders        = 64
@@ -97,7 +97,9 @@ func (m *Mesh) announce(msg []byte, peer string) {
 	m.mu.Unlock()
 	if len(msg) <= maxPacket {
 		for _, n := range m.some(headStart) {
-			m.post(n, msg)
+			if err := m.list.SendBestEffort(n, msg); err != nil { // gossip goes on to tell
+				m.log.Debug("message not sent", "to", n.Name, "err", err)
+			}
 		}
 	}
 	m.spread(msg, peer, toAll)
