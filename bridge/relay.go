@@ -19,7 +19,7 @@ func (g Guard) senders(p GuardedPeer) (out []string) {
 	add := func(devices []string, macs ...nl.MAC) {
 		for _, device := range devices {
 			for _, mac := range macs {
-				out = append(out, fmt.Sprintf("%q . %s", device, mac))
+				out = append(out, fmt.Sprintf("%q . %#x", device, mac[:]))
 			}
 		}
 	}
@@ -35,6 +35,11 @@ func (g Guard) senders(p GuardedPeer) (out []string) {
 // clear are the devices by which packets come in the clear.
 func (g Guard) clear() []string { return slices.Concat(g.VXLAN, g.Direct) }
 
+// cameFrom is the hardware address that a packet came from. By that name nft would first
+// ask whether the device has such addresses, which where packets leave is asked of the
+// one by which they do.
+const cameFrom = "@ll,48,48"
+
 // relaySets say by which hardware address what may come.
 func relaySets(cfg Config) (out []set) {
 	if len(cfg.Guard.clear()) == 0 {
@@ -42,7 +47,7 @@ func relaySets(cfg Config) (out []set) {
 	}
 	parts := spans(cfg.Guard.Peers)
 	for _, f := range cfg.families() {
-		relayed := set{name: "relayed" + f.set, spec: fmt.Sprintf("type ifname . ether_addr . %s; flags interval;", f.addrs)}
+		relayed := set{name: "relayed" + f.set, spec: fmt.Sprintf("typeof iifname . %s . %s saddr; flags interval;", cameFrom, f.name)}
 		for _, s := range parts {
 			for _, from := range cfg.Guard.senders(s.peer) {
 				relayed.add(from + " . " + s.of(f))
@@ -70,7 +75,7 @@ func otherChains(cfg Config) []chain {
 	if in := cfg.Guard.clear(); len(in) > 0 {
 		others.rules = append(others.rules, fmt.Sprintf("iifname != { %s } return", quoted(in)))
 		for _, f := range cfg.families() {
-			others.rules = append(others.rules, fmt.Sprintf("iifname . ether saddr . %s saddr @relayed%s return", f.name, f.set))
+			others.rules = append(others.rules, fmt.Sprintf("iifname . %s . %s saddr @relayed%s return", cameFrom, f.name, f.set))
 		}
 		for _, f := range cfg.families() {
 			others.rules = append(others.rules, fmt.Sprintf("%s saddr %s counter drop", f.name, f.prefix(cfg.Range)))
