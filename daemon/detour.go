@@ -48,7 +48,7 @@ func sight(peer uuid.UUID, paths []encap.Path, quality map[probe.Path]probe.Qual
 // by others. Links are those of the peers, as far as they are decided.
 func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality map[probe.Path]probe.Quality, plan *linkPlan) {
 	var sights, silent []topology.Sight
-	var reached []uuid.UUID
+	var reached []topology.Peer
 	of := map[uuid.UUID]topology.Sight{}
 	now, r := d.now(), &d.relays
 	vertices := []topology.Peer{{ID: d.identity.ID}}
@@ -63,7 +63,7 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 		sights, of[p.ID] = append(sights, s), s
 		// Who was cut off from all hears each of them again at a moment of its own, too.
 		if s.Works && now.Sub(s.Since) >= steady+probe.Interval(len(plan.targets)) {
-			reached = append(reached, p.ID)
+			reached = append(reached, p.vertex)
 		}
 		if s.Silent {
 			silent = append(silent, s)

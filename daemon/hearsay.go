@@ -18,15 +18,17 @@ import (
 
 // A peer that falls silent may be dead, or its daemon stopped while its kernel
 // forwards; or only the link to it may be broken. Who wants to know asks a few
-// others whether they have heard it since. Nothing is told to all of the mesh
-// until that is known, since of a host that dies each would tell.
+// others whether they have heard it since, or been told that somebody has: of two
+// halves of a mesh that one link joins, only the hosts at that link's ends hear
+// anybody of the other half. Nothing is told to all of the mesh until that is
+// known, since of a host that dies each would tell.
 
 const (
 	// askedAtOnce is how many are asked, and mostAsked about how many peers.
 	askedAtOnce = 3
 	mostAsked   = 64
 	// Pauses between two questions about a peer: they grow with its silence.
-	askPause     = time.Second
+	askPause     = 250 * time.Millisecond
 	longestPause = 2 * time.Minute
 	// steady is for how long, besides an interval, a path has to have worked
 	// before what came by it counts: of a daemon that comes back each other host
@@ -34,6 +36,9 @@ const (
 	steady = time.Second
 	// margin is what clocks and rounds of the prober may differ by.
 	margin = 250 * time.Millisecond
+	// passedOn is added to the age of what is passed on: more than it was under way,
+	// so that no word gets younger by going round.
+	passedOn = 250 * time.Millisecond
 )
 
 // hearsay is what other hosts say that they heard. It is a mesh.Channel.
@@ -89,10 +94,7 @@ func (h *hearsay) Receive(from uuid.UUID, msg []byte) {
 		return
 	}
 	if len(r.Ask) > 0 {
-		var answer rumour
-		for peer, ago := range h.steady(r.Ask) {
-			answer.Heard = append(answer.Heard, heardOf{Peer: peer, Ago: ago})
-		}
+		answer := rumour{Heard: h.told(r.Ask, time.Now())}
 		if m := h.mesh.Load(); m != nil && len(answer.Heard) > 0 {
 			m.Send(from, h.Name(), encode(answer))
 		}
@@ -103,6 +105,23 @@ func (h *hearsay) Receive(from uuid.UUID, msg []byte) {
 		default:
 		}
 	}
+}
+
+// told is what this host has heard of some peers, or else been told.
+func (h *hearsay) told(asked []uuid.UUID, now time.Time) (out []heardOf) {
+	own := h.steady(asked)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, peer := range asked {
+		ago, ok := own[peer]
+		if at, told := h.heard[peer]; !ok && told {
+			ago, ok = now.Sub(at)+passedOn, true
+		}
+		if ok {
+			out = append(out, heardOf{Peer: peer, Ago: ago})
+		}
+	}
+	return out
 }
 
 // take notes what was asked for, and tells whether it is news.
@@ -118,30 +137,55 @@ func (h *hearsay) take(list []heardOf, now time.Time) (news bool) {
 }
 
 // about says when others have heard each of these silent peers, as far as is
-// known, and asks some of those that this host reaches, where it is time.
-func (h *hearsay) about(silent []topology.Sight, reached []uuid.UUID, now time.Time) map[uuid.UUID]time.Time {
+// known, and asks some of those that this host reaches, where it is time: first
+// those who say that their own link to it is broken, since they were told. Where a
+// peer was heard it is links that break, so that others have news of theirs, which
+// gossip may bring late: it goes to members by chance, and most may be out of reach.
+func (h *hearsay) about(silent []topology.Sight, reached []topology.Peer, now time.Time) map[uuid.UUID]time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	still := map[uuid.UUID]time.Time{}
-	var ask []uuid.UUID
+	reached = slices.Clone(reached)
+	rand.Shuffle(len(reached), func(i, j int) { reached[i], reached[j] = reached[j], reached[i] })
+	asked, questions := 0, map[uuid.UUID][]uuid.UUID{}
 	for _, s := range silent {
 		still[s.Peer] = h.next[s.Peer]
-		if now.Before(h.next[s.Peer]) || len(ask) == mostAsked {
+		if now.Before(h.next[s.Peer]) || asked == mostAsked {
 			continue
 		}
-		ask = append(ask, s.Peer)
+		asked++
+		for _, peer := range tellers(s.Peer, reached) {
+			questions[peer] = append(questions[peer], s.Peer)
+		}
 		still[s.Peer] = now.Add(min(max(now.Sub(s.Heard)/10, askPause), longestPause))
 	}
 	h.next = still
 	maps.DeleteFunc(h.heard, func(peer uuid.UUID, _ time.Time) bool { _, ok := still[peer]; return !ok })
-	if m := h.mesh.Load(); m != nil && len(ask) > 0 {
-		reached = slices.Clone(reached)
-		rand.Shuffle(len(reached), func(i, j int) { reached[i], reached[j] = reached[j], reached[i] })
-		for _, peer := range reached[:min(askedAtOnce, len(reached))] {
-			m.SendAnyway(peer, h.Name(), encode(rumour{Ask: ask}))
+	if m := h.mesh.Load(); m != nil {
+		for peer, about := range questions {
+			m.SendAnyway(peer, h.Name(), encode(rumour{Ask: about}))
+			if slices.ContainsFunc(about, func(id uuid.UUID) bool { return !h.heard[id].IsZero() }) {
+				m.Compare(peer)
+			}
 		}
 	}
 	return maps.Clone(h.heard)
+}
+
+// tellers are those of some peers that are asked about one: of those who say that
+// their link to it is broken all but one place, and the others in their order.
+func tellers(about uuid.UUID, of []topology.Peer) (out []uuid.UUID) {
+	for _, p := range of {
+		if len(out) < askedAtOnce-1 && slices.Contains(p.Broken, about) {
+			out = append(out, p.ID)
+		}
+	}
+	for _, p := range of {
+		if len(out) < askedAtOnce && !slices.Contains(out, p.ID) {
+			out = append(out, p.ID)
+		}
+	}
+	return out
 }
 
 // steadily is how long ago this host has heard those of some peers that it has

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -49,8 +50,84 @@ func TestPausesBetweenQuestionsGrowWithTheSilence(t *testing.T) {
 			asked, last = asked+1, next
 		}
 	}
-	if asked < 60 || asked > 110 {
+	if asked < 60 || asked > 120 {
 		t.Errorf("asked %d times in an hour", asked)
+	}
+}
+
+func TestWordOfAPeerGoesFromHostToHostAndNeverGetsYounger(t *testing.T) {
+	const n = 6 // hosts in a row, of which each hears the next ones
+	began := time.Now()
+	died := began.Add(10 * time.Second)
+	ids := make([]uuid.UUID, n)
+	for i := range ids {
+		ids[i] = uuid.UUID{byte(i + 1)}
+	}
+	first := ids[0]
+	var now time.Time
+	hosts := make([]*hearsay, n)
+	for i := range hosts {
+		hosts[i] = newHearsay(func([]uuid.UUID) map[uuid.UUID]time.Duration {
+			if i == 1 && now.Before(died) {
+				return map[uuid.UUID]time.Duration{first: 20 * time.Millisecond}
+			}
+			return nil
+		})
+	}
+	for s := 2 * time.Second; s < 10*time.Minute; s += 250 * time.Millisecond {
+		now = began.Add(s)
+		for i := range n {
+			var silent []topology.Sight
+			if i > 1 {
+				silent = []topology.Sight{{Peer: first, Silent: true, Heard: began}}
+			}
+			for _, at := range hosts[i].about(silent, nil, now) {
+				if at.After(died) {
+					t.Fatalf("after %s host %d has been told that the peer was heard %s after its end", s, i, at.Sub(died))
+				}
+			}
+			for _, next := range []int{i - 1, i + 1} {
+				if next > 0 && next < n {
+					// The answer was under way for a while.
+					hosts[i].take(hosts[next].told([]uuid.UUID{first}, now.Add(-100*time.Millisecond)), now)
+				}
+			}
+		}
+		if s == 5*time.Second {
+			for i := 2; i < n; i++ {
+				if at := hosts[i].heard[first]; now.Sub(at) > 3*time.Second {
+					t.Errorf("host %d was told of %s ago", i, now.Sub(at))
+				}
+			}
+		}
+	}
+}
+
+func TestThoseAreAskedFirstWhoWereTold(t *testing.T) {
+	about := uuid.UUID{9}
+	var of []topology.Peer
+	for i := range 8 {
+		of = append(of, topology.Peer{ID: uuid.UUID{byte(i)}})
+	}
+	ids := func(n ...byte) (out []uuid.UUID) {
+		for _, i := range n {
+			out = append(out, uuid.UUID{i})
+		}
+		return out
+	}
+	if got := tellers(about, of); !slices.Equal(got, ids(0, 1, 2)) {
+		t.Errorf("nobody was told: %v", got)
+	}
+	of[5].Broken = ids(9)
+	if got := tellers(about, of); !slices.Equal(got, ids(5, 0, 1)) {
+		t.Errorf("one was told: %v", got)
+	}
+	of[4].Broken, of[7].Broken = ids(9), ids(9)
+	if got := tellers(about, of); !slices.Equal(got, ids(4, 5, 0)) {
+		t.Errorf("one place is left for the others: %v", got)
+	}
+	if got := tellers(about, of[:2]); !slices.Equal(got, ids(0, 1)) {
+		t.Errorf("there are but two: %v", got)
 	}
 }
 

@@ -164,6 +164,20 @@ func TestRelayThatDiesIsReplacedAndChainsOfRelaysWork(t *testing.T) {
 	})
 }
 
+func TestHalvesThatOneLinkJoinsReachEachOther(t *testing.T) {
+	lab, hosts := launched(t, 6)
+	containers, addrs := inEach(t, hosts)
+	settled(t, hosts)
+	// The third and the fourth are all that hears anybody of the other half.
+	lab.Deafen(func(from, to int) bool { return from/3 != to/3 && (min(from, to) != 2 || max(from, to) != 3) })
+	relayed(t, hosts[0], hosts[5], containers[0], addrs[5], "h3", "h4")
+	for _, a := range []int{0, 1, 2} {
+		for _, b := range []int{3, 4, 5} {
+			netlab.Eventually(t, "pings pass", func() bool { return containers[a].Try("ping", "-c", "1", "-W", "0.3", addrs[b]).Code == 0 })
+		}
+	}
+}
+
 func TestRelayKeepsToWhatEachLinkAllows(t *testing.T) {
 	hosts := trusting(t, "192.0.2.1/32,192.0.2.2/32", "192.0.2.1/32,192.0.2.2/32", "none")
 	uses(t, hosts[0], hosts[1], "direct")
