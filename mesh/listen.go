@@ -66,18 +66,19 @@ func (m *Mesh) listen() error {
 	c.EnableCompression = false // signatures do not compress, and tables are compact already
 	c.Delegate, c.Events = (*delegate)(m), (*delegate)(m)
 	c.Logger = logger
-	m.queue = newQueue(m.count, c.RetransmitMult)
+	m.queue = newQueue(func() int { return thorough * m.count() }, c.RetransmitMult)
 	list, err := memberlist.Create(c)
 	if err != nil {
 		_ = tr.Shutdown() // the first error is the one that counts
 		return fmt.Errorf("start membership: %w", err)
 	}
 	m.list = list
-	if self := list.LocalNode(); !m.cfg.Advertise.IsValid() {
+	at := m.cfg.Advertise
+	if self := list.LocalNode(); !at.IsValid() {
 		addr, _ := netip.AddrFromSlice(self.Addr)
-		m.cfg.Advertise = netip.AddrPortFrom(addr.Unmap(), self.Port)
+		at = netip.AddrPortFrom(addr.Unmap(), self.Port)
 	}
-	m.at.Store(&m.cfg.Advertise)
+	m.at.Store(&at)
 	tr.open()
 	return nil
 }

@@ -116,7 +116,7 @@ func New(cfg Config) (*Mesh, error) {
 		inbox: make(chan delivery, inboxMessages), outbox: make(chan letter, outboxMessages), sending: map[string]sending{}, newMeta: make(chan struct{}, 1), retold: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel, members: map[uuid.UUID]*member{}, lostAt: map[uuid.UUID]time.Time{},
 		reached: reached{by: map[string]path{}}, relines: make(chan struct{}, 1), joining: make(chan struct{}, 1),
-		confinement: confinement{through: map[uuid.UUID]bool{}, asked: map[uuid.UUID]time.Time{}, held: map[uuid.UUID]bool{}},
+		confinement: confinement{through: map[uuid.UUID]word{}, asked: map[uuid.UUID]time.Time{}, held: map[uuid.UUID]bool{}},
 		targets:     map[string]*target{}, attempts: map[string]*attempt{}, look: make(chan struct{}, 1), heardFrom: map[uuid.UUID]netip.AddrPort{},
 	}
 	m.turn.Tokens = Tokens{Use: cfg.Token}
@@ -127,7 +127,8 @@ func New(cfg Config) (*Mesh, error) {
 		m.channels[c.Name()] = c
 	}
 	var err error
-	if m.records, err = restore(cfg.Verified, cfg.Token, cfg.Identity.ID, cfg.Snapshot, time.Now()); err == nil {
+	leftOut := func(err error) { m.log.Warn("a remembered peer is left out", "err", err) }
+	if m.records, err = restore(cfg.Verified, cfg.Token, cfg.Identity.ID, cfg.Snapshot, time.Now(), leftOut); err == nil {
 		err = m.takeTargets(cfg.Targets)
 	}
 	if err == nil {
