@@ -100,7 +100,9 @@ func (d *Daemon) renewUnderlay() {
 		return
 	}
 	d.log.Info("this host's addresses on the underlay have changed", "were", was, "are", now)
+	d.kernel.Lock() // a pass sees one and the same list
 	d.underlay.Store(&now)
+	d.kernel.Unlock()
 	d.heardAt.clear()
 	d.mesh.Move(netip.AddrPortFrom(now[0], d.opts.Port))
 }
