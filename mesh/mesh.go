@@ -40,11 +40,14 @@ type Config struct {
 	Settings   []byte         // of the mesh, opaque here; peers with others are refused
 	Bind       netip.AddrPort // where to listen, TCP and UDP; port 0 for any that is free
 	Advertise  netip.AddrPort // where the other peers reach this one; zero for where it listens
-	Snapshot   []byte         // what Snapshot returned in an earlier life; nil for none
-	Targets    []string       // hosts to join, see CheckTarget; the port is Bind's where there is none
-	Channels   []Channel
-	Logger     *slog.Logger
-	Life       Life // of this process; zero for one that New begins
+	// Inside is the own address that hosts on its segment are told, where a router
+	// forwards Advertise; zero if that is an own one.
+	Inside   netip.Addr
+	Snapshot []byte   // what Snapshot returned in an earlier life; nil for none
+	Targets  []string // hosts to join, see CheckTarget; the port is Bind's where there is none
+	Channels []Channel
+	Logger   *slog.Logger
+	Life     Life // of this process; zero for one that New begins
 	// Verified is shared by peers of one process; nil for none.
 	Verified *VerifyCache
 	// Transport carries gossip instead of TCP and UDP at Bind; nil for those.

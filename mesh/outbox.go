@@ -61,7 +61,7 @@ var tooLarge = make(deltaBroadcast, 1<<16)
 // number is on its way in; a later one of the same length and number then
 // silently overwrites it (hashicorp/memberlist#263).
 func newQueue(nodes func() int, retransmitMult int) *memberlist.TransmitLimitedQueue {
-	q := &memberlist.TransmitLimitedQueue{NumNodes: nodes, RetransmitMult: retransmitMult}
+	q := &memberlist.TransmitLimitedQueue{NumNodes: func() int { return thorough * nodes() }, RetransmitMult: retransmitMult}
 	q.QueueBroadcast(tooLarge)
 	return q
 }
