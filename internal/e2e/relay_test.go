@@ -115,7 +115,7 @@ func TestLinkThatBreaksOneWayIsRelayedAndTakenBack(t *testing.T) {
 	netlab.Eventually(t, "TCP passes both ways", func() bool {
 		return containers[0].Try("timeout", "20", "python3", "-c", "import socket,sys\nk=socket.create_connection(('"+addrs[2]+"',7000),3); k.sendall(b'x'*3000000); n=0\nwhile True:\n d=k.recv(65536)\n if not d: break\n n+=len(d)\nsys.exit(n!=3000000)").Code == 0
 	})
-	if out := a.Run("nft", "list", "chain", "inet", "weft", "redirects"); !strings.Contains(out, "redirect") {
+	if out := a.Run("nft", "list", "chain", "inet", "weft", "others"); !strings.Contains(out, "redirect") {
 		t.Errorf("redirects are not kept back: %s", out)
 	}
 
