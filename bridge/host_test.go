@@ -100,7 +100,7 @@ func (h *host) inGuest(n int, cmd string) (out string, err error) {
 }
 
 func (h *host) pings(n int, addr string) bool {
-	_, err := h.inGuest(n, "ping -c 3 -i 0.2 -W 1 "+addr)
+	_, err := h.inGuest(n, "ping -c 1 -i 0.2 -w 3 "+addr)
 	return err == nil
 }
 

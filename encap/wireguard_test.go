@@ -279,7 +279,7 @@ func TestSilentProcessDoesNotHangItsDriver(t *testing.T) {
 	h.set(peers)
 	sock := "/var/run/wireguard/" + h.local.Device + ".sock"
 	pid := strings.TrimSpace(h.run("ss -xlpH src " + sock + " | grep -o 'pid=[0-9]*' | cut -d= -f2"))
-	h.run("kill -STOP " + pid)
+	h.run("kill -STOP " + pid + "; until grep -q 'State:.T' /proc/" + pid + "/task/*/status && ! grep -q 'State:.[RSD]' /proc/" + pid + "/task/*/status; do sleep 0.02; done")
 	start := time.Now()
 	h.do(func() error {
 		if err := carry(w, peers); err == nil || !strings.Contains(err.Error(), "does not answer") {
