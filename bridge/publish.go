@@ -1,9 +1,12 @@
 package bridge
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/weft-net/weft/internal/nl"
 )
 
 // Published is a port of the host that leads to a container on it.
@@ -14,6 +17,30 @@ type Published struct {
 	Address  netip.Addr // of the container
 	Port     uint16
 	IPv6     bool // the container has the IPv6 address that goes with it
+}
+
+// Publish makes the ports of the host that lead to one container what the config
+// says, and leaves all else to Set: what is wrong with another container is no
+// reason to refuse this one a port.
+func (b *Bridge) Publish(cfg Config, p Port) error {
+	dev, cfg, err := b.present(cfg)
+	if err != nil {
+		return err
+	}
+	if cfg.filtersBridged, err = b.filterBridged(cfg, dev); err != nil {
+		return err
+	}
+	if err := errors.Join(b.setSysctls(cfg), b.firewall.follow(cfg)); err != nil {
+		return err
+	}
+	host, err := b.conn.Link(p.HostInterface)
+	if errors.Is(err, nl.ErrNotFound) {
+		return nil // while it is stopped there is nothing more to do
+	}
+	if err != nil {
+		return err
+	}
+	return b.setHairpin(host, cfg.hairpins(p))
 }
 
 // leads tells whether a family's packets are led to the container.

@@ -96,15 +96,24 @@ func (d *Daemon) attachEndpoint(ctx context.Context, e api.Endpoint, req api.Att
 		}
 	}
 	req.Interface = e.Interface
+	was, repeated := d.findAttached(c, e.Interface)
+	if err := d.addPorts(&was, ports); err != nil {
+		return api.Attachment{}, err // before anything is changed
+	}
 	d.serves.Store(true)
 	out, err := d.attach(ctx, req, c)
 	if err != nil || len(ports) == 0 {
 		return out, err
 	}
 	a, _ := d.findAttached(c, e.Interface)
-	if _, err := d.publishOn(ctx, a, ports); err != nil {
+	published, err := d.publishOn(ctx, a, ports)
+	if err != nil {
+		if repeated {
+			return api.Attachment{}, err // what worked before goes on working
+		}
 		return api.Attachment{}, errors.Join(err, d.detach(ctx, a))
 	}
+	out.Published = published.Ports
 	return out, nil
 }
 

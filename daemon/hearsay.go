@@ -24,9 +24,11 @@ import (
 // known, since of a host that dies each would tell.
 
 const (
-	// askedAtOnce is how many are asked, and mostAsked about how many peers.
+	// askedAtOnce is how many are asked, and mostAsked about how many peers; to
+	// mostOwed the answer is sent later.
 	askedAtOnce = 3
 	mostAsked   = 64
+	mostOwed    = 16
 	// Pauses between two questions about a peer: they grow with its silence.
 	askPause     = 250 * time.Millisecond
 	longestPause = 2 * time.Minute
@@ -48,12 +50,13 @@ type hearsay struct {
 	news   chan struct{}                                       // has a word when somebody has heard a peer
 
 	mu    sync.Mutex
-	next  map[uuid.UUID]time.Time // when to ask about a silent peer again
-	heard map[uuid.UUID]time.Time // when somebody has heard it
+	next  map[uuid.UUID]time.Time   // when to ask about a silent peer again
+	heard map[uuid.UUID]time.Time   // when somebody has heard it
+	owed  map[uuid.UUID][]uuid.UUID // who asked about a silent peer, and got no answer
 }
 
 func newHearsay(steady func([]uuid.UUID) map[uuid.UUID]time.Duration) *hearsay {
-	return &hearsay{steady: steady, news: make(chan struct{}, 1), next: map[uuid.UUID]time.Time{}, heard: map[uuid.UUID]time.Time{}}
+	return &hearsay{steady: steady, news: make(chan struct{}, 1), next: map[uuid.UUID]time.Time{}, heard: map[uuid.UUID]time.Time{}, owed: map[uuid.UUID][]uuid.UUID{}}
 }
 
 // rumour is a question, or the answer to one.
@@ -93,13 +96,15 @@ func (h *hearsay) Receive(from uuid.UUID, msg []byte) {
 	if err != nil {
 		return
 	}
+	now := time.Now()
 	if len(r.Ask) > 0 {
-		answer := rumour{Heard: h.told(r.Ask, time.Now())}
-		if m := h.mesh.Load(); m != nil && len(answer.Heard) > 0 {
-			m.Send(from, h.Name(), encode(answer))
-		}
+		h.tell(from, h.told(from, r.Ask, now))
 	}
-	if h.take(r.Heard, time.Now()) {
+	news, owed := h.take(r.Heard, now)
+	for peer, list := range owed {
+		h.tell(peer, list)
+	}
+	if news {
 		select {
 		case h.news <- struct{}{}:
 		default:
@@ -107,8 +112,15 @@ func (h *hearsay) Receive(from uuid.UUID, msg []byte) {
 	}
 }
 
-// told is what this host has heard of some peers, or else been told.
-func (h *hearsay) told(asked []uuid.UUID, now time.Time) (out []heardOf) {
+func (h *hearsay) tell(peer uuid.UUID, list []heardOf) {
+	if m := h.mesh.Load(); m != nil && len(list) > 0 {
+		m.Send(peer, h.Name(), encode(rumour{Heard: list}))
+	}
+}
+
+// told is what this host has heard of some peers, or else been told. Who asks is
+// owed the rest, if this host asks about it as well.
+func (h *hearsay) told(who uuid.UUID, asked []uuid.UUID, now time.Time) (out []heardOf) {
 	own := h.steady(asked)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -117,30 +129,38 @@ func (h *hearsay) told(asked []uuid.UUID, now time.Time) (out []heardOf) {
 		if at, told := h.heard[peer]; !ok && told {
 			ago, ok = now.Sub(at)+passedOn, true
 		}
-		if ok {
+		_, silent := h.next[peer]
+		switch {
+		case ok:
 			out = append(out, heardOf{Peer: peer, Ago: ago})
+		case silent && len(h.owed[peer]) < mostOwed && !slices.Contains(h.owed[peer], who):
+			h.owed[peer] = append(h.owed[peer], who)
 		}
 	}
 	return out
 }
 
-// take notes what was asked for, and tells whether it is news.
-func (h *hearsay) take(list []heardOf, now time.Time) (news bool) {
+// take notes what was asked for, and tells whether it is news, and who is owed
+// what of it.
+func (h *hearsay) take(list []heardOf, now time.Time) (news bool, owed map[uuid.UUID][]heardOf) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	owed = map[uuid.UUID][]heardOf{}
 	for _, x := range list {
 		if at := now.Add(-x.Ago); !h.next[x.Peer].IsZero() && x.Ago >= 0 && at.After(h.heard[x.Peer]) {
 			h.heard[x.Peer], news = at, true
+			for _, who := range h.owed[x.Peer] {
+				owed[who] = append(owed[who], heardOf{Peer: x.Peer, Ago: x.Ago + passedOn})
+			}
+			delete(h.owed, x.Peer)
 		}
 	}
-	return news
+	return news, owed
 }
 
 // about says when others have heard each of these silent peers, as far as is
 // known, and asks some of those that this host reaches, where it is time: first
-// those who say that their own link to it is broken, since they were told. Where a
-// peer was heard it is links that break, so that others have news of theirs, which
-// gossip may bring late: it goes to members by chance, and most may be out of reach.
+// those who say that their own link to it is broken, since they were told.
 func (h *hearsay) about(silent []topology.Sight, reached []topology.Peer, now time.Time) map[uuid.UUID]time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -161,12 +181,10 @@ func (h *hearsay) about(silent []topology.Sight, reached []topology.Peer, now ti
 	}
 	h.next = still
 	maps.DeleteFunc(h.heard, func(peer uuid.UUID, _ time.Time) bool { _, ok := still[peer]; return !ok })
+	maps.DeleteFunc(h.owed, func(peer uuid.UUID, _ []uuid.UUID) bool { _, ok := still[peer]; return !ok })
 	if m := h.mesh.Load(); m != nil {
 		for peer, about := range questions {
 			m.SendAnyway(peer, h.Name(), encode(rumour{Ask: about}))
-			if slices.ContainsFunc(about, func(id uuid.UUID) bool { return !h.heard[id].IsZero() }) {
-				m.Compare(peer)
-			}
 		}
 	}
 	return maps.Clone(h.heard)

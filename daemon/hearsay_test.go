@@ -14,23 +14,24 @@ func TestOnlyWhatWasAskedForIsBelieved(t *testing.T) {
 	h := newHearsay(nil)
 	now := time.Now()
 	one, two := uuid.UUID{1}, uuid.UUID{2}
-	if h.take([]heardOf{{Peer: one, Ago: time.Second}}, now) {
+	take := func(list ...heardOf) bool { news, _ := h.take(list, now); return news }
+	if take(heardOf{Peer: one, Ago: time.Second}) {
 		t.Error("nobody asked")
 	}
 	silent := topology.Sight{Peer: one, Silent: true, Heard: now.Add(-2 * time.Second)}
 	if got := h.about([]topology.Sight{silent}, nil, now); len(got) != 0 {
 		t.Errorf("before any answer: %v", got)
 	}
-	if h.take([]heardOf{{Peer: two, Ago: time.Second}, {Peer: one, Ago: -time.Hour}}, now) {
+	if take(heardOf{Peer: two, Ago: time.Second}, heardOf{Peer: one, Ago: -time.Hour}) {
 		t.Error("of another, or in the future")
 	}
-	if !h.take([]heardOf{{Peer: one, Ago: time.Second}}, now) || h.take([]heardOf{{Peer: one, Ago: time.Minute}}, now) {
+	if !take(heardOf{Peer: one, Ago: time.Second}) || take(heardOf{Peer: one, Ago: time.Minute}) {
 		t.Error("what is later is news, and what is earlier is not")
 	}
 	if got := h.about([]topology.Sight{silent}, nil, now); !got[one].Equal(now.Add(-time.Second)) {
 		t.Errorf("%v", got)
 	}
-	if got := h.about(nil, nil, now); len(got) != 0 || h.take([]heardOf{{Peer: one}}, now) {
+	if got := h.about(nil, nil, now); len(got) != 0 || take(heardOf{Peer: one}) {
 		t.Errorf("one that is silent no more is not forgotten: %v", got)
 	}
 }
@@ -89,7 +90,7 @@ func TestWordOfAPeerGoesFromHostToHostAndNeverGetsYounger(t *testing.T) {
 			for _, next := range []int{i - 1, i + 1} {
 				if next > 0 && next < n {
 					// The answer was under way for a while.
-					hosts[i].take(hosts[next].told([]uuid.UUID{first}, now.Add(-100*time.Millisecond)), now)
+					hosts[i].take(hosts[next].told(ids[i], []uuid.UUID{first}, now.Add(-100*time.Millisecond)), now)
 				}
 			}
 		}
@@ -100,6 +101,34 @@ func TestWordOfAPeerGoesFromHostToHostAndNeverGetsYounger(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func TestWhoAskedTooEarlyIsToldLater(t *testing.T) {
+	now := time.Now()
+	silent, other, one, two := uuid.UUID{1}, uuid.UUID{2}, uuid.UUID{3}, uuid.UUID{4}
+	h := newHearsay(func([]uuid.UUID) map[uuid.UUID]time.Duration { return nil })
+	h.told(one, []uuid.UUID{silent}, now)
+	h.about([]topology.Sight{{Peer: silent, Silent: true, Heard: now.Add(-2 * time.Second)}}, nil, now)
+	for range 2 {
+		h.told(two, []uuid.UUID{silent, other}, now)
+	}
+	_, owed := h.take([]heardOf{{Peer: silent, Ago: time.Second}}, now)
+	if len(owed) != 1 || len(owed[two]) != 1 || owed[two][0].Peer != silent || owed[two][0].Ago != time.Second+passedOn {
+		t.Errorf("to whom this host asked about it as well: %v", owed)
+	}
+	if _, owed := h.take([]heardOf{{Peer: silent}}, now); len(owed) != 0 {
+		t.Errorf("once is enough: %v", owed)
+	}
+	delete(h.heard, silent)
+	for i := range 2 * mostOwed {
+		h.told(uuid.UUID{9, byte(i)}, []uuid.UUID{silent}, now.Add(time.Hour))
+	}
+	if len(h.owed[silent]) != mostOwed {
+		t.Errorf("%d are owed", len(h.owed[silent]))
+	}
+	if h.about(nil, nil, now); len(h.owed) != 0 {
+		t.Errorf("it is heard again: %v", h.owed)
 	}
 }
 

@@ -53,22 +53,25 @@ func (d *Daemon) Publish(ctx context.Context, req api.PublishRequest) (api.Publi
 
 // publishOn makes ports lead to an attachment, besides those that do already.
 func (d *Daemon) publishOn(ctx context.Context, a attachment, wanted []publishedPort) (api.Publication, error) {
-	return d.changePublished(ctx, a, func(a *attachment) error {
-		a.Published = slices.Clone(a.Published)
-		for _, p := range wanted {
-			if slices.Contains(a.Published, p) {
-				continue
-			}
-			if err := d.checkFree(*a, p); err != nil {
-				return err
-			}
-			a.Published = append(a.Published, p)
+	return d.changePublished(ctx, a, func(a *attachment) error { return d.addPorts(a, wanted) })
+}
+
+// addPorts adds ports to those of an attachment, if nobody has them.
+func (d *Daemon) addPorts(a *attachment, wanted []publishedPort) error {
+	a.Published = slices.Clone(a.Published)
+	for _, p := range wanted {
+		if slices.Contains(a.Published, p) {
+			continue
 		}
-		if len(a.Published) > mostPublished {
-			return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("%d published ports of one container are more than %d", len(a.Published), mostPublished)}
+		if err := d.checkFree(*a, p); err != nil {
+			return err
 		}
-		return nil
-	})
+		a.Published = append(a.Published, p)
+	}
+	if len(a.Published) > mostPublished {
+		return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("%d published ports of one container are more than %d", len(a.Published), mostPublished)}
+	}
+	return nil
 }
 
 // Unpublish takes published ports away. Those that are not there are no error.
@@ -136,7 +139,7 @@ func (d *Daemon) changePublished(ctx context.Context, of attachment, change func
 func (d *Daemon) applyPublished(before, now attachment) error {
 	d.kernel.Lock()
 	defer d.kernel.Unlock()
-	if err := d.bridge.Set(d.bridgeConfig()); err != nil {
+	if err := d.bridge.Publish(d.bridgeConfig(), d.port(now)); err != nil {
 		return err
 	}
 	for _, p := range append(slices.Clone(before.Published), now.Published...) {
@@ -193,10 +196,7 @@ func (d *Daemon) checkMapping(m api.PortMapping) (publishedPort, error) {
 
 // checkFree finds who has published a port already.
 func (d *Daemon) checkFree(a attachment, p publishedPort) error {
-	for _, o := range append(d.listAttached(), a) {
-		if o.key() == a.key() {
-			o = a
-		}
+	for _, o := range append(d.attachedThat(func(o attachment) bool { return len(o.Published) > 0 && o.key() != a.key() }), a) {
 		for _, other := range o.Published {
 			if p.collides(other) {
 				return &api.Error{Code: api.CodeConflict,

@@ -16,9 +16,14 @@ const (
 	maxPacket = 1200
 	// maxSpreading bounds what waits to be gossiped.
 	maxSpreading = 4096
+	// thorough makes gossip tell everybody. memberlist passes each piece of news on
+	// 4·⌈log10 n⌉ times, to peers drawn by chance, so that in a mesh of 99 one of 33
+	// pieces would miss somebody until the next exchange; with n ten times as large it
+	// is one of 1,600 at most.
+	thorough = 10
 	// headStart is to how many peers this one's own news goes straight away, so
 	// that a small mesh need not wait for the next rounds of gossip.
-	headStart = 8
+	headStart = 16
 	// Bounds of the reliable sends that wait and that are under way.
 	outboxMessages = 4096
 	senders        = 64
@@ -59,7 +64,7 @@ var tooLarge = make(deltaBroadcast, 1<<16)
 // number is on its way in; a later one of the same length and number then
 // silently overwrites it (hashicorp/memberlist#263).
 func newQueue(nodes func() int, retransmitMult int) *memberlist.TransmitLimitedQueue {
-	q := &memberlist.TransmitLimitedQueue{NumNodes: nodes, RetransmitMult: retransmitMult}
+	q := &memberlist.TransmitLimitedQueue{NumNodes: func() int { return thorough * nodes() }, RetransmitMult: retransmitMult}
 	q.QueueBroadcast(tooLarge)
 	return q
 }
@@ -97,7 +102,9 @@ func (m *Mesh) announce(msg []byte, peer string) {
 	m.mu.Unlock()
 	if len(msg) <= maxPacket {
 		for _, n := range m.some(headStart) {
-			m.post(n, msg)
+			if err := m.list.SendBestEffort(n, msg); err != nil { // gossip goes on to tell
+				m.log.Debug("message not sent", "to", n.Name, "err", err)
+			}
 		}
 	}
 	m.spread(msg, peer, toAll)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -36,6 +37,14 @@ func TestPluginOpensPortsOfTheHost(t *testing.T) {
 	}
 	if list := listed(t, h); len(list) != 1 {
 		t.Errorf("after an ADD that failed there are %+v", list)
+	}
+	e.add(attachment("c2", nil))
+	before := listed(t, h)
+	if _, err := e.cni.AddNetworkList(context.Background(), e.list, taken); err == nil || !strings.Contains(err.Error(), "8080") {
+		t.Errorf("ADD again with a port that is taken: %v", err)
+	}
+	if list := listed(t, h); !reflect.DeepEqual(list, before) {
+		t.Errorf("ADD again with a port that is taken changed %+v to %+v", before, list)
 	}
 	if err := e.cni.DelNetworkList(context.Background(), e.list, rt); err != nil {
 		t.Errorf("DEL: %v", err)
