@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X github.com/weft-net/weft/daemon.software=$(VERSION)
 BENCH    = -rounds $(or $(ROUNDS),5) -seconds $(or $(SECONDS_EACH),2)
 TOOLS   := $(GO) tool -modfile=scripts/tools/go.mod
 
-.PHONY: all build image demo test unit sim sim-mutants simnet curves fifty soak e2e test-kernel-wg bench-kernel-wg lint bench bench-cni sandboxes fuzz deps clean
+.PHONY: all build image demo test unit sim sim-mutants simnet curves fifty known soak e2e test-kernel-wg bench-kernel-wg lint bench bench-cni sandboxes fuzz deps clean
 
 all: build
 
@@ -48,6 +48,9 @@ curves: ## the same for each of SIZES, and the table and the drawing in docs/ of
 
 fifty: build ## DAEMONS (50) on this machine: until all know all, and what each takes while nothing happens
 	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -timeout 0 ./internal/e2e -run '^$$' -bench Daemons -benchtime 1x -daemons $(or $(DAEMONS),50) -daemons.flags "$(FLAGS)"
+
+known: build ## a daemon that knows PEERS (1000) others, of which none is there: its memory and what it takes
+	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -timeout 0 ./internal/e2e -run '^$$' -bench Known -benchtime 1x -known $(or $(PEERS),1000)
 
 soak: build ## HOSTS (20) with a container each, whose underlay is in trouble for MINUTES (60), by SEED (1); the report is in bin/soak
 	rm -rf bin/soak && mkdir -p bin/soak

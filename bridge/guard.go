@@ -138,11 +138,12 @@ func (w way) admits(s side, f family, match string) string {
 }
 
 // guard are the chains of one side, which drop and count what may not be in the
-// clear. The packets that are most come first, and meet few rules. What a rule
+// clear. The packets that are most come first, and meet few rules, since each costs as
+// much as a good part of all else that the kernel does for a packet. What a rule
 // compares with is in the rule itself or in a set that stays: a set of its own
 // would be empty for who is under way while the rule is replaced.
-func guard(cfg Config, s side, hook string) (out []chain) {
-	g, main := cfg.Guard, chain{name: "guard-" + s.name, hook: hook}
+func guard(cfg Config, s side, hook string, first ...string) (out []chain) {
+	g, main := cfg.Guard, chain{name: "guard-" + s.name, hook: hook, rules: first}
 	add := func(format string, args ...any) { main.rules = append(main.rules, fmt.Sprintf(format, args...)) }
 	inside := chain{name: "vxlan-" + s.name}
 	for _, f := range cfg.families() {
@@ -160,13 +161,6 @@ func guard(cfg Config, s side, hook string) (out []chain) {
 	if len(g.VXLAN) > 0 {
 		out = append(out, inside)
 	}
-	for _, d := range cfg.devices() {
-		if slices.Contains(g.VXLAN, d) {
-			add("%s goto %s", s.is(d), inside.name)
-		} else {
-			add("%s accept", s.is(d))
-		}
-	}
 	for _, d := range g.Direct {
 		for _, f := range cfg.families() {
 			within := fmt.Sprintf("%s %s %s %s ", s.is(d), f.name, s.address, f.prefix(cfg.Range))
@@ -176,54 +170,78 @@ func guard(cfg Config, s side, hook string) (out []chain) {
 			add("%s", direct.admits(s, f, within))
 		}
 	}
+	for _, d := range cfg.Tunnels {
+		if slices.Contains(g.VXLAN, d) {
+			add("%s goto %s", s.is(d), inside.name)
+		} else {
+			add("%s accept", s.is(d))
+		}
+	}
 	for _, f := range cfg.families() {
 		add("%s %s %s %s != \"lo\" counter drop", f.name, s.address, f.prefix(cfg.Range), s.device)
 	}
 	return append(out, main)
 }
 
-// guardEnds guard the outer packets of VXLAN: of this mesh, from and to its
-// hosts. Of other networks that use VXLAN on that port nothing is known.
-func guardEnds(g Guard) []chain {
-	ours := fmt.Sprintf("udp dport %d @th,96,24 %#x goto ", g.Port, g.VNI)
-	ends := func(name string, s side) chain {
-		return chain{name: name, rules: []string{
+// outer matches the packets of this mesh's VXLAN. Of other networks that use VXLAN on
+// that port nothing is known.
+func (g Guard) outer() string { return fmt.Sprintf("udp dport %d @th,96,24 %#x", g.Port, g.VNI) }
+
+// guardEnds let these pass from and to the mesh's hosts alone. What leaves is of the
+// host itself: a container that wraps its packets by itself could be anybody in there.
+func guardEnds(cfg Config) []chain {
+	if len(cfg.Guard.VXLAN) == 0 {
+		return nil
+	}
+	ends := func(name string, s side, first ...string) chain {
+		return chain{name: name, rules: append(first,
 			fmt.Sprintf("ip %s @%s accept", s.address, endsSet),
 			fmt.Sprintf("ip6 %s @%s6 accept", s.address, endsSet),
 			"counter drop",
-		}}
+		)}
 	}
-	in, out := ends("ends-in", arriving), ends("ends-out", leaving)
-	return []chain{in, out,
-		{"guard-tunnel-in", "type filter hook input priority raw;", []string{ours + in.name}},
-		{"guard-tunnel-out", "type filter hook output priority raw;", []string{ours + out.name}},
-	}
+	return []chain{ends(endsIn, arriving), ends(endsOut, leaving, arriving.is(cfg.Name)+" counter drop")}
 }
 
-// guardChains keep plaintext where it is allowed, and segments small enough.
+// The chains of guardEnds.
+const (
+	endsIn  = "ends-in"
+	endsOut = "ends-out"
+)
+
+// guardChains keep plaintext where it is allowed, and segments small enough. A packet
+// that is forwarded meets one chain as it comes and one as it leaves, and none between.
 func guardChains(cfg Config) []chain {
-	out := append(
-		guard(cfg, arriving, "type filter hook prerouting priority raw;"),
-		guard(cfg, leaving, "type filter hook postrouting priority raw;")...)
+	own := cfg.Name
+	first, last := []string{arriving.is(own) + " accept"}, []string{leaving.is(own) + " accept"}
+	out := append(guardEnds(cfg), otherChains(cfg)...)
 	if len(cfg.Guard.VXLAN) > 0 {
-		out = append(out, guardEnds(cfg.Guard)...)
+		// No two of these packets, there and back, are of one connection, as their
+		// source port is made of what is in them. So there is nothing to keep track of.
+		first = append(first, cfg.Guard.outer()+" notrack")
+		last = append(last, cfg.Guard.outer()+" goto "+endsOut)
+		out = append(out, chain{"untracked", "type filter hook output priority raw;", []string{cfg.Guard.outer() + " notrack"}})
 	}
-	return append(out, clamp(cfg)...)
+	if len(cfg.ways()) > 0 {
+		out = append(out, clamp(cfg))
+		last = append(append([]string{"tcp flags & (syn|rst) == syn jump " + clampChain}, last...),
+			fmt.Sprintf("%s != %q jump %s", arriving.device, own, othersChain))
+	}
+	out = append(out, guard(cfg, arriving, "type filter hook prerouting priority raw;", first...)...)
+	return append(out, guard(cfg, leaving, "type filter hook postrouting priority raw;", last...)...)
 }
 
-// clamp keeps TCP from segments that do not fit the way, in both directions. All
-// but the first packets of a connection meet one rule.
-func clamp(cfg Config) []chain {
-	devices := cfg.ways()
-	if len(devices) == 0 {
-		return nil
-	}
+const clampChain = "clamp"
+
+// clamp keeps TCP from segments that do not fit the way, in both directions. Only the
+// first packets of a connection meet it.
+func clamp(cfg Config) chain {
 	const size = "tcp option maxseg size set rt mtu"
-	first := chain{name: "clamp-first"}
+	out := chain{name: clampChain}
 	for _, f := range cfg.families() {
 		for _, s := range []side{leaving, arriving} {
-			first.rules = append(first.rules, fmt.Sprintf("%s { %s } %s %s %s %s", s.device, quoted(devices), f.name, s.address, f.prefix(cfg.Range), size))
+			out.rules = append(out.rules, fmt.Sprintf("%s { %s } %s %s %s %s", s.device, quoted(cfg.ways()), f.name, s.address, f.prefix(cfg.Range), size))
 		}
 	}
-	return []chain{first, {"clamp", "type filter hook forward priority mangle;", []string{"tcp flags & (syn|rst) == syn goto " + first.name}}}
+	return out
 }

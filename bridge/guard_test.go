@@ -43,23 +43,28 @@ func TestGuardLetsPlaintextOfThoseInThatMay(t *testing.T) {
 		"vxlan-arriving": `counter name ip saddr map @vxlan-arriving accept
 counter drop`,
 		"guard-arriving": `iifname "weft" accept
+udp dport 6784 @th,96,24 0x7 notrack
+iifname "eth0" ip saddr 10.32.0.0/12 counter name ip saddr map @direct-arriving accept
 iifname "weft-vx" goto vxlan-arriving
 iifname "weft-wg" accept
-iifname "eth0" ip saddr 10.32.0.0/12 counter name ip saddr map @direct-arriving accept
 ip saddr 10.32.0.0/12 iifname != "lo" counter drop`,
 		"vxlan-leaving": `counter name ip daddr map @vxlan-leaving accept
 counter drop`,
-		"guard-leaving": `oifname "weft" accept
+		"guard-leaving": `tcp flags & (syn|rst) == syn jump clamp
+oifname "weft" accept
+udp dport 6784 @th,96,24 0x7 goto ends-out
+iifname != "weft" jump others
+oifname "eth0" ip daddr 10.32.0.0/12 counter name ip daddr map @direct-leaving accept
 oifname "weft-vx" goto vxlan-leaving
 oifname "weft-wg" accept
-oifname "eth0" ip daddr 10.32.0.0/12 counter name ip daddr map @direct-leaving accept
 ip daddr 10.32.0.0/12 oifname != "lo" counter drop`,
-		"guard-tunnel-in": `udp dport 6784 @th,96,24 0x7 goto ends-in`,
+		"input":     `udp dport 6784 @th,96,24 0x7 goto ends-in`,
+		"untracked": `udp dport 6784 @th,96,24 0x7 notrack`,
 		"ends-in": `ip saddr @ends accept
 ip6 saddr @ends6 accept
 counter drop`,
-		"guard-tunnel-out": `udp dport 6784 @th,96,24 0x7 goto ends-out`,
-		"ends-out": `ip daddr @ends accept
+		"ends-out": `iifname "weft" counter drop
+ip daddr @ends accept
 ip6 daddr @ends6 accept
 counter drop`,
 	} {
@@ -150,7 +155,7 @@ func TestGuardIsTakenByTheKernelAndComesBack(t *testing.T) {
 		h.set(cfg)
 		const look = "nft -s list table inet weft"
 		want := h.run(look)
-		for _, part := range []string{"chain guard-arriving", "chain guard-leaving", "chain guard-tunnel-in", "chain guard-tunnel-out", "chain clamp", "size set rt mtu", "10.40.0.9", `iifname "eth0" ether saddr @refused ip saddr 10.32.0.0/12 counter`, "02:00:00:00:00:04,"} {
+		for _, part := range []string{"chain guard-arriving", "chain guard-leaving", "chain ends-in", "chain ends-out", "chain clamp", "size set rt mtu", "10.40.0.9", `iifname "eth0" ether saddr @refused ip saddr 10.32.0.0/12 counter`, "02:00:00:00:00:04,"} {
 			if !strings.Contains(want, part) {
 				t.Errorf("%q is not in\n%s", part, want)
 			}

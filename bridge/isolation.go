@@ -127,7 +127,6 @@ func isolationRouted(cfg Config) []chain {
 	}
 	isolation := chain{name: "isolation", rules: []string{"ct status dnat return"}}
 	forward := chain{name: "forward", hook: "type filter hook forward priority filter;"}
-	input := chain{name: "input", hook: "type filter hook input priority filter;"}
 	for _, f := range cfg.families() {
 		from, to, rng := f.name+" saddr", f.name+" daddr", f.prefix(cfg.Range)
 		isolation.rules = append(isolation.rules,
@@ -138,9 +137,20 @@ func isolationRouted(cfg Config) []chain {
 			to+" @subnets"+f.set+" drop")
 		within := fmt.Sprintf("%s %s %s %s goto isolation", from, rng, to, rng)
 		forward.rules = append(forward.rules, within)
-		input.rules = append(input.rules, fmt.Sprintf("iifname { %s } %s", quoted(cfg.devices()), within))
 	}
-	return []chain{isolation, forward, input}
+	return []chain{isolation, forward}
+}
+
+// isolationInput are the rules that do so for the host's exposed addresses.
+func isolationInput(cfg Config) (out []string) {
+	if len(cfg.Subnets) == 0 {
+		return nil
+	}
+	for _, f := range cfg.families() {
+		rng := f.prefix(cfg.Range)
+		out = append(out, fmt.Sprintf("iifname { %[1]s } %[2]s saddr %[3]s %[2]s daddr %[3]s goto isolation", quoted(cfg.devices()), f.name, rng))
+	}
+	return out
 }
 
 // isolationBridged keeps networks apart between two ports of the bridge. What

@@ -19,7 +19,7 @@ func (g Guard) senders(p GuardedPeer) (out []string) {
 	add := func(devices []string, macs ...nl.MAC) {
 		for _, device := range devices {
 			for _, mac := range macs {
-				out = append(out, fmt.Sprintf("%q . %s", device, mac))
+				out = append(out, fmt.Sprintf("%q . %#x", device, mac[:]))
 			}
 		}
 	}
@@ -35,6 +35,11 @@ func (g Guard) senders(p GuardedPeer) (out []string) {
 // clear are the devices by which packets come in the clear.
 func (g Guard) clear() []string { return slices.Concat(g.VXLAN, g.Direct) }
 
+// cameFrom is the hardware address that a packet came from. By that name nft would first
+// ask whether the device has such addresses, which where packets leave is asked of the
+// one by which they do.
+const cameFrom = "@ll,48,48"
+
 // relaySets say by which hardware address what may come.
 func relaySets(cfg Config) (out []set) {
 	if len(cfg.Guard.clear()) == 0 {
@@ -42,7 +47,7 @@ func relaySets(cfg Config) (out []set) {
 	}
 	parts := spans(cfg.Guard.Peers)
 	for _, f := range cfg.families() {
-		relayed := set{name: "relayed" + f.set, spec: fmt.Sprintf("type ifname . ether_addr . %s; flags interval;", f.addrs)}
+		relayed := set{name: "relayed" + f.set, spec: fmt.Sprintf("typeof iifname . %s . %s saddr; flags interval;", cameFrom, f.name)}
 		for _, s := range parts {
 			for _, from := range cfg.Guard.senders(s.peer) {
 				relayed.add(from + " . " + s.of(f))
@@ -53,28 +58,30 @@ func relaySets(cfg Config) (out []set) {
 	return out
 }
 
-// relayChains drop what is passed on and came by another way. The host tells
-// nobody of a better way: it is one because the direct one does not work.
-func relayChains(cfg Config) []chain {
-	g := cfg.Guard
-	var out []chain
-	if in := g.clear(); len(in) > 0 {
-		relay := chain{name: "relay"}
-		forward := chain{name: "relaying", hook: "type filter hook forward priority filter;"}
+const othersChain = "others"
+
+// otherChains judge what leaves for other hosts and is not of the containers here. What
+// is passed on and came by another way is dropped. The host tells nobody of a better
+// way: it is one because the direct one does not work.
+func otherChains(cfg Config) []chain {
+	ways := cfg.ways()
+	if len(ways) == 0 {
+		return nil
+	}
+	others := chain{name: othersChain, rules: []string{
+		fmt.Sprintf("oifname != { %s } return", quoted(ways)),
+		fmt.Sprintf("ip daddr %s icmp type redirect drop", cfg.Range),
+	}}
+	if in := cfg.Guard.clear(); len(in) > 0 {
+		others.rules = append(others.rules, fmt.Sprintf("iifname != { %s } return", quoted(in)))
 		for _, f := range cfg.families() {
-			relay.rules = append(relay.rules, fmt.Sprintf("iifname . ether saddr . %s saddr @relayed%s return", f.name, f.set))
-			rng := f.prefix(cfg.Range)
-			forward.rules = append(forward.rules, fmt.Sprintf("iifname { %s } oifname { %s } %s saddr %s goto relay",
-				quoted(in), quoted(cfg.ways()), f.name, rng))
+			others.rules = append(others.rules, fmt.Sprintf("iifname . %s . %s saddr @relayed%s return", cameFrom, f.name, f.set))
 		}
-		relay.rules = append(relay.rules, "counter drop")
-		out = append(out, relay, forward)
+		for _, f := range cfg.families() {
+			others.rules = append(others.rules, fmt.Sprintf("%s saddr %s counter drop", f.name, f.prefix(cfg.Range)))
+		}
 	}
-	if ways := cfg.ways(); len(ways) > 0 {
-		out = append(out, chain{name: "redirects", hook: "type filter hook output priority filter;",
-			rules: []string{fmt.Sprintf("oifname { %s } ip daddr %s icmp type redirect drop", quoted(ways), cfg.Range)}})
-	}
-	return out
+	return []chain{others}
 }
 
 // ways are the devices that lead to other hosts.

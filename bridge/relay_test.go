@@ -59,7 +59,7 @@ func TestOnlyWhatComesByTheWayBackIsPassedOn(t *testing.T) {
 func TestRelayRulesAreThereOnlyWhereSomethingComesInTheClear(t *testing.T) {
 	cfg := config()
 	cfg.Tunnels, cfg.Guard = []string{"weft-wg"}, Guard{Peers: []GuardedPeer{peer("192.0.2.2", false, false, "10.40.0.0/16")}}
-	if sets, chains := relaySets(cfg), relayChains(cfg); len(sets) != 0 || len(chains) != 1 || chains[0].name != "redirects" {
+	if sets, chains := relaySets(cfg), otherChains(cfg); len(sets) != 0 || len(chains) != 1 || len(chains[0].rules) != 2 {
 		t.Errorf("%+v %+v", sets, chains)
 	}
 	cfg = guarded(peer("192.0.2.2", true, false, "10.40.0.0/16"))

@@ -33,14 +33,14 @@ func tablesOf(cfg Config) tables {
 	}
 	sets, looked := guardSets(cfg)
 	routed.sets, routed.looked = append(routed.sets, sets...), looked
-	routed.chains = append(routed.chains, guardChains(cfg)...)
 	routed.sets = append(routed.sets, relaySets(cfg)...)
-	routed.chains = append(routed.chains, relayChains(cfg)...)
+	routed.chains = append(routed.chains, guardChains(cfg)...)
 	routed.chains = append(routed.chains, isolationRouted(cfg)...)
 	if cfg.GossipPort != 0 {
 		set, chain := gossip(cfg)
 		routed.sets, routed.chains = append(routed.sets, set), append(routed.chains, chain)
 	}
+	routed.chains = append(routed.chains, inputRules(cfg)...)
 	bridged.chains = append(bridged.chains, isolationBridged(cfg)...)
 	passing := chain{name: "forward", hook: "type filter hook forward priority filter;"}
 	if len(cfg.Published) > 0 || cfg.Services {

@@ -57,7 +57,9 @@ func drawing(s api.Status) (nodes []node, edges []edge) {
 		e := edge{from: s.Self.ID, to: l.Peer, text: l.Transport}
 		switch state := linkState(l); {
 		case len(l.Via) > 0:
-			e.text, e.broken = linkWay(l)+" "+l.ViaRTT.Round(10*time.Microsecond).String(), true
+			if e.text, e.broken = linkWay(l), true; l.ViaRTT > 0 {
+				e.text += " " + l.ViaRTT.Round(10*time.Microsecond).String()
+			}
 		case l.Reason != "":
 			e.text, e.broken = "no link: "+l.Reason, true
 		case state == "no answer":
@@ -90,14 +92,21 @@ func drawing(s api.Status) (nodes []node, edges []edge) {
 	return nodes, edges
 }
 
+// quoting makes a text of lines, in which what means something else in the language
+// is replaced.
+func quoting(means *strings.Replacer, newline string) func(lines ...string) string {
+	return func(lines ...string) string {
+		var out []string
+		for _, l := range lines {
+			out = append(out, means.Replace(l))
+		}
+		return `"` + strings.Join(out, newline) + `"`
+	}
+}
+
 // dot draws the mesh for graphviz.
 func dot(s api.Status) string {
-	quote := func(lines ...string) string {
-		for i, l := range lines {
-			lines[i] = strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(l)
-		}
-		return `"` + strings.Join(lines, `\n`) + `"`
-	}
+	quote := quoting(strings.NewReplacer(`\`, `\\`, `"`, `\"`), `\n`)
 	colours := map[string]string{"failed": `, color=red, style=dashed`}
 	nodes, edges := drawing(s)
 	var b strings.Builder
@@ -118,12 +127,7 @@ func dot(s api.Status) string {
 
 // mermaid draws it for documents.
 func mermaid(s api.Status) string {
-	quote := func(lines ...string) string {
-		for i, l := range lines {
-			lines[i] = strings.NewReplacer(`#`, `#35;`, `"`, `#quot;`, `<`, `#lt;`, `>`, `#gt;`).Replace(l)
-		}
-		return `"` + strings.Join(lines, "<br>") + `"`
-	}
+	quote := quoting(strings.NewReplacer(`#`, `#35;`, `"`, `#quot;`, `<`, `#lt;`, `>`, `#gt;`), "<br>")
 	name := func(id uuid.UUID) string { return "p" + strings.ReplaceAll(id.String(), "-", "") }
 	nodes, edges := drawing(s)
 	var b strings.Builder

@@ -107,3 +107,10 @@ func TestReportHasEverything(t *testing.T) {
 		t.Errorf("report: %+v", r)
 	}
 }
+
+func TestQuotingLeavesItsLinesAsTheyAre(t *testing.T) {
+	lines := []string{`a"b`, "c"}
+	if got := quoting(strings.NewReplacer(`"`, `'`), "|")(lines...); got != `"a'b|c"` || lines[0] != `a"b` {
+		t.Errorf("%s of %q", got, lines)
+	}
+}

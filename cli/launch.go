@@ -112,7 +112,7 @@ was asked to make room waits, and comes back if the other ends.`,
 	f.Uint16Var(&o.WireGuardPort, "wireguard-port", 0, fmt.Sprintf("UDP `port` of WireGuard (default %d, or the mesh's)", daemon.DefaultWGPort))
 	f.Uint16Var(&o.VXLANPort, "vxlan-port", 0, fmt.Sprintf("UDP `port` of VXLAN (default %d, or the mesh's)", daemon.DefaultVXLANPort))
 	f.Uint16Var(&o.Port, "port", 0, fmt.Sprintf("TCP and UDP `port` of gossip (default %d)", daemon.DefaultPort))
-	f.StringSliceVar(&l.advertise, "advertise", nil, "`address` by which other hosts reach this one; several, in the order in which they are tried: A,B (default by the routes)")
+	f.StringSliceVar(&l.advertise, "advertise", nil, "`address` by which other hosts reach this one; several, in the order in which they are tried: A,B; one of a router that forwards to this host, too (default by the routes)")
 	f.StringVar(&o.Bridge, "bridge", "", "`name` of the bridge (default "+daemon.DefaultBridge+")")
 	f.IntVar(&o.MTU, "mtu", 0, "MTU of the containers in `bytes` (default what the underlay allows)")
 	f.BoolVar(&l.masquerade, "masquerade", true, "hide the containers behind the host towards the outside")

@@ -133,10 +133,10 @@ func (d *Daemon) askMesh(ctx context.Context, p *peerState, known []netip.AddrPo
 	defer cancel()
 	self := d.helloSelf(p)
 	self.Settings, self.Life = encode(p.settings), d.life
-	finder := mesh.Finder{Token: p.token, Self: self.Advertise}
+	finder := mesh.Finder{Token: p.token, Self: netip.AddrPortFrom(d.advertise(), d.opts.Port)}
 	addrs := map[string]bool{}
 	for _, a := range known {
-		addrs[a.String()] = !slices.Contains(d.underlays(), a.Addr())
+		addrs[a.String()] = !slices.Contains(d.announced(), a.Addr())
 	}
 	for _, target := range p.targets {
 		found, err := finder.Lookup(ctx, target)

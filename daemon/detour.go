@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -48,7 +49,7 @@ func sight(peer uuid.UUID, paths []encap.Path, quality map[probe.Path]probe.Qual
 // by others. Links are those of the peers, as far as they are decided.
 func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality map[probe.Path]probe.Quality, plan *linkPlan) {
 	var sights, silent []topology.Sight
-	var reached []uuid.UUID
+	var reached []topology.Peer
 	of := map[uuid.UUID]topology.Sight{}
 	now, r := d.now(), &d.relays
 	vertices := []topology.Peer{{ID: d.identity.ID}}
@@ -63,7 +64,7 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 		sights, of[p.ID] = append(sights, s), s
 		// Who was cut off from all hears each of them again at a moment of its own, too.
 		if s.Works && now.Sub(s.Since) >= steady+probe.Interval(len(plan.targets)) {
-			reached = append(reached, p.ID)
+			reached = append(reached, p.vertex)
 		}
 		if s.Silent {
 			silent = append(silent, s)
@@ -76,10 +77,14 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 	heard := d.hearsay.about(silent, reached, now)
 	before := r.exceptions
 	r.exceptions = before.Next(sights, heard, r.hops, probe.Interval(len(plan.targets))+margin, now)
-	r.untold = r.untold || !r.exceptions.SameAs(before)
+	if !r.exceptions.SameAs(before) {
+		r.untold, r.changed = true, now
+	}
+	d.compare(reached, now)
+	r.hurries = now.Sub(r.changed) < quickly || slices.ContainsFunc(silent, func(s topology.Sight) bool { return now.Sub(s.Heard) < quickly })
 	r.waits = slices.ContainsFunc(sights, func(s topology.Sight) bool {
 		_, soon := r.exceptions.Until(s)
-		return soon || s.Silent && now.Sub(s.Heard) < quickly
+		return soon
 	})
 	own := &vertices[0]
 	own.Broken, own.Shaky, own.Mute, own.At = r.exceptions.Broken(), r.exceptions.Shaky(), r.exceptions.Mute(), r.position.Publish(r.peers, now)
@@ -112,9 +117,25 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 	}
 }
 
-// quickly is for how long after a peer fell silent this host looks more often
-// than by its periodic pass whether others hear it.
-const quickly = 15 * time.Second
+// quickly is for how long after a peer fell silent, or a link broke or worked
+// again, this host looks more often than by its periodic pass what others know.
+const quickly = 10 * time.Second
+
+// comparePause is between two comparisons.
+const comparePause = 200 * time.Millisecond
+
+// compare sees to it that this host soon knows what others know, and they what it
+// knows, for a while after its links have changed: then those of others have, too,
+// and gossip may bring that late, as it goes to members by chance of whom most may
+// be out of reach. The lock is held.
+func (d *Daemon) compare(reached []topology.Peer, now time.Time) {
+	r := &d.relays
+	if len(reached) == 0 || now.Sub(r.changed) >= quickly || now.Sub(r.compared) < comparePause {
+		return
+	}
+	r.compared = now
+	d.mesh.Compare(reached[rand.IntN(len(reached))].ID)
+}
 
 // observe takes in round-trip times, now and then. The lock is held.
 func (d *Daemon) observe(peers []tunnelPeer, links map[uuid.UUID]*link, quality map[probe.Path]probe.Quality, now time.Time) {

@@ -30,18 +30,26 @@ func common(own, theirs []netip.Addr, reached netip.Addr) (out []ends) {
 	return out
 }
 
-// directTo is the address on the underlay by which gossip gets to a peer. The
-// holder of the kernel's lock calls it.
-func (d *Daemon) directTo(p mesh.Peer) netip.Addr {
+// directTo is the address on the underlay by which gossip gets to a peer; before is
+// where it did in an earlier process. The holder of the kernel's lock calls it.
+func (d *Daemon) directTo(p mesh.Peer, before netip.Addr) netip.Addr {
 	way, at, known := d.mesh.Reached(p.ID)
 	if known && way != mesh.WayDirect {
 		return netip.Addr{}
 	}
-	var before netip.Addr
 	if l := d.decided[p.ID]; l != nil {
 		before = l.direct
 	}
 	return lastDirect(at.Addr(), before, underlaysOf(p.Record))
+}
+
+// wasDirect is where a peer was reached, if an earlier process led its traffic by
+// that device: other transports than WireGuard are for peers that gossip gets to.
+func (d *Daemon) wasDirect(r mesh.Body, device string) netip.Addr {
+	if ends := common(d.underlays(), underlaysOf(r), netip.Addr{}); len(ends) > 0 && device != "" && !slices.Contains(d.opts.tunnelDevices()[encap.TransportWireGuard], device) {
+		return ends[0].theirs
+	}
+	return netip.Addr{}
 }
 
 // lastDirect is where gossip gets to a peer now, or, if it does not get there by any

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/mesh"
 )
 
 func TestPolicyForbidsWhatNATAndFamiliesOnlyHinder(t *testing.T) {
@@ -62,6 +63,17 @@ func TestAPeerWhoseDaemonStopsKeepsItsEnds(t *testing.T) {
 		}
 		if got := common(own, tc.says, direct); !slices.Equal(got, []ends{{own[0], tc.want}}) {
 			t.Errorf("%s: %v; want %v", name, got, tc.want)
+		}
+	}
+}
+
+func TestAnEarlierProcessHasShownThatAPeerIsReached(t *testing.T) {
+	d := &Daemon{opts: Options{HostOptions: HostOptions{Bridge: "weft"}}}
+	own, there := []netip.Addr{netip.MustParseAddr("192.168.1.2")}, netip.MustParseAddr("192.168.1.3")
+	d.underlay.Store(&own)
+	for device, want := range map[string]netip.Addr{"weft-vx": there, "eth0": there, "weft-wg": {}, "weft-w1": {}, "": {}} {
+		if got := d.wasDirect(mesh.Body{Underlay: []netip.Addr{there}, Confined: true}, device); got != want {
+			t.Errorf("by %q: %v; want %v", device, got, want)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -20,7 +19,7 @@ const greetAgain = time.Second
 // mesh. If nobody answers, a host on the list founds together with the others on
 // it, and one that is not waits for them.
 func (d *Daemon) foundOrJoin(ctx context.Context, p *peerState) (err error) {
-	self := netip.AddrPortFrom(d.advertise(), d.opts.Port).String()
+	self := d.gossipAt().String()
 	founders, err := foundersOf(d.opts.Founders, d.opts.Port)
 	if err != nil {
 		return err

@@ -76,7 +76,7 @@ var conditions = []condition{
 		fix:   "look at that host: `weft status` there, and whether TCP and UDP on the gossip port pass between the hosts",
 		check: checkPeers},
 	{code: "host-confined", severity: api.SeverityWarning,
-		fix:   "nothing has to be done: it dials out, and other hosts like it are reached by hole punching or a relay; for direct links let TCP and UDP of the gossip port and UDP of WireGuard (6783; 6785, 6788) in to this host",
+		fix:   "nothing has to be done: it dials out, and other hosts like it are reached by hole punching or a relay; for direct links let in to this host what is named",
 		check: checkConfined},
 	{code: "underlay-not-read", severity: api.SeverityWarning, dependsOn: api.WarnKernel,
 		fix:   "nothing has to be done if it goes away; changes of this host's addresses are not followed meanwhile",
@@ -275,13 +275,15 @@ func checkPeers(d *Daemon) string {
 
 func checkConfined(d *Daemon) string {
 	r := d.mesh.Reachability()
-	switch {
-	case !r.Confined:
+	if !r.Confined {
 		return ""
-	case !r.From.IsValid() || slices.Contains(d.underlays(), r.From):
-		return "other hosts cannot connect to this one: something on the way lets nothing in"
 	}
-	return fmt.Sprintf("other hosts cannot connect to this one: it is behind NAT, and seen from %s", r.From)
+	why := "something on the way lets nothing in"
+	if r.From.IsValid() && !slices.Contains(d.underlays(), r.From) {
+		why = fmt.Sprintf("it is behind NAT, and seen from %s", r.From)
+	}
+	return fmt.Sprintf("other hosts cannot connect to this one: %s; it would hear them on TCP and UDP %d, and by WireGuard on UDP %d and %d", why,
+		d.opts.Port, d.settings.slotPort(0, d.opts.Port), d.settings.slotPort(1, d.opts.Port))
 }
 
 func checkLinks(d *Daemon) string {

@@ -18,15 +18,19 @@ import (
 
 // A peer that falls silent may be dead, or its daemon stopped while its kernel
 // forwards; or only the link to it may be broken. Who wants to know asks a few
-// others whether they have heard it since. Nothing is told to all of the mesh
-// until that is known, since of a host that dies each would tell.
+// others whether they have heard it since, or been told that somebody has: of two
+// halves of a mesh that one link joins, only the hosts at that link's ends hear
+// anybody of the other half. Nothing is told to all of the mesh until that is
+// known, since of a host that dies each would tell.
 
 const (
-	// askedAtOnce is how many are asked, and mostAsked about how many peers.
+	// askedAtOnce is how many are asked, and mostAsked about how many peers; to
+	// mostOwed the answer is sent later.
 	askedAtOnce = 3
 	mostAsked   = 64
+	mostOwed    = 16
 	// Pauses between two questions about a peer: they grow with its silence.
-	askPause     = time.Second
+	askPause     = 250 * time.Millisecond
 	longestPause = 2 * time.Minute
 	// steady is for how long, besides an interval, a path has to have worked
 	// before what came by it counts: of a daemon that comes back each other host
@@ -34,6 +38,9 @@ const (
 	steady = time.Second
 	// margin is what clocks and rounds of the prober may differ by.
 	margin = 250 * time.Millisecond
+	// passedOn is added to the age of what is passed on: more than it was under way,
+	// so that no word gets younger by going round.
+	passedOn = 250 * time.Millisecond
 )
 
 // hearsay is what other hosts say that they heard. It is a mesh.Channel.
@@ -43,12 +50,13 @@ type hearsay struct {
 	news   chan struct{}                                       // has a word when somebody has heard a peer
 
 	mu    sync.Mutex
-	next  map[uuid.UUID]time.Time // when to ask about a silent peer again
-	heard map[uuid.UUID]time.Time // when somebody has heard it
+	next  map[uuid.UUID]time.Time   // when to ask about a silent peer again
+	heard map[uuid.UUID]time.Time   // when somebody has heard it
+	owed  map[uuid.UUID][]uuid.UUID // who asked about a silent peer, and got no answer
 }
 
 func newHearsay(steady func([]uuid.UUID) map[uuid.UUID]time.Duration) *hearsay {
-	return &hearsay{steady: steady, news: make(chan struct{}, 1), next: map[uuid.UUID]time.Time{}, heard: map[uuid.UUID]time.Time{}}
+	return &hearsay{steady: steady, news: make(chan struct{}, 1), next: map[uuid.UUID]time.Time{}, heard: map[uuid.UUID]time.Time{}, owed: map[uuid.UUID][]uuid.UUID{}}
 }
 
 // rumour is a question, or the answer to one.
@@ -88,16 +96,15 @@ func (h *hearsay) Receive(from uuid.UUID, msg []byte) {
 	if err != nil {
 		return
 	}
+	now := time.Now()
 	if len(r.Ask) > 0 {
-		var answer rumour
-		for peer, ago := range h.steady(r.Ask) {
-			answer.Heard = append(answer.Heard, heardOf{Peer: peer, Ago: ago})
-		}
-		if m := h.mesh.Load(); m != nil && len(answer.Heard) > 0 {
-			m.Send(from, h.Name(), encode(answer))
-		}
+		h.tell(from, h.told(from, r.Ask, now))
 	}
-	if h.take(r.Heard, time.Now()) {
+	news, owed := h.take(r.Heard, now)
+	for peer, list := range owed {
+		h.tell(peer, list)
+	}
+	if news {
 		select {
 		case h.news <- struct{}{}:
 		default:
@@ -105,43 +112,98 @@ func (h *hearsay) Receive(from uuid.UUID, msg []byte) {
 	}
 }
 
-// take notes what was asked for, and tells whether it is news.
-func (h *hearsay) take(list []heardOf, now time.Time) (news bool) {
+func (h *hearsay) tell(peer uuid.UUID, list []heardOf) {
+	if m := h.mesh.Load(); m != nil && len(list) > 0 {
+		m.Send(peer, h.Name(), encode(rumour{Heard: list}))
+	}
+}
+
+// told is what this host has heard of some peers, or else been told. Who asks is
+// owed the rest, if this host asks about it as well.
+func (h *hearsay) told(who uuid.UUID, asked []uuid.UUID, now time.Time) (out []heardOf) {
+	own := h.steady(asked)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for _, peer := range asked {
+		ago, ok := own[peer]
+		if at, told := h.heard[peer]; !ok && told {
+			ago, ok = now.Sub(at)+passedOn, true
+		}
+		_, silent := h.next[peer]
+		switch {
+		case ok:
+			out = append(out, heardOf{Peer: peer, Ago: ago})
+		case silent && len(h.owed[peer]) < mostOwed && !slices.Contains(h.owed[peer], who):
+			h.owed[peer] = append(h.owed[peer], who)
+		}
+	}
+	return out
+}
+
+// take notes what was asked for, and tells whether it is news, and who is owed
+// what of it.
+func (h *hearsay) take(list []heardOf, now time.Time) (news bool, owed map[uuid.UUID][]heardOf) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	owed = map[uuid.UUID][]heardOf{}
 	for _, x := range list {
 		if at := now.Add(-x.Ago); !h.next[x.Peer].IsZero() && x.Ago >= 0 && at.After(h.heard[x.Peer]) {
 			h.heard[x.Peer], news = at, true
+			for _, who := range h.owed[x.Peer] {
+				owed[who] = append(owed[who], heardOf{Peer: x.Peer, Ago: x.Ago + passedOn})
+			}
+			delete(h.owed, x.Peer)
 		}
 	}
-	return news
+	return news, owed
 }
 
 // about says when others have heard each of these silent peers, as far as is
-// known, and asks some of those that this host reaches, where it is time.
-func (h *hearsay) about(silent []topology.Sight, reached []uuid.UUID, now time.Time) map[uuid.UUID]time.Time {
+// known, and asks some of those that this host reaches, where it is time: first
+// those who say that their own link to it is broken, since they were told.
+func (h *hearsay) about(silent []topology.Sight, reached []topology.Peer, now time.Time) map[uuid.UUID]time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	still := map[uuid.UUID]time.Time{}
-	var ask []uuid.UUID
+	reached = slices.Clone(reached)
+	rand.Shuffle(len(reached), func(i, j int) { reached[i], reached[j] = reached[j], reached[i] })
+	asked, questions := 0, map[uuid.UUID][]uuid.UUID{}
 	for _, s := range silent {
 		still[s.Peer] = h.next[s.Peer]
-		if now.Before(h.next[s.Peer]) || len(ask) == mostAsked {
+		if now.Before(h.next[s.Peer]) || asked == mostAsked {
 			continue
 		}
-		ask = append(ask, s.Peer)
+		asked++
+		for _, peer := range tellers(s.Peer, reached) {
+			questions[peer] = append(questions[peer], s.Peer)
+		}
 		still[s.Peer] = now.Add(min(max(now.Sub(s.Heard)/10, askPause), longestPause))
 	}
 	h.next = still
 	maps.DeleteFunc(h.heard, func(peer uuid.UUID, _ time.Time) bool { _, ok := still[peer]; return !ok })
-	if m := h.mesh.Load(); m != nil && len(ask) > 0 {
-		reached = slices.Clone(reached)
-		rand.Shuffle(len(reached), func(i, j int) { reached[i], reached[j] = reached[j], reached[i] })
-		for _, peer := range reached[:min(askedAtOnce, len(reached))] {
-			m.SendAnyway(peer, h.Name(), encode(rumour{Ask: ask}))
+	maps.DeleteFunc(h.owed, func(peer uuid.UUID, _ []uuid.UUID) bool { _, ok := still[peer]; return !ok })
+	if m := h.mesh.Load(); m != nil {
+		for peer, about := range questions {
+			m.SendAnyway(peer, h.Name(), encode(rumour{Ask: about}))
 		}
 	}
 	return maps.Clone(h.heard)
+}
+
+// tellers are those of some peers that are asked about one: of those who say that
+// their link to it is broken all but one place, and the others in their order.
+func tellers(about uuid.UUID, of []topology.Peer) (out []uuid.UUID) {
+	for _, p := range of {
+		if len(out) < askedAtOnce-1 && slices.Contains(p.Broken, about) {
+			out = append(out, p.ID)
+		}
+	}
+	for _, p := range of {
+		if len(out) < askedAtOnce && !slices.Contains(out, p.ID) {
+			out = append(out, p.ID)
+		}
+	}
+	return out
 }
 
 // steadily is how long ago this host has heard those of some peers that it has

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -13,23 +14,24 @@ func TestOnlyWhatWasAskedForIsBelieved(t *testing.T) {
 	h := newHearsay(nil)
 	now := time.Now()
 	one, two := uuid.UUID{1}, uuid.UUID{2}
-	if h.take([]heardOf{{Peer: one, Ago: time.Second}}, now) {
+	take := func(list ...heardOf) bool { news, _ := h.take(list, now); return news }
+	if take(heardOf{Peer: one, Ago: time.Second}) {
 		t.Error("nobody asked")
 	}
 	silent := topology.Sight{Peer: one, Silent: true, Heard: now.Add(-2 * time.Second)}
 	if got := h.about([]topology.Sight{silent}, nil, now); len(got) != 0 {
 		t.Errorf("before any answer: %v", got)
 	}
-	if h.take([]heardOf{{Peer: two, Ago: time.Second}, {Peer: one, Ago: -time.Hour}}, now) {
+	if take(heardOf{Peer: two, Ago: time.Second}, heardOf{Peer: one, Ago: -time.Hour}) {
 		t.Error("of another, or in the future")
 	}
-	if !h.take([]heardOf{{Peer: one, Ago: time.Second}}, now) || h.take([]heardOf{{Peer: one, Ago: time.Minute}}, now) {
+	if !take(heardOf{Peer: one, Ago: time.Second}) || take(heardOf{Peer: one, Ago: time.Minute}) {
 		t.Error("what is later is news, and what is earlier is not")
 	}
 	if got := h.about([]topology.Sight{silent}, nil, now); !got[one].Equal(now.Add(-time.Second)) {
 		t.Errorf("%v", got)
 	}
-	if got := h.about(nil, nil, now); len(got) != 0 || h.take([]heardOf{{Peer: one}}, now) {
+	if got := h.about(nil, nil, now); len(got) != 0 || take(heardOf{Peer: one}) {
 		t.Errorf("one that is silent no more is not forgotten: %v", got)
 	}
 }
@@ -49,8 +51,112 @@ func TestPausesBetweenQuestionsGrowWithTheSilence(t *testing.T) {
 			asked, last = asked+1, next
 		}
 	}
-	if asked < 60 || asked > 110 {
+	if asked < 60 || asked > 120 {
 		t.Errorf("asked %d times in an hour", asked)
+	}
+}
+
+func TestWordOfAPeerGoesFromHostToHostAndNeverGetsYounger(t *testing.T) {
+	const n = 6 // hosts in a row, of which each hears the next ones
+	began := time.Now()
+	died := began.Add(10 * time.Second)
+	ids := make([]uuid.UUID, n)
+	for i := range ids {
+		ids[i] = uuid.UUID{byte(i + 1)}
+	}
+	first := ids[0]
+	var now time.Time
+	hosts := make([]*hearsay, n)
+	for i := range hosts {
+		hosts[i] = newHearsay(func([]uuid.UUID) map[uuid.UUID]time.Duration {
+			if i == 1 && now.Before(died) {
+				return map[uuid.UUID]time.Duration{first: 20 * time.Millisecond}
+			}
+			return nil
+		})
+	}
+	for s := 2 * time.Second; s < 10*time.Minute; s += 250 * time.Millisecond {
+		now = began.Add(s)
+		for i := range n {
+			var silent []topology.Sight
+			if i > 1 {
+				silent = []topology.Sight{{Peer: first, Silent: true, Heard: began}}
+			}
+			for _, at := range hosts[i].about(silent, nil, now) {
+				if at.After(died) {
+					t.Fatalf("after %s host %d has been told that the peer was heard %s after its end", s, i, at.Sub(died))
+				}
+			}
+			for _, next := range []int{i - 1, i + 1} {
+				if next > 0 && next < n {
+					// The answer was under way for a while.
+					hosts[i].take(hosts[next].told(ids[i], []uuid.UUID{first}, now.Add(-100*time.Millisecond)), now)
+				}
+			}
+		}
+		if s == 5*time.Second {
+			for i := 2; i < n; i++ {
+				if at := hosts[i].heard[first]; now.Sub(at) > 3*time.Second {
+					t.Errorf("host %d was told of %s ago", i, now.Sub(at))
+				}
+			}
+		}
+	}
+}
+
+func TestWhoAskedTooEarlyIsToldLater(t *testing.T) {
+	now := time.Now()
+	silent, other, one, two := uuid.UUID{1}, uuid.UUID{2}, uuid.UUID{3}, uuid.UUID{4}
+	h := newHearsay(func([]uuid.UUID) map[uuid.UUID]time.Duration { return nil })
+	h.told(one, []uuid.UUID{silent}, now)
+	h.about([]topology.Sight{{Peer: silent, Silent: true, Heard: now.Add(-2 * time.Second)}}, nil, now)
+	for range 2 {
+		h.told(two, []uuid.UUID{silent, other}, now)
+	}
+	_, owed := h.take([]heardOf{{Peer: silent, Ago: time.Second}}, now)
+	if len(owed) != 1 || len(owed[two]) != 1 || owed[two][0].Peer != silent || owed[two][0].Ago != time.Second+passedOn {
+		t.Errorf("to whom this host asked about it as well: %v", owed)
+	}
+	if _, owed := h.take([]heardOf{{Peer: silent}}, now); len(owed) != 0 {
+		t.Errorf("once is enough: %v", owed)
+	}
+	delete(h.heard, silent)
+	for i := range 2 * mostOwed {
+		h.told(uuid.UUID{9, byte(i)}, []uuid.UUID{silent}, now.Add(time.Hour))
+	}
+	if len(h.owed[silent]) != mostOwed {
+		t.Errorf("%d are owed", len(h.owed[silent]))
+	}
+	if h.about(nil, nil, now); len(h.owed) != 0 {
+		t.Errorf("it is heard again: %v", h.owed)
+	}
+}
+
+func TestThoseAreAskedFirstWhoWereTold(t *testing.T) {
+	about := uuid.UUID{9}
+	var of []topology.Peer
+	for i := range 8 {
+		of = append(of, topology.Peer{ID: uuid.UUID{byte(i)}})
+	}
+	ids := func(n ...byte) (out []uuid.UUID) {
+		for _, i := range n {
+			out = append(out, uuid.UUID{i})
+		}
+		return out
+	}
+	if got := tellers(about, of); !slices.Equal(got, ids(0, 1, 2)) {
+		t.Errorf("nobody was told: %v", got)
+	}
+	of[5].Broken = ids(9)
+	if got := tellers(about, of); !slices.Equal(got, ids(5, 0, 1)) {
+		t.Errorf("one was told: %v", got)
+	}
+	of[4].Broken, of[7].Broken = ids(9), ids(9)
+	if got := tellers(about, of); !slices.Equal(got, ids(4, 5, 0)) {
+		t.Errorf("one place is left for the others: %v", got)
+	}
+	if got := tellers(about, of[:2]); !slices.Equal(got, ids(0, 1)) {
+		t.Errorf("there are but two: %v", got)
 	}
 }
 

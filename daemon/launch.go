@@ -210,8 +210,8 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	m, err := mesh.New(mesh.Config{
 		Identity: d.identity, Life: d.life, Name: d.opts.Name, Token: d.token, Tokens: p.tokens, KeepTokens: d.keep.saveTokens, Settings: encode(d.settings),
 		Bind:      netip.AddrPortFrom(netip.IPv4Unspecified(), d.opts.Port),
-		Advertise: netip.AddrPortFrom(d.advertise(), d.opts.Port),
-		Snapshot:  p.snapshot, Targets: p.targets, Channels: []mesh.Channel{d.replicate, d.hearsay, &d.heardAt}, Logger: d.log,
+		Advertise: d.gossipAt(), Inside: d.inside(),
+		Snapshot: p.snapshot, Targets: p.targets, Channels: []mesh.Channel{d.replicate, d.hearsay, &d.heardAt}, Logger: d.log,
 	})
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)
@@ -285,9 +285,9 @@ func (d *Daemon) abandon(ctx context.Context, cause error) error {
 
 // joinLine is what to type on the next host.
 func (d *Daemon) joinLine() string {
-	target := d.advertise().String()
+	target := d.gossipAt().Addr().String()
 	if d.opts.Port != DefaultPort {
-		target = netip.AddrPortFrom(d.advertise(), d.opts.Port).String()
+		target = d.gossipAt().String()
 	}
 	return "weft launch --join " + target + " --token " + d.mesh.Tokens().Use.String()
 }

@@ -70,7 +70,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 	}
 	links := map[uuid.UUID]*link{}
 	var plan linkPlan
-	peers := d.tunnelPeers()
+	peers := d.tunnelPeers(carried)
 	narrow := map[netip.Addr]encap.Narrow{}
 	for _, p := range peers {
 		verdicts, allowed, forbidden, err := d.judge(p, u)
@@ -330,8 +330,8 @@ type tunnelPeer struct {
 
 // tunnelPeers are the other peers with the prefixes that the address plan gives
 // them, whatever they claim. A peer whose daemon does not answer keeps its
-// routes: its kernel forwards without it.
-func (d *Daemon) tunnelPeers() []tunnelPeer {
+// routes: its kernel forwards without it. Carried is what adopted returned.
+func (d *Daemon) tunnelPeers(carried map[netip.Prefix]string) []tunnelPeer {
 	var out []tunnelPeer
 	own, confined := d.ownLink(), d.mesh.Reachability().Confined
 	for _, p := range d.mesh.Peers() {
@@ -345,7 +345,7 @@ func (d *Daemon) tunnelPeers() []tunnelPeer {
 		peer.Link = linkTo(own, p)
 		peer.vertex = vertexOf(p, peer.Link)
 		peer.slots = d.slotsOf(p.Record)
-		peer.direct = d.directTo(p)
+		peer.direct = d.directTo(p, d.wasDirect(p.Record, carried[peer.Prefixes[0]]))
 		peer.walled = (p.Record.Confined || confined) && !peer.direct.IsValid()
 		peer.all, peer.ends = p.Record.Underlay, common(d.underlays(), underlaysOf(p.Record), peer.direct)
 		switch {

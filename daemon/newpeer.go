@@ -102,13 +102,13 @@ func parseToken(text string) (mesh.Token, error) {
 
 // helloSelf is what a host says of itself before it is in the mesh.
 func (d *Daemon) helloSelf(p *peerState) mesh.HelloSelf {
-	return mesh.HelloSelf{ID: p.identity.ID, Name: d.opts.Name, Advertise: netip.AddrPortFrom(d.advertise(), d.opts.Port)}
+	return mesh.HelloSelf{ID: p.identity.ID, Name: d.opts.Name, Advertise: d.gossipAt()}
 }
 
 // greet says hello to targets until one lets us in.
 func (d *Daemon) greet(ctx context.Context, p *peerState, targets []string) (mesh.Welcome, error) {
 	self := d.helloSelf(p)
-	finder := mesh.Finder{Token: p.token, Self: self.Advertise}
+	finder := mesh.Finder{Token: p.token, Self: netip.AddrPortFrom(d.advertise(), d.opts.Port)}
 	var errs []error
 	for _, target := range targets {
 		addrs, err := finder.Lookup(ctx, target)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -24,7 +25,7 @@ func (d *Daemon) startPlan(p peerState) error {
 		return err
 	}
 	d.plan.SetIdle(*d.opts.Observer)
-	if n := len(p.settings.Founders); slices.Contains(p.settings.Founders, netip.AddrPortFrom(d.advertise(), d.opts.Port).String()) {
+	if n := len(p.settings.Founders); slices.Contains(p.settings.Founders, d.gossipAt().String()) {
 		d.plan.SetShare(d.plan.Status().Blocks / n)
 	}
 	d.replicate.plan.Store(d.plan)
@@ -110,13 +111,14 @@ func (d *Daemon) enforceNow() {
 func (d *Daemon) expire(silent map[uuid.UUID]time.Time) {
 	after := d.opts.ReclaimAfter
 	cutOff := !d.plan.HearsMajority()
+	var errs []error
 	for _, p := range d.mesh.Peers() {
 		since, known := silent[p.ID]
 		switch {
 		case p.Self:
 		case p.State == mesh.StateDeparted:
 			delete(silent, p.ID)
-			d.note("expire", d.plan.Expire(p.ID, true))
+			errs = append(errs, d.plan.Expire(p.ID, true))
 		case p.State == mesh.StateAlive, cutOff:
 			delete(silent, p.ID)
 			if known && after > 0 && d.now().Sub(since) > after {
@@ -125,9 +127,10 @@ func (d *Daemon) expire(silent map[uuid.UUID]time.Time) {
 		case !known:
 			silent[p.ID] = d.now()
 		case after > 0 && d.now().Sub(since) > after:
-			d.note("expire", d.plan.Expire(p.ID, false))
+			errs = append(errs, d.plan.Expire(p.ID, false))
 		}
 	}
+	d.note("expire", errors.Join(errs...))
 }
 
 // found makes this host the founder of the mesh's address plan, if it is the one
@@ -231,15 +234,16 @@ func (d *Daemon) renewGateway() {
 	if d.leaving.Load() || !old.IsValid() || slices.Contains(d.plan.Owned(ownerGateway), old) || !d.plan.Status().Lodged {
 		return
 	}
+	var errs []error
 	for _, a := range d.plan.Allocations() {
 		if a.Owner == ownerGateway && !a.Active {
-			d.note("gateway", d.plan.Release(ownerGateway, a.Addr))
+			errs = append(errs, d.plan.Release(ownerGateway, a.Addr))
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), ipam.TickEvery)
 	defer cancel()
 	addr, err := d.plan.Allocate(ctx, ownerGateway, d.settings.Range)
-	if d.note("gateway", err); err == nil {
+	if d.note("gateway", errors.Join(append(errs, err)...)); err == nil {
 		d.log.Info("the bridge has another address", "old", old, "new", addr)
 		d.setGateway(addr)
 	}

@@ -39,11 +39,12 @@ func (d *Daemon) preflight(known *peerState) error {
 	if d.hostCookie, err = hostCookie(); err != nil {
 		return err
 	}
-	underlays, err := d.underlayAddresses()
+	underlays, forwarded, err := d.underlayAddresses()
 	if err != nil {
 		return err
 	}
 	d.underlay.Store(&underlays)
+	d.forwarded = forwarded
 	if err := checkPort(d.opts.Port); err != nil {
 		return err
 	}

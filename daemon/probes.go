@@ -59,7 +59,11 @@ func (d *Daemon) restless() <-chan time.Time {
 			pause = fasterPause
 		}
 	}
-	if pause == 0 && (d.keys.turning() || d.relays.waiting()) {
+	waits, hurries := d.relays.waiting()
+	switch {
+	case hurries:
+		pause = brokenPause
+	case pause == 0 && (waits || d.keys.turning()):
 		pause = fasterPause
 	}
 	if pause == 0 {

@@ -268,11 +268,11 @@ func (d *Daemon) publish() {
 		mtu = dev.MTU
 	}
 	var gossip []netip.AddrPort
-	for _, a := range d.underlays() {
+	for _, a := range d.announced() {
 		gossip = append(gossip, netip.AddrPortFrom(a, d.opts.Port))
 	}
 	body := mesh.Body{
-		Name: d.opts.Name, Gossip: gossip, Underlay: d.underlays(), Seen: d.heardAt.list(d.underlays(), d.now()), Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted,
+		Name: d.opts.Name, Gossip: gossip, Underlay: d.announced(), Seen: d.heardAt.list(d.announced(), d.now()), Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted,
 		WireGuardKey: oldKey, Slots: slots, Gateway: d.gateway(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: plan.FreeBlocks, Used: plan.Used,
 		Observer: *d.opts.Observer, Subnets: d.ownSubnets(), Software: Version().Software,

@@ -21,8 +21,11 @@ type relays struct {
 	observed   time.Time          // when round-trip times were last taken in
 	peers      int                // that there are
 	hops       map[uuid.UUID]bool // by which traffic is relayed
+	hurries    bool               // much may change, and others may know it
 	waits      bool               // for something that comes by time alone
 	untold     bool               // there are exceptions that the others have not been told
+	changed    time.Time          // when the exceptions did
+	compared   time.Time          // when this host last compared what it knows with another
 }
 
 // startRelays takes up what an earlier process has published, so that nothing
@@ -89,9 +92,10 @@ func (r *relays) news() bool {
 	return r.untold
 }
 
-// waiting tells whether something may change because time passes.
-func (r *relays) waiting() bool {
+// waiting tells whether something may change because time passes, and whether that
+// may be soon.
+func (r *relays) waiting() (waits, hurries bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.waits
+	return r.waits, r.hurries
 }

@@ -22,6 +22,7 @@ import (
 const (
 	seenTellers = 3                // hosts that are asked
 	seenAgain   = 20 * time.Second // between two questions to one
+	seenSoon    = 2 * time.Second  // the same where it has not heard this host yet
 	seenStale   = 90 * time.Second // after which an answer counts no more
 )
 
@@ -36,6 +37,12 @@ type seen struct {
 type sighting struct {
 	asked, at time.Time
 	list      []mesh.Seen
+	unheard   bool // it has answered that it does not hear this host
+}
+
+// silent tells that one who was asked has not answered.
+func (s sighting) silent(now time.Time) bool {
+	return !s.unheard && s.at.Before(s.asked) && now.Sub(s.asked) >= seenAgain
 }
 
 // seenMessage asks, or answers.
@@ -69,9 +76,9 @@ func (s *seen) Receive(from uuid.UUID, msg []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if was, ok := s.said[from]; ok && len(m.Seen) == 0 {
-		s.said[from] = sighting{} // it has not heard this host yet, and is asked again
+		s.said[from] = sighting{asked: was.asked, unheard: true}
 	} else if ok && len(m.Seen) <= len(s.d.opts.tunnelDevices()[encap.TransportWireGuard]) {
-		s.said[from] = sighting{was.asked, s.d.now(), m.Seen}
+		s.said[from] = sighting{asked: was.asked, at: s.d.now(), list: m.Seen}
 	}
 }
 
@@ -97,16 +104,28 @@ func (s *seen) clear() {
 	clear(s.said)
 }
 
-// due are those of the tellers whose time to be asked has come. Who is no teller
-// any more is forgotten.
-func (s *seen) due(tellers []uuid.UUID, now time.Time) []uuid.UUID {
+// due are those of the tellers whose time to be asked has come. They are few of
+// those that may be, in their order; one that does not answer makes way for
+// another, and who is no teller any more is forgotten.
+func (s *seen) due(may []uuid.UUID, now time.Time) []uuid.UUID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	slices.SortStableFunc(may, func(a, b uuid.UUID) int { return cmp.Compare(s.said[a].turn(now), s.said[b].turn(now)) })
 	said := map[uuid.UUID]sighting{}
 	var out []uuid.UUID
-	for _, id := range tellers {
+	for i, id := range may {
 		o := s.said[id]
-		if now.Sub(o.asked) >= seenAgain {
+		if i >= seenTellers {
+			if o.silent(now) {
+				said[id] = o // so that it is not the next one again
+			}
+			continue
+		}
+		pause := seenAgain
+		if o.unheard {
+			pause = seenSoon
+		}
+		if now.Sub(o.asked) >= pause {
 			o.asked = now
 			out = append(out, id)
 		}
@@ -114,6 +133,18 @@ func (s *seen) due(tellers []uuid.UUID, now time.Time) []uuid.UUID {
 	}
 	s.said = said
 	return out
+}
+
+// turn orders those that may be asked: who is asked already, the others, and at
+// last who did not answer.
+func (s sighting) turn(now time.Time) int {
+	switch {
+	case s.asked.IsZero():
+		return 1
+	case s.silent(now):
+		return 2
+	}
+	return 0
 }
 
 // sightings are where this host hears a peer's tunnels.
@@ -148,8 +179,18 @@ func (d *Daemon) askSeen() {
 			}
 		}
 	}
-	slices.SortFunc(tellers, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
-	for _, id := range d.heardAt.due(tellers[:min(seenTellers, len(tellers))], d.now()) {
+	// Each host asks others.
+	distance := func(id uuid.UUID) (out uuid.UUID) {
+		for i := range out {
+			out[i] = id[i] ^ d.identity.ID[i]
+		}
+		return out
+	}
+	slices.SortFunc(tellers, func(a, b uuid.UUID) int {
+		x, y := distance(a), distance(b)
+		return bytes.Compare(x[:], y[:])
+	})
+	for _, id := range d.heardAt.due(tellers, d.now()) {
 		d.mesh.Send(id, d.heardAt.Name(), encode(seenMessage{}))
 	}
 }

@@ -73,6 +73,10 @@ func TestOnlyWhoWasAskedIsBelievedAndNotForLong(t *testing.T) {
 		t.Errorf("one who was not asked is believed: %v", got)
 	}
 	say(a)
+	if got := s.due([]uuid.UUID{a}, now); got != nil {
+		t.Errorf("one who knew nothing is asked without a pause: %v", got)
+	}
+	now = now.Add(seenSoon)
 	if got := s.due([]uuid.UUID{a}, now); !slices.Equal(got, []uuid.UUID{a}) {
 		t.Errorf("one who knew nothing is not asked again: %v", got)
 	}
@@ -119,5 +123,32 @@ func TestAnAddressThatIsStillThereIsKept(t *testing.T) {
 		if got := keepOrder(tc.was, tc.local, tc.found); !slices.Equal(got, tc.want) {
 			t.Errorf("%s: %v; want %v", name, got, tc.want)
 		}
+	}
+}
+
+func TestWhoDoesNotAnswerMakesWayForAnother(t *testing.T) {
+	now := time.Now()
+	d := &Daemon{now: func() time.Time { return now }, opts: Options{HostOptions: HostOptions{Bridge: "weft"}}}
+	s := &seen{d: d, said: map[uuid.UUID]sighting{}}
+	var all []uuid.UUID
+	for range seenTellers + 2 {
+		all = append(all, uuid.New())
+	}
+	ask := func() []uuid.UUID { return s.due(slices.Clone(all), now) }
+	if got := ask(); !slices.Equal(got, all[:seenTellers]) {
+		t.Fatalf("asked %v", got)
+	}
+	at := mesh.Seen{Port: 6785, At: netip.MustParseAddrPort("203.0.113.1:4711")}
+	s.Receive(all[0], encode(seenMessage{Answer: true, Seen: []mesh.Seen{at}}))
+	now = now.Add(seenAgain)
+	if got := ask(); !slices.Equal(got, []uuid.UUID{all[0], all[seenTellers], all[seenTellers+1]}) {
+		t.Errorf("asked %v of %v", got, all)
+	}
+	if got := ask(); got != nil {
+		t.Errorf("asked too soon: %v", got)
+	}
+	now = now.Add(seenAgain)
+	if got := ask(); len(got) != seenTellers {
+		t.Errorf("where nobody answers %d are asked", len(got))
 	}
 }

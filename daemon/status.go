@@ -156,6 +156,7 @@ func (d *Daemon) links() []api.Link {
 		link.Heard = l.heard[l.choice.Device]
 		if l.detour != nil {
 			relayed(&link, *l.detour, links)
+			link.Encrypted = link.Encrypted && encryptedOn(d.settings.mode(), l.detour.Path, peers)
 			link.Via = named(l.detour.Path[:len(l.detour.Path)-1])
 		}
 		link.Broken = l.whyBroken
@@ -223,11 +224,34 @@ func naming(peers []mesh.Peer) func([]uuid.UUID) []api.PeerName {
 
 // trafficEncrypted tells whether all container traffic to other hosts is.
 func (d *Daemon) trafficEncrypted() bool {
-	links := d.tunnel.Load().links
-	return (len(links) > 0 || d.settings.mode().Encrypts()) && !slices.ContainsFunc(links, linkView.isClear)
+	links := d.links()
+	return (len(links) > 0 || d.settings.mode().Encrypts()) &&
+		!slices.ContainsFunc(links, func(l api.Link) bool { return l.Reason == "" && !l.Encrypted })
 }
 
-// isClear tells whether a link carries plaintext.
-func (l linkView) isClear() bool {
-	return l.detour == nil && l.Link.Reason == "" && l.choice.Transport != encap.TransportWireGuard
+// encryptedOn tells that no two hosts that follow each other on a way may send in
+// the clear. Of links that are not its own a host knows what their ends allow, and
+// not what they use.
+func encryptedOn(mode encap.Mode, way []uuid.UUID, peers map[uuid.UUID]mesh.Peer) bool {
+	for i := range len(way) - 1 {
+		if mayBeClear(mode, peers[way[i]].Record, peers[way[i+1]].Record) {
+			return false
+		}
+	}
+	return true
+}
+
+// mayBeClear tells whether two peers let each other send in the clear, by any of
+// their addresses.
+func mayBeClear(mode encap.Mode, a, b mesh.Body) bool {
+	for _, from := range a.Underlay {
+		for _, to := range b.Underlay {
+			verdicts := encap.Policy(mode, encap.End{Underlay: from, Trusts: a.Trusted, Can: a.Transports},
+				encap.End{Underlay: to, Trusts: b.Trusted, Can: b.Transports}, true)
+			if from.Is4() == to.Is4() && slices.ContainsFunc(verdicts, func(v encap.Verdict) bool { return v.Allowed && v.Transport != encap.TransportWireGuard }) {
+				return true
+			}
+		}
+	}
+	return false
 }

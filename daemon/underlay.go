@@ -22,6 +22,33 @@ func (d *Daemon) underlays() []netip.Addr { return *d.underlay.Load() }
 // advertise is the first of them.
 func (d *Daemon) advertise() netip.Addr { return d.underlays()[0] }
 
+// announced are the addresses by which the others are told to reach this host: its
+// own, and those that a router forwards to it, in the order in which they were given.
+func (d *Daemon) announced() []netip.Addr {
+	own := d.underlays()
+	if len(d.forwarded) == 0 {
+		return own
+	}
+	var out []netip.Addr
+	for _, a := range d.opts.advertised() {
+		if slices.Contains(own, a) || slices.Contains(d.forwarded, a) {
+			out = append(out, a)
+		}
+	}
+	return append(out, slices.DeleteFunc(slices.Clone(own), func(a netip.Addr) bool { return slices.Contains(out, a) })...)
+}
+
+// inside is its own address where a router forwards; the zero value elsewhere.
+func (d *Daemon) inside() (a netip.Addr) {
+	if len(d.forwarded) > 0 {
+		a = d.advertise()
+	}
+	return a
+}
+
+// gossipAt is where the others are told first that this host's gossip is.
+func (d *Daemon) gossipAt() netip.AddrPort { return netip.AddrPortFrom(d.announced()[0], d.opts.Port) }
+
 // also is the first of another family than advertise, else advertise.
 func (d *Daemon) also() netip.Addr {
 	for _, a := range d.underlays() {
@@ -32,33 +59,45 @@ func (d *Daemon) also() netip.Addr {
 	return d.advertise()
 }
 
-// underlayAddresses are those that the other hosts reach this one by: the ones
+// underlayAddresses are this host's own that the other hosts reach it by: the ones
 // given, in their order, else at most one of each family and IPv4 first: the one by
 // which this host reaches the peers to be joined, else the one of the default
-// route, else its only one.
-func (d *Daemon) underlayAddresses() ([]netip.Addr, error) {
+// route, else its only one. Forwarded are those that were given and are on none of its
+// interfaces.
+func (d *Daemon) underlayAddresses() (own, forwarded []netip.Addr, err error) {
 	local, err := d.hostAddresses()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if given := d.opts.advertised(); len(given) > 0 {
-		for _, want := range given {
-			if _, ok := local[want]; !ok {
-				return nil, &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("address %s is not on any interface of this host", want),
-					Fix: "give one that `ip address` shows to --advertise"}
-			}
+	for _, want := range d.opts.advertised() {
+		if local[want] != "" {
+			own = append(own, want)
+			continue
 		}
-		return given, nil
+		// A router that forwards is elsewhere; what is on a segment of this host is
+		// another host's.
+		near, err := d.onOwnSegment(want)
+		if err != nil {
+			return nil, nil, err
+		}
+		if near {
+			return nil, nil, &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("address %s is not on any interface of this host", want),
+				Fix: "give one that `ip address` shows to --advertise, or the outer one of a router that forwards weft's ports to this host"}
+		}
+		forwarded = append(forwarded, want)
 	}
-	if out := d.foundAddresses(local); len(out) > 0 {
-		return out, nil
+	if len(own) > 0 {
+		return own, forwarded, nil
+	}
+	if own = d.foundAddresses(local); len(own) > 0 {
+		return own, forwarded, nil
 	}
 	var names []string
 	for a, dev := range local {
 		names = append(names, fmt.Sprintf("%s (%s)", a, dev))
 	}
 	slices.Sort(names)
-	return nil, &api.Error{Code: api.CodeInvalid,
+	return nil, nil, &api.Error{Code: api.CodeInvalid,
 		Message: fmt.Sprintf("this host has no default route and %d addresses: %s", len(local), orNone(names)),
 		Fix:     "say by which one the other hosts reach it: --advertise ADDRESS"}
 }
@@ -93,16 +132,18 @@ func (d *Daemon) renewUnderlay() {
 	}
 	was := d.underlays()
 	now := slices.DeleteFunc(d.opts.advertised(), func(a netip.Addr) bool { return local[a] == "" })
-	if len(d.opts.advertised()) == 0 {
+	if len(d.opts.advertised()) == len(d.forwarded) {
 		now = keepOrder(was, local, d.foundAddresses(local))
 	}
 	if len(now) == 0 || slices.Equal(now, was) {
 		return
 	}
 	d.log.Info("this host's addresses on the underlay have changed", "were", was, "are", now)
+	d.kernel.Lock() // a pass sees one and the same list
 	d.underlay.Store(&now)
+	d.kernel.Unlock()
 	d.heardAt.clear()
-	d.mesh.Move(netip.AddrPortFrom(now[0], d.opts.Port))
+	d.mesh.Move(d.gossipAt())
 }
 
 // keepOrder keeps each address that is still there: a second address on an
@@ -144,6 +185,24 @@ func orNone(list []string) string {
 		return "none"
 	}
 	return strings.Join(list, ", ")
+}
+
+// onOwnSegment tells whether an address is in a network that an interface is in.
+func (d *Daemon) onOwnSegment(a netip.Addr) (bool, error) {
+	links, err := d.conn.Links()
+	if err != nil {
+		return false, err
+	}
+	for _, l := range links {
+		prefixes, err := d.conn.Addrs(l)
+		if err != nil {
+			return false, err
+		}
+		if inAny(prefixes, a) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // hostAddresses are the host's global addresses with their devices, without

@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"internal/netlab":     {"internal/nl"},
 	"internal/simnet":     {"mesh"},
 	"mesh":                {"internal/simnet"},
-	"internal/e2e":        {"api", "internal/netlab", "internal/soak", "internal/store"},
+	"internal/e2e":        {"api", "mesh", "internal/netlab", "internal/soak", "internal/store"},
 	"internal/bench":      {"internal/netlab"},
 }
 

@@ -21,15 +21,24 @@ const (
 	backTime   = 1500 * time.Millisecond // for the attempt to connect back
 	backEnough = 3                       // peers that got through, after which nobody else is asked
 	backAgain  = 5 * time.Second         // between two that are asked, while nobody has said anything
+	// wordLife is how long the word of one who has tried counts: those to which lines
+	// are kept give it anew with each line.
+	wordLife = 2 * lineLife
 )
 
 // confinement is what a peer has heard of how it is reached.
 type confinement struct {
-	through map[uuid.UUID]bool      // who tried to connect back, and whether that worked
+	through map[uuid.UUID]word      // of who tried to connect back
 	from    netip.Addr              // from where it was heard last
 	asked   map[uuid.UUID]time.Time // to whom a message went that may want an answer
 	held    map[uuid.UUID]bool      // lines that are kept, or tried
 	asking  bool                    // somebody is asked to connect back
+}
+
+// word is what a peer says that tried to connect back.
+type word struct {
+	through bool // it worked
+	at      time.Time
 }
 
 // Reachability is how others get to this peer.
@@ -49,8 +58,8 @@ func (m *Mesh) Reachability() Reachability {
 // confinedLocked: one who cannot connect is enough, since there will be others. mu
 // is held.
 func (m *Mesh) confinedLocked() bool {
-	for id, through := range m.confinement.through {
-		if !through && !m.records.of(id).Body.Departed {
+	for id, w := range m.confinement.through {
+		if !w.through && !m.records.of(id).Body.Departed {
 			return true
 		}
 	}
@@ -69,14 +78,28 @@ func (m *Mesh) noteBack(w Welcome) {
 	if w.Back == backUnasked {
 		return
 	}
+	m.learn(func(c *confinement) {
+		c.through[w.ID] = word{through: w.Back == backThrough, at: time.Now()}
+		c.from = w.From
+	})
+}
+
+// forgetBack forgets what was said long ago, by peers that are gone maybe.
+func (m *Mesh) forgetBack(now time.Time) {
+	m.learn(func(c *confinement) {
+		maps.DeleteFunc(c.through, func(_ uuid.UUID, w word) bool { return now.Sub(w.at) > wordLife })
+	})
+}
+
+// learn changes what is known of how this peer is reached, and does what follows.
+func (m *Mesh) learn(change func(*confinement)) {
 	m.mu.Lock()
 	was := m.confinedLocked()
-	m.confinement.through[w.ID] = w.Back == backThrough
-	m.confinement.from = w.From
-	is := m.confinedLocked()
+	change(&m.confinement)
+	is, from := m.confinedLocked(), m.confinement.from
 	m.mu.Unlock()
 	if was != is {
-		m.log.Info("whether others can connect to this host", "confined", is, "seen from", w.From, "peer", w.ID)
+		m.log.Info("whether others can connect to this host", "confined", is, "seen from", from)
 		m.relook()
 		m.poke()
 	}

@@ -1,7 +1,10 @@
 package mesh
 
 import (
+	"context"
 	"crypto/ed25519"
+	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -69,4 +72,49 @@ func TestALineIsItsPeersAlone(t *testing.T) {
 			t.Errorf("a line is held with %s", name)
 		}
 	}
+}
+
+func TestTheWordOfWhoIsGoneCountsForAWhileOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 3)
+		w.Hosts[2].Confine()
+		peers := meshIn(t, w, 3)
+		eventually(t, 10*time.Second, "it knows that it is confined", func() bool { return peers[2].Reachability().Confined })
+		all(t, 10*time.Second, "has its line", peers[:2], func(p *testPeer) bool { return p.callers.has(peers[2].id().String()) })
+		peers[0].Close()
+		w.Hosts[2].Free()
+		eventually(t, 2*wordLife, "it is not confined any more", func() bool { return !peers[2].Reachability().Confined })
+	})
+}
+
+func TestCallsByALineAreAnsweredFewAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var dials atomic.Int64
+		m := &Mesh{ctx: ctx, log: quiet(), dial: func(ctx context.Context, _ string) (net.Conn, error) {
+			dials.Add(1)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}
+		mine, theirs := net.Pipe()
+		ended := make(chan error, 1)
+		go func() { ended <- m.serveLine(mine, "192.0.2.1:6783") }()
+		for range 10 * maxCalls {
+			if _, err := theirs.Write(lineFrame(lineCall, make([]byte, callLen))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if n := dials.Load(); n != maxCalls {
+			t.Errorf("%d connections are opened at the same time", n)
+		}
+		if _, err := theirs.Write(lineFrame(lineCall, make([]byte, 1000))); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; err == nil {
+			t.Error("a call without a right number is taken in")
+		}
+		cancel()
+		m.wg.Wait()
+	})
 }

@@ -3,6 +3,8 @@ package mesh
 import (
 	"math/rand/v2"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // Two peers compare what they know in an exchange of ours, in which only sums
@@ -25,6 +27,15 @@ func (m *Mesh) exchange() {
 		case <-time.After(exchangeEvery/2 + rand.N(exchangeEvery)):
 		}
 		m.compare()
+	}
+}
+
+// Compare tells a peer of which the caller knows that it is there, in short, what
+// this one knows of the others. It is for who has seen that much is changing, and
+// waits for nothing.
+func (m *Mesh) Compare(peer uuid.UUID) {
+	if n := m.nodeOrLast(peer); n != nil {
+		m.post(n, m.state(false))
 	}
 }
 

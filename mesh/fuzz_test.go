@@ -35,7 +35,7 @@ func FuzzForeignRecord(f *testing.F) {
 func FuzzSnapshot(f *testing.F) {
 	f.Add(encode(snapshot{Version: snapshotVersion, Records: []signed{sign(f, newIdentity(f), 1, Body{Name: "a"}).signed}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		known, err := restore(nil, Token{MeshID: meshA}, uuid.Nil, b, time.Now())
+		known, err := restore(nil, Token{MeshID: meshA}, uuid.Nil, b, time.Now(), func(error) {})
 		for id, r := range known {
 			if err == nil && id != r.ID {
 				t.Error("a record is kept under another's id")

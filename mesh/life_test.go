@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -82,13 +83,14 @@ func TestOfCopiesTheYoungestGiveWayAndNeverForAnEarlierLife(t *testing.T) {
 		for range rapid.IntRange(0, 30).Draw(t, "steps") {
 			step()
 		}
-		// In the end all hear the latest of all.
-		for range 20 {
-			for _, l := range running() {
-				for _, o := range running() {
-					if !l.copied {
-						l.hear(t, self, o.table[self.ID])
-					}
+		// In the end all hear the latest of all, in an order that chance decides: three
+		// that speak in turn for ever may each miss that another has seen them.
+		r := rand.New(rand.NewPCG(1, 2))
+		for range 40 {
+			list := running()
+			for range len(list) * len(list) {
+				if l, o := list[r.IntN(len(list))], list[r.IntN(len(list))]; !l.copied {
+					l.hear(t, self, o.table[self.ID])
 				}
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/binary"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ const (
 	lineIdle  = time.Minute      // since the last question to a peer
 	lineLife  = 10 * time.Minute // after which a line is made anew, which tries again to connect back
 	lineBeat  = 10 * time.Second // of TCP's keepalive, which also keeps the NAT's mapping
+	maxCalls  = 16               // of one peer that are being answered; more than that it has no use for
 )
 
 // keepLines opens the lines that are due, while this peer is confined.
@@ -30,7 +32,8 @@ func (m *Mesh) keepLines() {
 		case <-m.ctx.Done():
 			return
 		case <-m.relines:
-		case <-tick.C:
+		case now := <-tick.C:
+			m.forgetBack(now)
 		}
 		if id, paths, ok := m.backDue(); ok {
 			m.wg.Go(func() { m.askBack(id, paths) })
@@ -112,8 +115,8 @@ func (m *Mesh) startLine(id uuid.UUID, paths []path) (open <-chan struct{}) {
 	return done
 }
 
-// keepLine opens a line to a peer, says so, and serves it until it ends or its time
-// is over.
+// keepLine opens a line to a peer, says so, and keeps it until it ends or its time is
+// over.
 func (m *Mesh) keepLine(id uuid.UUID, paths []path, opened func()) error {
 	ctx, cancel := context.WithTimeout(m.ctx, lineLife)
 	defer cancel()
@@ -135,6 +138,12 @@ func (m *Mesh) keepLine(id uuid.UUID, paths []path, opened func()) error {
 		return err
 	}
 	opened()
+	return m.serveLine(conn, by.addr)
+}
+
+// serveLine takes in what comes by a line to the peer at an address, until it ends.
+func (m *Mesh) serveLine(conn net.Conn, addr string) error {
+	calls := make(chan struct{}, maxCalls)
 	for {
 		kind, content, err := readLine(conn)
 		if err != nil {
@@ -144,7 +153,17 @@ func (m *Mesh) keepLine(id uuid.UUID, paths []path, opened func()) error {
 		case linePacket:
 			m.transport.inject(content, conn.RemoteAddr())
 		case lineCall:
-			m.wg.Go(func() { m.answerCall(by.addr, content) })
+			if len(content) != callLen {
+				return fmt.Errorf("call with a number of %d bytes", len(content))
+			}
+			select {
+			case calls <- struct{}{}:
+				m.wg.Go(func() {
+					m.answerCall(addr, content)
+					<-calls
+				})
+			default: // who has called tries again
+			}
 		}
 	}
 }

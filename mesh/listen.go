@@ -73,11 +73,12 @@ func (m *Mesh) listen() error {
 		return fmt.Errorf("start membership: %w", err)
 	}
 	m.list = list
-	if self := list.LocalNode(); !m.cfg.Advertise.IsValid() {
+	at := m.cfg.Advertise
+	if self := list.LocalNode(); !at.IsValid() {
 		addr, _ := netip.AddrFromSlice(self.Addr)
-		m.cfg.Advertise = netip.AddrPortFrom(addr.Unmap(), self.Port)
+		at = netip.AddrPortFrom(addr.Unmap(), self.Port)
 	}
-	m.at.Store(&m.cfg.Advertise)
+	m.at.Store(&at)
 	tr.open()
 	return nil
 }

@@ -40,11 +40,14 @@ type Config struct {
 	Settings   []byte         // of the mesh, opaque here; peers with others are refused
 	Bind       netip.AddrPort // where to listen, TCP and UDP; port 0 for any that is free
 	Advertise  netip.AddrPort // where the other peers reach this one; zero for where it listens
-	Snapshot   []byte         // what Snapshot returned in an earlier life; nil for none
-	Targets    []string       // hosts to join, see CheckTarget; the port is Bind's where there is none
-	Channels   []Channel
-	Logger     *slog.Logger
-	Life       Life // of this process; zero for one that New begins
+	// Inside is the own address that hosts on its segment are told, where a router
+	// forwards Advertise; zero if that is an own one.
+	Inside   netip.Addr
+	Snapshot []byte   // what Snapshot returned in an earlier life; nil for none
+	Targets  []string // hosts to join, see CheckTarget; the port is Bind's where there is none
+	Channels []Channel
+	Logger   *slog.Logger
+	Life     Life // of this process; zero for one that New begins
 	// Verified is shared by peers of one process; nil for none.
 	Verified *VerifyCache
 	// Transport carries gossip instead of TCP and UDP at Bind; nil for those.
@@ -116,7 +119,7 @@ func New(cfg Config) (*Mesh, error) {
 		inbox: make(chan delivery, inboxMessages), outbox: make(chan letter, outboxMessages), sending: map[string]sending{}, newMeta: make(chan struct{}, 1), retold: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel, members: map[uuid.UUID]*member{}, lostAt: map[uuid.UUID]time.Time{},
 		reached: reached{by: map[string]path{}}, relines: make(chan struct{}, 1), joining: make(chan struct{}, 1),
-		confinement: confinement{through: map[uuid.UUID]bool{}, asked: map[uuid.UUID]time.Time{}, held: map[uuid.UUID]bool{}},
+		confinement: confinement{through: map[uuid.UUID]word{}, asked: map[uuid.UUID]time.Time{}, held: map[uuid.UUID]bool{}},
 		targets:     map[string]*target{}, attempts: map[string]*attempt{}, look: make(chan struct{}, 1), heardFrom: map[uuid.UUID]netip.AddrPort{},
 	}
 	m.turn.Tokens = Tokens{Use: cfg.Token}
@@ -127,7 +130,8 @@ func New(cfg Config) (*Mesh, error) {
 		m.channels[c.Name()] = c
 	}
 	var err error
-	if m.records, err = restore(cfg.Verified, cfg.Token, cfg.Identity.ID, cfg.Snapshot, time.Now()); err == nil {
+	leftOut := func(err error) { m.log.Warn("a remembered peer is left out", "err", err) }
+	if m.records, err = restore(cfg.Verified, cfg.Token, cfg.Identity.ID, cfg.Snapshot, time.Now(), leftOut); err == nil {
 		err = m.takeTargets(cfg.Targets)
 	}
 	if err == nil {

@@ -16,15 +16,23 @@ const (
 	maxPacket = 1200
 	// maxSpreading bounds what waits to be gossiped.
 	maxSpreading = 4096
+	// thorough makes gossip tell everybody. memberlist passes each piece of news on
+	// 4·⌈log10 n⌉ times, to peers drawn by chance, so that in a mesh of 99 one of 33
+	// pieces would miss somebody until the next exchange; with n ten times as large it
+	// is one of 1,600 at most.
+	thorough = 10
 	// headStart is to how many peers this one's own news goes straight away, so
 	// that a small mesh need not wait for the next rounds of gossip.
-	headStart = 8
+	headStart = 16
 	// Bounds of the reliable sends that wait and that are under way.
 	outboxMessages = 4096
 	senders        = 64
 	// stuckAfter is how long nothing has come through to a peer that is sent
 	// nothing more until something has, or has failed.
 	stuckAfter = time.Second
+	// slowAfter is how long nothing has come through to a peer that others are
+	// preferred to.
+	slowAfter = 300 * time.Millisecond
 )
 
 // recordBroadcast is an entry of memberlist's queue that the next of the same
@@ -56,7 +64,7 @@ var tooLarge = make(deltaBroadcast, 1<<16)
 // number is on its way in; a later one of the same length and number then
 // silently overwrites it (hashicorp/memberlist#263).
 func newQueue(nodes func() int, retransmitMult int) *memberlist.TransmitLimitedQueue {
-	q := &memberlist.TransmitLimitedQueue{NumNodes: nodes, RetransmitMult: retransmitMult}
+	q := &memberlist.TransmitLimitedQueue{NumNodes: func() int { return thorough * nodes() }, RetransmitMult: retransmitMult}
 	q.QueueBroadcast(tooLarge)
 	return q
 }
@@ -94,7 +102,9 @@ func (m *Mesh) announce(msg []byte, peer string) {
 	m.mu.Unlock()
 	if len(msg) <= maxPacket {
 		for _, n := range m.some(headStart) {
-			m.post(n, msg)
+			if err := m.list.SendBestEffort(n, msg); err != nil { // gossip goes on to tell
+				m.log.Debug("message not sent", "to", n.Name, "err", err)
+			}
 		}
 	}
 	m.spread(msg, peer, toAll)
@@ -129,10 +139,21 @@ func (m *Mesh) spread(msg []byte, peer string, reach int) {
 	}
 }
 
-// some are so many of the live members but this one, by chance, or all.
+// some are so many of the live members but this one, by chance, or all. To whom
+// something has been under way for a while comes last: gossip may go on to take
+// for alive whom this host does not reach.
 func (m *Mesh) some(n int) []*memberlist.Node {
 	others := m.others()
 	rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+	m.sendMu.Lock()
+	late := func(n *memberlist.Node) int {
+		if s := m.sending[n.Name]; s.n > 0 && time.Since(s.since) > slowAfter {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(others, func(a, b *memberlist.Node) int { return late(a) - late(b) })
+	m.sendMu.Unlock()
 	return others[:min(n, len(others))]
 }
 
@@ -241,11 +262,15 @@ func (m *Mesh) Send(to uuid.UUID, channel string, data []byte) {
 // SendAnyway is Send to a peer of which the caller knows that it is there, even if
 // gossip holds it for failed still.
 func (m *Mesh) SendAnyway(to uuid.UUID, channel string, data []byte) {
-	n := m.node(to)
-	if n == nil {
-		n = m.lastSeen(to)
+	m.sendTo(m.nodeOrLast(to), to, channel, data)
+}
+
+// nodeOrLast is a member, or as what it was one last.
+func (m *Mesh) nodeOrLast(peer uuid.UUID) *memberlist.Node {
+	if n := m.node(peer); n != nil {
+		return n
 	}
-	m.sendTo(n, to, channel, data)
+	return m.lastSeen(peer)
 }
 
 func (m *Mesh) sendTo(n *memberlist.Node, to uuid.UUID, channel string, data []byte) {

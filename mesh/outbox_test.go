@@ -3,10 +3,12 @@ package mesh
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/memberlist"
 	"pgregory.net/rapid"
 )
 
@@ -72,6 +74,22 @@ func TestManyRecordsAtOnceArePassedOnOnlyWhereNobodySaysThatTheyAreNew(t *testin
 		}
 		if got := m.queue.NumQueued() - empty; got != tc.want || len(m.records) != tc.news {
 			t.Errorf("%s: %d of %d are passed on; want %d", name, got, len(m.records), tc.want)
+		}
+	}
+}
+
+func TestGossipMissesHardlyAnybody(t *testing.T) {
+	// Up to headStart others are told directly.
+	for _, n := range []int{headStart + 2, 20, 99, 100, 999, 1000, 3000} {
+		q := newQueue(func() int { return n }, memberlist.DefaultLANConfig().RetransmitMult)
+		q.QueueBroadcast(deltaBroadcast("news"))
+		sent := 0
+		for len(q.GetBroadcasts(0, maxPacket)) > 0 {
+			sent++
+		}
+		// Each of n peers tells so many others, drawn by chance.
+		if missed := float64(n) * math.Exp(-float64(sent)); missed > 0.001 {
+			t.Errorf("of %d peers, each of which passes news on %d times, %.4f miss it", n, sent, missed)
 		}
 	}
 }

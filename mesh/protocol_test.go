@@ -3,6 +3,7 @@ package mesh
 import (
 	"crypto/ed25519"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -119,5 +120,13 @@ func TestTombstonesAreBoundedAlikeOnAllPeers(t *testing.T) {
 	}
 	if _, stays := table[fresh.ID]; stays {
 		t.Error("one that left before all of them is kept")
+	}
+	// Who says that it leaves long after now does not outlive the others by that.
+	liar := left(1, now.Add(100*tombstoneTime))
+	if !table.isBuried(liar, now) {
+		t.Error("one that says to have left in years to come displaces another")
+	}
+	if table.merge(liar); !slices.Equal(table.bury(self.ID, now), []uuid.UUID{liar.ID}) {
+		t.Error("it is kept before the others")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -124,5 +125,20 @@ func TestRefusedRecordsAreCountedByReason(t *testing.T) {
 	}
 	if m.records[id.ID].Body.Name != "a" {
 		t.Error("the good one is not known")
+	}
+}
+
+func TestARememberedRecordThatIsRefusedIsLeftOut(t *testing.T) {
+	self, a, b := newIdentity(t), newIdentity(t), newIdentity(t)
+	tooMuch := Body{Name: "b", Broken: make([]uuid.UUID, maxList+1)}
+	remembered := func(list ...signed) []byte { return encode(snapshot{Version: snapshotVersion, Records: list}) }
+	own, other := sign(t, self, 3, Body{Name: "self"}).signed, sign(t, a, 1, Body{Name: "a"}).signed
+	refused := 0
+	known, err := restore(nil, Token{MeshID: meshA}, self.ID, remembered(signAnything(b, tooMuch), own, other, signed{Payload: []byte{1}}), time.Now(), func(error) { refused++ })
+	if err != nil || len(known) != 2 || known.of(self.ID).Version != 3 || refused != 2 {
+		t.Errorf("%d records, %d left out: %v", len(known), refused, err)
+	}
+	if _, err := restore(nil, Token{MeshID: meshA}, self.ID, remembered(signAnything(self, tooMuch), other), time.Now(), func(error) {}); err == nil {
+		t.Error("a peer begins without its own record")
 	}
 }

@@ -119,10 +119,19 @@ func listenSegment(ctx context.Context, local netip.Addr) (net.PacketConn, error
 	return conn, nil
 }
 
+// inside is where hosts on the segment reach this one.
+func (m *Mesh) inside() netip.AddrPort {
+	at := m.Advertise()
+	if m.cfg.Inside.IsValid() {
+		return netip.AddrPortFrom(m.cfg.Inside, at.Port())
+	}
+	return at
+}
+
 func (m *Mesh) answerSegment(packet []byte) []byte {
 	t := m.Tokens()
 	for _, tok := range t.all() {
-		if answer := tok.answerSegment(packet, m.Advertise()); answer != nil {
+		if answer := tok.answerSegment(packet, m.inside()); answer != nil {
 			return answer
 		}
 	}
@@ -132,7 +141,7 @@ func (m *Mesh) answerSegment(packet []byte) []byte {
 // hearSegment answers questions until the mesh ends. That it cannot is no reason
 // not to start: --join knows other ways.
 func (m *Mesh) hearSegment() {
-	local := m.Advertise().Addr()
+	local := m.inside().Addr()
 	if m.cfg.Transport != nil || !local.Is4() {
 		return
 	}

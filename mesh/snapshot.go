@@ -34,8 +34,10 @@ func (m *Mesh) Snapshot() []byte {
 	return encode(s)
 }
 
-// restore reads what Snapshot wrote; nil is nothing.
-func restore(verified *VerifyCache, t Token, self uuid.UUID, b []byte, now time.Time) (records, error) {
+// restore reads what Snapshot wrote; nil is nothing. A record that this weft refuses
+// is left out, and told: others have it, or have a newer one. This peer's own it
+// must know, since it goes on from there.
+func restore(verified *VerifyCache, t Token, self uuid.UUID, b []byte, now time.Time, leftOut func(error)) (records, error) {
 	known := records{}
 	if b == nil {
 		return known, nil
@@ -52,8 +54,12 @@ func restore(verified *VerifyCache, t Token, self uuid.UUID, b []byte, now time.
 		if errors.Is(err, errVersion) {
 			continue // it was another weft that remembered it
 		}
+		if err != nil && sr.isOf(self) {
+			return nil, fmt.Errorf("read remembered peers: this one's own: %w", err)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("read remembered peers: %w", err)
+			leftOut(err)
+			continue
 		}
 		known.merge(r)
 	}
@@ -64,7 +70,7 @@ func restore(verified *VerifyCache, t Token, self uuid.UUID, b []byte, now time.
 // Whereabouts are where the other peers in a snapshot that have not left are
 // reached, and where this one was.
 func Whereabouts(snapshot []byte, t Token, self uuid.UUID) (others, own []netip.AddrPort, err error) {
-	known, err := restore(nil, t, self, snapshot, time.Now())
+	known, err := restore(nil, t, self, snapshot, time.Now(), func(error) {})
 	for id, r := range known {
 		switch {
 		case id == self:
@@ -78,7 +84,7 @@ func Whereabouts(snapshot []byte, t Token, self uuid.UUID) (others, own []netip.
 
 // Remembered counts the other peers in a snapshot that have not left.
 func Remembered(snapshot []byte, t Token, self uuid.UUID) (int, error) {
-	known, err := restore(nil, t, self, snapshot, time.Now())
+	known, err := restore(nil, t, self, snapshot, time.Now(), func(error) {})
 	n := 0
 	for id, r := range known {
 		if id != self && !r.Body.Departed {

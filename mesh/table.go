@@ -60,15 +60,28 @@ func (t records) stale(s signed) (known, outdated bool) {
 	if len(s.Payload) > maxRecord {
 		return false, false // verify says why it is refused
 	}
+	id, version, ok := s.claims()
+	have, known := t[id]
+	known = known && ok
+	return known && bytes.Equal(s.Payload, have.signed.Payload), known && version < have.Version
+}
+
+// claims are whose a record says that it is, and which version, unproven.
+func (s signed) claims() (id uuid.UUID, version uint64, ok bool) {
 	var p struct {
 		Key     []byte `cbor:"2,keyasint"`
 		Version uint64 `cbor:"3,keyasint"`
 	}
 	if decoder.Unmarshal(s.Payload, &p) != nil || len(p.Key) != ed25519.PublicKeySize {
-		return false, false
+		return uuid.Nil, 0, false
 	}
-	have, ok := t[IDOf(p.Key)]
-	return ok && bytes.Equal(s.Payload, have.signed.Payload), ok && p.Version < have.Version
+	return IDOf(p.Key), p.Version, true
+}
+
+// isOf tells whether a record says that it is that peer's.
+func (s signed) isOf(peer uuid.UUID) bool {
+	id, _, ok := s.claims()
+	return ok && id == peer
 }
 
 // hear takes in a verified record about this peer itself, which only an earlier

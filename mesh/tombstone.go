@@ -18,14 +18,29 @@ const (
 	maxTombstones = 4096
 )
 
-// isOld tells that a record is a tombstone whose time is over.
-func (r *Record) isOld(now time.Time) bool {
-	return r.Body.Departed && r.Body.DepartedAt != 0 && now.Sub(time.Unix(r.Body.DepartedAt, 0)) > tombstoneTime
+// wrongClock is how far clocks may be apart. Who says that it leaves later than
+// that has not said when.
+const wrongClock = 24 * time.Hour
+
+// leftAt is when the owner of a tombstone left, in Unix time; 0 if that is not known.
+func (r *Record) leftAt(now time.Time) int64 {
+	if at := r.Body.DepartedAt; at > 0 && at <= now.Add(wrongClock).Unix() {
+		return at
+	}
+	return 0
 }
 
-// laterLeft orders tombstones, the latest first.
-func laterLeft(a, b *Record) int {
-	return cmp.Or(cmp.Compare(b.Body.DepartedAt, a.Body.DepartedAt), bytes.Compare(a.ID[:], b.ID[:]))
+// isOld tells that a record is a tombstone whose time is over.
+func (r *Record) isOld(now time.Time) bool {
+	at := r.leftAt(now)
+	return r.Body.Departed && at != 0 && now.Sub(time.Unix(at, 0)) > tombstoneTime
+}
+
+// laterLeft orders tombstones, the latest first, and last those that do not say.
+func laterLeft(now time.Time) func(a, b *Record) int {
+	return func(a, b *Record) int {
+		return cmp.Or(cmp.Compare(b.leftAt(now), a.leftAt(now)), bytes.Compare(a.ID[:], b.ID[:]))
+	}
 }
 
 // isBuried tells that a record is a tombstone which is not to be kept, whether or
@@ -34,15 +49,15 @@ func (t records) isBuried(r *Record, now time.Time) bool {
 	if !r.Body.Departed {
 		return false
 	}
-	return r.isOld(now) || len(t) >= maxTombstones && t.lastTombstone(r)
+	return r.isOld(now) || len(t) >= maxTombstones && t.lastTombstone(r, now)
 }
 
 // lastTombstone tells that there are as many tombstones as are kept, all of peers
 // that left later.
-func (t records) lastTombstone(r *Record) bool {
-	n := 0
+func (t records) lastTombstone(r *Record, now time.Time) bool {
+	n, later := 0, laterLeft(now)
 	for id, o := range t {
-		if id != r.ID && o.Body.Departed && laterLeft(o, r) < 0 {
+		if id != r.ID && o.Body.Departed && later(o, r) < 0 {
 			n++
 		}
 	}
@@ -63,7 +78,7 @@ func (t records) bury(self uuid.UUID, now time.Time) (buried []uuid.UUID) {
 		}
 	}
 	if len(left) > maxTombstones {
-		slices.SortFunc(left, laterLeft)
+		slices.SortFunc(left, laterLeft(now))
 		for _, r := range left[maxTombstones:] {
 			buried = append(buried, r.ID)
 		}

@@ -123,3 +123,14 @@ func asKnown() network {
 		reached: &reached{by: map[string]path{}}, callers: newCallers(), news: func() {},
 	}
 }
+
+func TestWhereAPeerIsReachedChangesNothingOfWhatItWasGiven(t *testing.T) {
+	p := start(t, nil, Config{Token: newToken(t), Name: "p"})
+	// Others read that without a lock, as soon as the socket is there.
+	if p.Mesh.cfg.Advertise.IsValid() {
+		t.Errorf("%s was written", p.Mesh.cfg.Advertise)
+	}
+	if !p.Advertise().IsValid() {
+		t.Error("it does not know where it is reached")
+	}
+}

@@ -27,11 +27,17 @@ func talking(t *testing.T, hosts []*netlab.Host, what string) (check func(), con
 		c, addr := attached(t, h, "c")
 		containers, addrs = append(containers, c), append(addrs, addr)
 	}
+	// What is counted begins when all sessions are there.
+	answering(t, hosts...)
+	for _, c := range containers {
+		for _, addr := range addrs {
+			netlab.Eventually(t, "the containers reach each other", func() bool { return netlab.Pings(c, addr) })
+		}
+	}
 	var checks []func()
 	for i, c := range containers {
 		for j, addr := range addrs {
 			if i != j {
-				netlab.Eventually(t, "the containers reach each other", func() bool { return netlab.Pings(c, addr) })
 				checks = append(checks, pinging(t, c, addr, fmt.Sprintf("%s, from %s to %s", what, hosts[i].Name, hosts[j].Name), "-p", pattern))
 			}
 		}
@@ -94,7 +100,7 @@ func TestKeysAreChangedTwiceWhileContainersTalkAndNothingIsLostOrReadable(t *tes
 	seenKeys := publicKeys(t, hosts[0])
 	for i, by := range []*netlab.Host{hosts[0], hosts[2]} {
 		epoch := uint64(i + 1)
-		r := by.Try("weft", "keys", "rotate", "--timeout", "3m", "-o", "json")
+		r := by.Try("weft", "keys", "rotate", "--timeout", fmt.Sprint(3*time.Minute*netlab.Slowness), "-o", "json")
 		if r.Code != 0 || !strings.Contains(r.Stdout, fmt.Sprintf(`"epoch": %d`, epoch)) {
 			t.Fatalf("rotate: %+v", r)
 		}
@@ -116,7 +122,7 @@ func TestKeysAreChangedTwiceWhileContainersTalkAndNothingIsLostOrReadable(t *tes
 	if !strings.Contains(seen, ".6788: ") {
 		t.Error("nothing went by the second port")
 	}
-	for _, plain := range append(slices.Clone(addrs), hex(addrs[0]), hex(addrs[1]), hex(addrs[2]), "5eed 5eed 5eed") {
+	for _, plain := range append(slices.Clone(addrs), inHex(addrs[0]), inHex(addrs[1]), inHex(addrs[2]), "5eed 5eed 5eed") {
 		if strings.Contains(seen, plain) {
 			t.Errorf("%s is on the underlay in the clear", plain)
 		}

@@ -14,7 +14,8 @@ import (
 // pinging pings in the background every 10 ms; the result fails the test for
 // each ping that is lost.
 func pinging(t *testing.T, from *netlab.Container, to, what string, flags ...string) (check func()) {
-	stop := from.Start(slices.Concat([]string{"ping", "-i", "0.01", "-W", "1"}, flags, []string{to})...)
+	pace := 10 * time.Millisecond * netlab.Slowness // of which a slow machine is not to be full
+	stop := from.Start(slices.Concat([]string{"ping", "-i", fmt.Sprint(pace.Seconds()), "-W", "1"}, flags, []string{to})...)
 	return func() {
 		t.Helper()
 		out := stop()

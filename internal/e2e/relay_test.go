@@ -115,7 +115,7 @@ func TestLinkThatBreaksOneWayIsRelayedAndTakenBack(t *testing.T) {
 	netlab.Eventually(t, "TCP passes both ways", func() bool {
 		return containers[0].Try("timeout", "20", "python3", "-c", "import socket,sys\nk=socket.create_connection(('"+addrs[2]+"',7000),3); k.sendall(b'x'*3000000); n=0\nwhile True:\n d=k.recv(65536)\n if not d: break\n n+=len(d)\nsys.exit(n!=3000000)").Code == 0
 	})
-	if out := a.Run("nft", "list", "chain", "inet", "weft", "redirects"); !strings.Contains(out, "redirect") {
+	if out := a.Run("nft", "list", "chain", "inet", "weft", "others"); !strings.Contains(out, "redirect") {
 		t.Errorf("redirects are not kept back: %s", out)
 	}
 
@@ -162,6 +162,20 @@ func TestRelayThatDiesIsReplacedAndChainsOfRelaysWork(t *testing.T) {
 		}
 		return true
 	})
+}
+
+func TestHalvesThatOneLinkJoinsReachEachOther(t *testing.T) {
+	lab, hosts := launched(t, 6)
+	containers, addrs := inEach(t, hosts)
+	settled(t, hosts)
+	// The third and the fourth are all that hears anybody of the other half.
+	lab.Deafen(func(from, to int) bool { return from/3 != to/3 && (min(from, to) != 2 || max(from, to) != 3) })
+	relayed(t, hosts[0], hosts[5], containers[0], addrs[5], "h3", "h4")
+	for _, a := range []int{0, 1, 2} {
+		for _, b := range []int{3, 4, 5} {
+			netlab.Eventually(t, "pings pass", func() bool { return containers[a].Try("ping", "-c", "1", "-W", "0.3", addrs[b]).Code == 0 })
+		}
+	}
 }
 
 func TestRelayKeepsToWhatEachLinkAllows(t *testing.T) {

@@ -263,3 +263,35 @@ func TestUnderlayThatShrinksBehindARouterIsFoundOut(t *testing.T) {
 		}
 	}
 }
+
+// A container can make VXLAN's packets, too, which the host would send by its own
+// address, as it does with all that goes to the outside.
+func TestContainerThatWrapsPacketsByItselfIsNobodyElse(t *testing.T) {
+	lab := newLab(t)
+	h1, h2 := lab.Host("h1"), lab.Host("h2")
+	join := strings.Fields(h1.Run("weft", "launch", "--encap", "vxlan"))
+	h2.Run(join...)
+	uses(t, h1, h2, "vxlan")
+	c, addr := attached(t, h1, "c")
+	o, other := attached(t, h2, "o")
+	mustPing(t, c, other, "between containers")
+	gateway := status(t, h2).Bridge.Gateway.Addr().String()
+	vni := status(t, h2).Mesh.VNI
+	mac := strings.TrimSpace(h2.Run("cat", "/sys/class/net/weft-vx/address"))
+	forged := "10.32.0.99" // of the container's own host, and of nobody
+	dump := o.Start("tcpdump", "-l", "-n", "-i", "eth0", "icmp")
+	time.Sleep(500 * time.Millisecond) // until it listens
+	// The path's own MAC address is its host's, as in what that host sends.
+	c.Run("bash", "-c", fmt.Sprintf("ip link add vx type vxlan id %d dstport 6784 local %s nolearning; ip link set vx up; ip address add %s/32 dev lo; "+
+		"bridge fdb append %s dev vx dst %s; ip neigh add %s lladdr %s dev vx; ip route add %s/32 via %s dev vx onlink src %s",
+		vni, addr, forged, mac, h2.Addr, gateway, mac, other, gateway, forged))
+	c.Try("ping", "-c", "3", "-i", "0.1", "-W", "1", other)
+	if seen := dump(); strings.Contains(seen, forged) {
+		t.Errorf("another container got packets that were forged:\n%s", seen)
+	}
+	if rules := h1.Run("nft", "list", "chain", "inet", "weft", "ends-out"); !strings.Contains(rules, `iifname "weft" counter packets 3 `) {
+		t.Errorf("three packets were not dropped and counted:\n%s", rules)
+	}
+	c.Run("ip", "link", "delete", "vx")
+	mustPing(t, c, other, "between containers still")
+}

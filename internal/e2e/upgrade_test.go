@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/weft-net/weft/internal/netlab"
 )
 
 // newer builds another weft, which says that it is of this version.
@@ -21,14 +23,13 @@ func newer(t *testing.T, version string) string {
 	return path
 }
 
-func TestUpgradeLosesNoPing(t *testing.T) {
+func TestUpgradesOfOneAndOfBothAtOnceLoseNoPing(t *testing.T) {
 	second, third := newer(t, "7.7.2"), newer(t, "7.7.3")
-	for _, encap := range []string{"wireguard", "vxlan"} {
+	for _, encap := range []string{"wireguard", "vxlan", "direct"} {
 		t.Run(encap, func(t *testing.T) {
 			_, hosts := launched(t, 2, "--encap", encap)
 			h := hosts[0]
-			a, addrA := attached(t, h, "a")
-			c, addrC := attached(t, hosts[1], "c")
+			uses(t, h, hosts[1], encap)
 			process := func() string {
 				if status(t, h).Mesh.Userspace {
 					return wgProcess(t, h)
@@ -36,8 +37,7 @@ func TestUpgradeLosesNoPing(t *testing.T) {
 				return ""
 			}
 			old := process()
-			there := pinging(t, a, addrC, "from a host that is upgraded")
-			back := pinging(t, c, addrA, "to a host that is upgraded")
+			check := streaming(t, hosts)
 			time.Sleep(500 * time.Millisecond)
 
 			h.Run("weft", "stop")
@@ -55,14 +55,23 @@ func TestUpgradeLosesNoPing(t *testing.T) {
 			if said := h.Try(second, "launch"); said.Code != 0 || process() != now {
 				t.Errorf("launched again, the process was %s and is %s: %s", now, process(), said.Stderr)
 			}
-			kill9(t, h)
-			h.Run(third, "launch")
-			if s := status(t, h); s.Version.Software != "7.7.3" || old != "" && (len(s.Mesh.Processes) != 1 || s.Mesh.Processes[0].Software != "7.7.3") {
-				t.Errorf("status says %+v, %+v", s.Version, s.Mesh.Processes)
+			launched := make(chan netlab.Result)
+			for _, h := range hosts {
+				kill9(t, h)
+				go func() { launched <- h.Try(third, "launch") }()
+			}
+			for range hosts {
+				if said := <-launched; said.Code != 0 {
+					t.Errorf("both at once: %+v", said)
+				}
+			}
+			for _, h := range hosts {
+				if s := status(t, h); s.Version.Software != "7.7.3" || old != "" && (len(s.Mesh.Processes) != 1 || s.Mesh.Processes[0].Software != "7.7.3") {
+					t.Errorf("status says %+v, %+v", s.Version, s.Mesh.Processes)
+				}
 			}
 			time.Sleep(500 * time.Millisecond)
-			there()
-			back()
+			check()
 			h.Run(third, "stop", "--all")
 			for _, p := range h.Processes() {
 				if strings.Contains(p, "weft") {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -45,6 +46,7 @@ func TestTrafficBetweenHostsIsCiphertext(t *testing.T) {
 			// A pattern that is easy to find, in both directions, to and from
 			// containers and hosts; ff is what the capture shows of it.
 			packets := capture(t, hosts[1], map[string]int{"wireguard": 6785, "vxlan": 6784}[encap])
+			resolve(t, a, c, addrC)
 			gateway := status(t, hosts[1]).Bridge.Gateway.Addr().String()
 			for from, to := range map[netlab.Pinger]string{a: addrC, c: addrA, hosts[0]: gateway} {
 				if r := from.Try("ping", "-c", "5", "-i", "0.05", "-p", "5eed5eed", to); r.Code != 0 {
@@ -55,8 +57,13 @@ func TestTrafficBetweenHostsIsCiphertext(t *testing.T) {
 			if n := strings.Count(seen, "5eed 5eed 5eed"); n > 0 != readable {
 				t.Errorf("the pattern is on the underlay %d times", n)
 			}
+			for _, what := range []string{askedFor, answered} {
+				if strings.Contains(content(seen), hex.EncodeToString([]byte(what))) != readable {
+					t.Errorf("%s, of DNS, is on the underlay: %v", what, !readable)
+				}
+			}
 			if encap == "wireguard" {
-				for _, plain := range []string{addrA, addrC, hex(addrA), hex(addrC)} {
+				for _, plain := range []string{addrA, addrC, inHex(addrA), inHex(addrC)} {
 					if strings.Contains(seen, plain) {
 						t.Errorf("%s is on the underlay in the clear", plain)
 					}
@@ -78,8 +85,19 @@ func TestTrafficBetweenHostsIsCiphertext(t *testing.T) {
 	}
 }
 
-// hex is an IPv4 address as tcpdump -x shows it at an even offset.
-func hex(addr string) string {
+// content is what tcpdump -x shows without spaces and offsets.
+func content(seen string) string {
+	var b strings.Builder
+	for line := range strings.Lines(seen) {
+		if offset, shown, found := strings.Cut(line, ":  "); found && strings.HasPrefix(strings.TrimSpace(offset), "0x") {
+			b.WriteString(strings.ReplaceAll(strings.TrimSpace(shown), " ", ""))
+		}
+	}
+	return b.String()
+}
+
+// inHex is an IPv4 address as tcpdump -x shows it at an even offset.
+func inHex(addr string) string {
 	var b [4]byte
 	fmt.Sscanf(addr, "%d.%d.%d.%d", &b[0], &b[1], &b[2], &b[3])
 	return fmt.Sprintf("%02x%02x %02x%02x", b[0], b[1], b[2], b[3])

@@ -25,25 +25,30 @@ type Echo struct {
 // Echo opens the socket, which is closed when the test ends.
 func (c *Container) Echo() *Echo {
 	c.lab.t.Helper()
-	e := &Echo{heard: map[netip.Addr]time.Time{}}
-	err := func() error {
-		ns, err := nl.OpenNamespace(c.Path("/run/netns/" + c.Name))
-		if err != nil {
-			return err
-		}
-		defer ns.Close()
-		return ns.Do(func() (err error) {
-			e.conn, err = net.ListenPacket("ip4:icmp", "0.0.0.0")
-			return err
-		})
-	}()
-	if err != nil {
-		c.lab.t.Fatalf("%s: ping from %s: %v", c.Host.Name, c.Name, err)
-	}
+	e := &Echo{conn: c.Listen("ip4:icmp", "0.0.0.0"), heard: map[netip.Addr]time.Time{}}
 	done := make(chan struct{})
 	go func() { defer close(done); e.hear() }()
 	c.lab.t.Cleanup(func() { e.conn.Close(); <-done })
 	return e
+}
+
+// Listen opens a socket inside of a container without a process there, which is
+// closed when the test ends.
+func (c *Container) Listen(network, address string) (conn net.PacketConn) {
+	c.lab.t.Helper()
+	ns, err := nl.OpenNamespace(c.Path("/run/netns/" + c.Name))
+	if err == nil {
+		defer ns.Close()
+		err = ns.Do(func() (err error) {
+			conn, err = net.ListenPacket(network, address)
+			return err
+		})
+	}
+	if err != nil {
+		c.lab.t.Fatalf("%s: open a socket in %s: %v", c.Host.Name, c.Name, err)
+	}
+	c.lab.t.Cleanup(func() { conn.Close() })
+	return conn
 }
 
 // Send sends a ping, which says when. That it cannot be sent is what the network

@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-// slowness is how many times as long everything may take here as elsewhere: a
+// Slowness is how many times as long everything may take here as elsewhere: a
 // machine without acceleration says so.
-var slowness = func() time.Duration {
+var Slowness = func() time.Duration {
 	n, err := strconv.Atoi(os.Getenv("WEFT_TEST_SLOWNESS"))
 	if err != nil || n < 1 {
 		return 1
@@ -27,7 +27,7 @@ var slowness = func() time.Duration {
 }()
 
 // commandTime bounds every command that a test runs.
-var commandTime = 90 * time.Second * slowness
+var commandTime = 90 * time.Second * Slowness
 
 // Host is a machine of the lab.
 type Host struct {
@@ -222,7 +222,7 @@ func Lost(ping string) (sent, lost int, err error) {
 		seq, _ := strconv.Atoi(m[1])
 		last = max(last, seq)
 	}
-	if tail := sent - last; tail <= onTheirWay*int(slowness) {
+	if tail := sent - last; tail <= onTheirWay*int(Slowness) {
 		got += tail
 	}
 	return sent, sent - got, nil

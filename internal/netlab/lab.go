@@ -168,6 +168,28 @@ func (l *Lab) Host(name string) *Host {
 	return h
 }
 
+// Segment joins hosts by eth1 to a second segment of the underlay, on which they are
+// 198.51.100.1/24 and so on, in the order in which they are given, and returns that.
+func (l *Lab) Segment(hosts ...*Host) (addrs []netip.Addr) {
+	l.t.Helper()
+	l.underlay.Run("ip", "link", "add", "br1", "type", "bridge")
+	l.underlay.Run("ip", "link", "set", "br1", "up")
+	for i, h := range hosts {
+		addr := netip.AddrFrom4([4]byte{198, 51, 100, byte(1 + i)})
+		port := "s" + h.port
+		link := exec.Command("ip", "link", "add", port, "netns", strconv.Itoa(l.underlay.pid),
+			"type", "veth", "peer", "name", "eth1", "netns", strconv.Itoa(h.pid))
+		if out, err := link.CombinedOutput(); err != nil {
+			l.t.Fatalf("connect host %s to the second segment: %v: %s", h.Name, err, out)
+		}
+		l.underlay.Run("ip", "link", "set", port, "master", "br1", "up")
+		h.Run("ip", "address", "add", addr.String()+"/24", "dev", "eth1")
+		h.Run("ip", "link", "set", "eth1", "up")
+		addrs = append(addrs, addr)
+	}
+	return addrs
+}
+
 // Partition drops everything from the hosts of one side to those of the
 // other, and back, on top of what is dropped already.
 func (l *Lab) Partition(a, b []*Host) {
@@ -235,7 +257,7 @@ func (l *Lab) Heal() {
 // Eventually waits for something that has to become true by itself.
 func Eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute * slowness); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute * Slowness); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if cond() {
 			return
 		}

@@ -40,6 +40,19 @@ func (l *Lab) NAT(name string, random bool) *Router {
 	return r
 }
 
+// Forward lets in to a host behind the router what comes to these ports, TCP and UDP.
+func (r *Router) Forward(to *Host, ports ...int) {
+	r.lab.t.Helper()
+	for _, p := range ports {
+		for _, proto := range []string{"tcp", "udp"} {
+			r.Run("nft", fmt.Sprintf(`
+add chain ip nat in { type nat hook prerouting priority dstnat; }
+add rule ip nat in iifname "eth0" %s dport %d dnat to %s
+insert rule ip closed through iifname "eth0" ip daddr %[3]s %[1]s dport %[2]d accept`, proto, p, to.Addr))
+		}
+	}
+}
+
 // Behind makes a host behind the router: 192.168.1.2/24 for the first, and so on.
 func (r *Router) Behind(name string) *Host {
 	l := r.lab

@@ -222,6 +222,13 @@ func (h *Host) Confine() {
 	h.net.shut[h] = true
 }
 
+// Free ends what Confine began.
+func (h *Host) Free() {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	delete(h.net.shut, h)
+}
+
 // Cut parts the hosts from number n on from those before; 0 heals.
 func (w *Network) Cut(n int) {
 	w.mu.Lock()

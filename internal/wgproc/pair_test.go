@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -102,7 +103,7 @@ func (s *side) asPeer() string {
 
 // keepalive has the other end keep the session with this one.
 func (s *side) keepalive() string {
-	return keepalives([]peerState{{key: hex.EncodeToString(s.key.PublicKey().Bytes()), keepalive: 25}}, false)
+	return keepalives([]peerState{{key: hex.EncodeToString(s.key.PublicKey().Bytes()), keepalive: 25}})
 }
 
 func (s *side) do(fn func() error) {
@@ -173,7 +174,12 @@ func (s *side) upgrade() {
 	}
 	s.renewals++
 	path := filepath.Join(s.t.TempDir(), "weft")
-	if err := os.WriteFile(path, append(b, byte(s.renewals)), 0o700); err != nil {
+	// A child that is begun meanwhile would have it open, and a program that somebody
+	// writes cannot be run.
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(path, append(b, byte(s.renewals)), 0o700)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.p.Command = []string{path, "wg"}

@@ -23,24 +23,11 @@ const (
 	// settleTime is what handshakes that the carrier has under way get to end:
 	// more than a way there and back.
 	settleTime = 500 * time.Millisecond
-	// headStart is what the other end gets if it is its turn to begin.
-	headStart = 300 * time.Millisecond
-	// beginTime is how long is waited for the sessions: WireGuard repeats a
-	// handshake message that was lost, or crossed another, after 5.3 s at most.
-	beginTime = 7 * time.Second
 	// quietTime is how long nothing for the carrier's sessions must have come
 	// until it may end, and lingerTime how long it stays if something does.
 	quietTime  = time.Second
 	lingerTime = 10 * time.Second
 	step       = 20 * time.Millisecond
-)
-
-// atOnce is the least number of sessions that are begun in each step, and steps
-// the most of these: a burst of answers has WireGuard believe that it is under
-// attack.
-const (
-	atOnce = 32
-	steps  = 100
 )
 
 // carrierProcess is the process that is succeeded, as its successor sees it.
@@ -246,98 +233,6 @@ func (p *process) takeOver(ctx context.Context, old *carrierProcess, s state) er
 	p.log.Info("took over from a process of another version", "device", p.Device, "peers", len(peers), "sessions", ready, "of", alive,
 		"passed on", h.count.Load(), "after", time.Since(start).Round(time.Millisecond), "the other had ended by itself", byItself)
 	return nil
-}
-
-// beginSessions begins one with every peer, and returns when there is one with
-// each that had one with the carrier, or after a time. Of two ends that begin at
-// the same moment each would forget its own beginning for the other's, so the one
-// with the greater key begins a moment later.
-func (p *process) beginSessions(ctx context.Context, old *carrierProcess, self string, peers []peerState) (ready, alive int, err error) {
-	var now, later, rest []peerState
-	for _, peer := range peers {
-		switch {
-		case !peer.alive(time.Now()):
-			rest = append(rest, peer)
-		case self < peer.key:
-			now = append(now, peer)
-		default:
-			later = append(later, peer)
-		}
-	}
-	alive = len(now) + len(later)
-	if err := p.begin(ctx, old, now); err != nil {
-		return 0, alive, err
-	}
-	if len(later) > 0 {
-		if err := old.pause(ctx, headStart); err != nil {
-			return 0, alive, err
-		}
-	}
-	if err := p.begin(ctx, old, later); err != nil {
-		return 0, alive, err
-	}
-	for end := time.Now().Add(beginTime); ; {
-		has, err := p.withSession()
-		if err != nil {
-			return 0, alive, err
-		}
-		ready = 0
-		for _, peer := range append(now, later...) {
-			if has[peer.key] {
-				ready++
-			}
-		}
-		if ready == alive || time.Now().After(end) || old.isGone() {
-			break
-		}
-		if err := old.pause(ctx, step); err != nil {
-			return ready, alive, err
-		}
-	}
-	return ready, alive, p.dev.IpcSet(keepalives(rest, false))
-}
-
-// begin begins sessions with peers that have none with this process yet, some
-// at a time.
-func (p *process) begin(ctx context.Context, old *carrierProcess, peers []peerState) error {
-	has, err := p.withSession()
-	if err != nil {
-		return err
-	}
-	each := max(atOnce, len(peers)/steps)
-	for len(peers) > 0 {
-		n := min(each, len(peers))
-		var without []peerState
-		for _, peer := range peers[:n] {
-			if !has[peer.key] {
-				without = append(without, peer)
-			}
-		}
-		err := errors.Join(p.dev.IpcSet(keepalives(without, true)), p.dev.IpcSet(keepalives(peers[:n], false)))
-		if err != nil {
-			return fmt.Errorf("begin sessions: %w", err)
-		}
-		if peers = peers[n:]; len(peers) > 0 {
-			if err := old.pause(ctx, step); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// withSession are the peers that have a session with this process.
-func (p *process) withSession() (map[string]bool, error) {
-	text, err := p.dev.IpcGet()
-	if err != nil {
-		return nil, fmt.Errorf("look for sessions: %w", err)
-	}
-	out := map[string]bool{}
-	_, _, peers := readConfig(text)
-	for _, peer := range peers {
-		out[peer.key] = peer.handshake != 0
-	}
-	return out, nil
 }
 
 // removeHand removes the socket by which a successor is served.

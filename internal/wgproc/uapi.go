@@ -13,9 +13,9 @@ const sessionTime = 180 * time.Second
 
 // peerState is what of a peer is told but not set, or not at once.
 type peerState struct {
-	key       string // in hex
-	handshake int64  // Unix seconds of the last one; 0 for none
-	keepalive int    // seconds; 0 for none
+	key       string    // in hex
+	handshake time.Time // of the last one; 1970 for none
+	keepalive int       // seconds; 0 for none
 }
 
 // readConfig takes the answer of WireGuard's configuration protocol apart: into
@@ -31,12 +31,17 @@ func readConfig(text string) (settable string, self string, peers []peerState) {
 		case "public_key":
 			peers = append(peers, peerState{key: value})
 		case "last_handshake_time_sec":
-			peers[last].handshake, _ = strconv.ParseInt(value, 10, 64)
+			seconds, _ := strconv.ParseInt(value, 10, 64)
+			peers[last].handshake = time.Unix(seconds, 0)
+			continue
+		case "last_handshake_time_nsec":
+			nanoseconds, _ := strconv.ParseInt(value, 10, 64)
+			peers[last].handshake = time.Unix(peers[last].handshake.Unix(), nanoseconds)
 			continue
 		case "persistent_keepalive_interval":
 			peers[last].keepalive, _ = strconv.Atoi(value)
 			continue
-		case "last_handshake_time_nsec", "tx_bytes", "rx_bytes":
+		case "tx_bytes", "rx_bytes":
 			continue
 		}
 		b.WriteString(line)
@@ -58,20 +63,14 @@ func publicKey(private string) string {
 
 // alive tells whether a peer has a session.
 func (p peerState) alive(now time.Time) bool {
-	return now.Sub(time.Unix(p.handshake, 0)) < sessionTime
+	return now.Sub(p.handshake) < sessionTime
 }
 
-// keepalives sets those of peers; to set one where there was none begins a
-// session, so one that has to begin without gets one for a moment.
-func keepalives(peers []peerState, begin bool) string {
+// keepalives sets those of peers.
+func keepalives(peers []peerState) string {
 	var b strings.Builder
 	for _, p := range peers {
-		seconds := p.keepalive
-		if begin && seconds == 0 {
-			const any = 25
-			seconds = any
-		}
-		b.WriteString("public_key=" + p.key + "\nupdate_only=true\npersistent_keepalive_interval=" + strconv.Itoa(seconds) + "\n")
+		b.WriteString("public_key=" + p.key + "\nupdate_only=true\npersistent_keepalive_interval=" + strconv.Itoa(p.keepalive) + "\n")
 	}
 	return b.String()
 }

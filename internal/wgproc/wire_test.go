@@ -131,7 +131,7 @@ func TestConfigurationIsTakenApart(t *testing.T) {
 	if want := "private_key=" + strings.Repeat("77", 32) + "\nlisten_port=1\npublic_key=ab\nendpoint=192.0.2.1:1\nallowed_ip=10.0.0.0/8\npublic_key=cd\n"; settable != want {
 		t.Errorf("settable:\n%s", settable)
 	}
-	if len(self) != 64 || !slices.Equal(peers, []peerState{{"ab", 1000, 25}, {"cd", 0, 0}}) {
+	if len(self) != 64 || !slices.Equal(peers, []peerState{{"ab", time.Unix(1000, 5), 25}, {"cd", time.Unix(0, 0), 0}}) {
 		t.Errorf("self %s, peers %v", self, peers)
 	}
 	if now := time.Unix(1100, 0); !peers[0].alive(now) || peers[1].alive(now) || peers[0].alive(now.Add(100*time.Second)) {

@@ -22,6 +22,7 @@ type voters struct {
 	disks map[ID]map[string]Write
 	down  map[ID]bool
 	last  []Decision
+	sent  int // messages that arrived
 }
 
 func newVoters(t *testing.T) (*voters, Member) {
@@ -56,7 +57,7 @@ func (v *voters) run(ticks int) {
 	for range ticks {
 		for id, n := range v.nodes {
 			if !v.down[id] {
-				if err := n.Tick(false); err != nil {
+				if err := n.Tick(v.down[n.Leader()]); err != nil {
 					v.t.Fatal(err)
 				}
 			}
@@ -74,7 +75,7 @@ func (v *voters) run(ticks int) {
 					if v.nodes[m.To] == nil || v.down[m.To] || v.down[id] {
 						continue
 					}
-					moved = true
+					moved, v.sent = true, v.sent+1
 					if err := v.nodes[m.To].Step(id, m.Raft); err != nil {
 						v.t.Fatal(err)
 					}
@@ -131,6 +132,27 @@ func TestCouncilGrowsLosesItsLeaderAndGoesOn(t *testing.T) {
 	v.propose(Command{Kind: Seal, ID: gone})
 	if s := v.leader().State(); len(s.Voters) != 2 || len(s.Pending()) != 1 {
 		t.Errorf("after the seal: %d voters, %v pending", len(s.Voters), s.Pending())
+	}
+}
+
+func TestCalmLeaderSpeaksSeldomAndIsFollowed(t *testing.T) {
+	v, founder := newVoters(t)
+	v.run(1)
+	for n := byte(2); n <= 3; n++ {
+		m := member(n, founder.ID())
+		v.propose(Command{Kind: Admit, Member: m})
+		v.add(m.ID(), Disk{})
+	}
+	v.propose(Command{Kind: SetVoters, Voters: v.all()})
+	v.run(4 * heartbeatTicks)
+	leader, sent := v.leader().self, v.sent
+	const rounds = 20
+	v.run(rounds * calmness * heartbeatTicks)
+	if now := v.leader().self; now != leader {
+		t.Errorf("%s leads, after %s", now, leader)
+	}
+	if got, most := v.sent-sent, 2*2*(rounds+1); got > most {
+		t.Errorf("%d messages in %d rounds of two heartbeats and their answers", got, rounds)
 	}
 }
 

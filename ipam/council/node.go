@@ -14,6 +14,9 @@ import (
 const (
 	heartbeatTicks = 2
 	electionTicks  = 6 // at least; at most twice that
+	// calmness is how many times as seldom a leader says that it leads while nothing
+	// is under way, and as long it may be silent while it is known to be there.
+	calmness = 4
 	// keptEntries is how much of the log is kept for voters that lag.
 	keptEntries = 64
 )
@@ -65,7 +68,8 @@ type Node struct {
 // to be that has written nothing, and waits to be told everything.
 func NewNode(self ID, d Disk) (n *Node, err error) {
 	defer catch(&err)
-	n = &Node{self: self, known: map[uint64]ID{}}
+	// A leader that is calm has to be heard first.
+	n = &Node{self: self, known: map[uint64]ID{}, elapsed: -calmness * heartbeatTicks}
 	n.log = &storage{MemoryStorage: raft.NewMemoryStorage(), node: n}
 	if d.Snapshot != nil {
 		if err := n.log.ApplySnapshot(d.Snapshot); err != nil {
@@ -152,12 +156,22 @@ func patience(voter, term uint64) int {
 	return electionTicks + int((x^x>>31)%electionTicks)
 }
 
+// isCalm tells of a leader that every voter has all that it has.
+func (n *Node) isCalm() bool {
+	calm := !n.Changing() && n.rn.BasicStatus().LeadTransferee == raft.None
+	last, err := n.log.LastIndex()
+	n.rn.WithProgress(func(_ uint64, _ raft.ProgressType, pr tracker.Progress) { calm = calm && pr.Match == last })
+	return calm && err == nil
+}
+
 // Tick is a unit of time. A voter that hears of no leader for long enough, and
-// at once if leaderGone, stands for election.
+// soon if leaderGone, stands for election.
 func (n *Node) Tick(leaderGone bool) (err error) {
 	defer catch(&err)
 	if n.IsLeader() {
-		n.rn.Tick()
+		if n.elapsed%calmness == 0 || !n.isCalm() {
+			n.rn.Tick()
+		}
 		if n.elapsed++; n.elapsed%(2*electionTicks) == 0 {
 			n.resendSnapshots()
 		}
@@ -169,7 +183,13 @@ func (n *Node) Tick(leaderGone bool) (err error) {
 	n.elapsed++
 	status := n.rn.BasicStatus()
 	patience := patience(raftID(n.self), status.GetTerm())
-	if len(n.state.Voters) == 1 || n.elapsed >= patience || leaderGone && n.elapsed >= patience-electionTicks {
+	switch {
+	case leaderGone:
+		patience -= electionTicks
+	case status.Lead != raft.None:
+		patience *= calmness
+	}
+	if len(n.state.Voters) == 1 || n.elapsed >= patience {
 		n.elapsed = 0
 		return n.rn.Campaign()
 	}

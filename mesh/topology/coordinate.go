@@ -11,7 +11,8 @@ import (
 
 // Coordinate is a place in a space where distances are round-trip times (Vivaldi,
 // as Serf has it): the dimensions, the height and the adjustment in tens of
-// microseconds, and the error in thousandths. Nil is an unknown place.
+// microseconds, and the error in thousandths. Nil is the middle, where each peer
+// begins: in one network all stay near it, and none has to say where it is.
 type Coordinate []int32
 
 const (
@@ -21,9 +22,17 @@ const (
 	unit          = 10 * time.Microsecond
 	// farthest bounds each number: what is more is no round-trip time.
 	farthest = int32(100 * time.Second / unit)
-	// unknown is the distance from and to a place that is not known.
-	unknown = time.Second
 )
+
+var middle = make(Coordinate, coordinateLen)
+
+// orMiddle is a place with all its numbers.
+func (c Coordinate) orMiddle() Coordinate {
+	if c == nil {
+		return middle
+	}
+	return c
+}
 
 // IsValid tells whether a coordinate, of whomever, is one that can be used.
 func (c Coordinate) IsValid() bool {
@@ -36,9 +45,7 @@ func (c Coordinate) adjustment() int32 { return c[dimensions+1] }
 // distance of valid places is the same on all machines: it has only whole numbers,
 // and a root that every processor rounds alike.
 func (c Coordinate) distance(o Coordinate) time.Duration {
-	if c == nil || o == nil {
-		return unknown
-	}
+	c, o = c.orMiddle(), o.orMiddle()
 	var sum int64
 	for i := range dimensions {
 		d := int64(c[i]) - int64(o[i])
@@ -94,14 +101,15 @@ func (p *Position) Observe(peer uuid.UUID, at Coordinate, rtt time.Duration) {
 }
 
 // Publish is the place to be published in a mesh of so many peers: the one that
-// was said before, unless it is wrong by much and not young.
+// was said before, unless it is wrong by much and not young; nil while it is near
+// the middle and nothing was said.
 func (p *Position) Publish(peers int, now time.Time) Coordinate {
 	pause := max(leastPause, time.Duration(peers)*pausePerPeer)
 	if p.said == nil {
 		pause = leastPause
 	}
 	is := p.fromSerf(p.client.GetCoordinate())
-	if p.usual == 0 || now.Sub(p.at) < pause || p.said != nil && is.moved(p.said) < max(leastMove, p.usual/4) {
+	if p.usual == 0 || now.Sub(p.at) < pause || is.moved(p.said) < max(leastMove, p.usual/4) {
 		return p.said
 	}
 	p.said, p.at = is, now
@@ -110,6 +118,7 @@ func (p *Position) Publish(peers int, now time.Time) Coordinate {
 
 // moved is how far two places are from each other, whatever the heights.
 func (c Coordinate) moved(o Coordinate) time.Duration {
+	c, o = c.orMiddle(), o.orMiddle()
 	var sum float64
 	for i := range dimensions + 2 {
 		sum += math.Pow(float64(c[i]-o[i]), 2)

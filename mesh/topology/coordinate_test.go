@@ -86,7 +86,9 @@ func TestPlaceIsPublishedSeldom(t *testing.T) {
 	if c := p.Publish(10, began.Add(time.Hour)); c != nil {
 		t.Errorf("who has measured nothing is at %v", c)
 	}
-	p.Observe(id(1), nil, 30*time.Millisecond)
+	for range 20 {
+		p.Observe(id(1), nil, 30*time.Millisecond)
+	}
 	if c := p.Publish(10, began.Add(time.Second)); c != nil {
 		t.Errorf("published at once: %v", c)
 	}
@@ -105,5 +107,27 @@ func TestPlaceIsPublishedSeldom(t *testing.T) {
 	}
 	if again := NewPosition(first, began).Publish(10, began); again == nil {
 		t.Error("a new process forgets what was published")
+	}
+}
+
+func TestInOneNetworkNobodySaysWhereItIs(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	now := began
+	var list []*Position
+	for range 20 {
+		list = append(list, NewPosition(nil, now))
+	}
+	for range 720 {
+		now = now.Add(5 * time.Second)
+		for i, p := range list {
+			for j := range list {
+				if i != j {
+					p.Observe(id(j), nil, 200*time.Microsecond+time.Duration(rng.ExpFloat64()*float64(300*time.Microsecond)))
+				}
+			}
+			if c := p.Publish(len(list), now); c != nil {
+				t.Fatalf("%d published %v", i, c)
+			}
+		}
 	}
 }

@@ -99,7 +99,9 @@ func (x exception) next(s Sight, heardElsewhere, relay bool, now time.Time) exce
 	case x.kind != over && s.Works && now.Sub(s.Since) >= x.hold():
 		x.kind, x.last = over, now
 	}
-	x.works = s.Works
+	if s.Works || s.Silent || !s.Paths {
+		x.works = s.Works // else nothing is known yet: what was published holds
+	}
 	return x
 }
 

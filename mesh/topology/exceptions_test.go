@@ -108,6 +108,19 @@ func TestWhoIsGoneIsNoException(t *testing.T) {
 	}
 }
 
+func TestWhatWasShakyStaysSoUntilProbesSayMore(t *testing.T) {
+	e := Restore(nil, []uuid.UUID{id(1)}, nil, began)
+	for _, step := range []struct {
+		sight Sight
+		shaky bool
+	}{{Sight{Peer: id(1), Paths: true}, true}, {works(1), true}, {Sight{Peer: id(1), Paths: true, Silent: true, Heard: after(1)}, false}, {Sight{Peer: id(1), Paths: true}, false}} {
+		e = e.Next([]Sight{step.sight}, nil, nil, slack, after(2))
+		if got := slices.Equal(e.Shaky(), []uuid.UUID{id(1)}); got != step.shaky || !e.Is(id(1)) {
+			t.Errorf("after %+v shaky are %v, broken %v", step.sight, e.Shaky(), e.Broken())
+		}
+	}
+}
+
 func TestMuteRelayThatOthersHearIsBrokenFromThenOn(t *testing.T) {
 	e := Exceptions{}.Next([]Sight{fellSilent()}, nil, map[uuid.UUID]bool{id(1): true}, slack, after(2.1))
 	e = e.Next([]Sight{fellSilent()}, nil, nil, slack, after(3))

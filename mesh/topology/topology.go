@@ -36,7 +36,7 @@ type Detour struct {
 	// Path has the peers on the way in order; the last is the one that it leads
 	// to. It is empty where no way is known.
 	Path []uuid.UUID
-	RTT  time.Duration // as the coordinates have it; 0 if one of them is not known
+	RTT  time.Duration // as the coordinates have it; 0 where all are in the middle
 }
 
 // Detours returns the ways of one peer to those that its direct link does not
@@ -234,9 +234,6 @@ func (g graph) trace(best map[int]*reached, self, t int) Detour {
 		d.Path = append(d.Path, g.peers[r.by].ID)
 	}
 	slices.Reverse(d.Path)
-	if d.RTT >= unknown {
-		d.RTT = 0
-	}
 	return d
 }
 
