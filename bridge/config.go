@@ -35,10 +35,13 @@ type Config struct {
 	GossipPort uint16           // TCP and UDP, for the other hosts' gateways alone; 0 for none
 	Masquerade bool             // hide containers behind the host towards the outside
 	Ports      []Port           // containers that are on the bridge
-	Guard      Guard            // of traffic in the clear
-	Published  []Published      // ports of this host that lead to containers of it
-	Subnets    []netip.Prefix   // that do not reach each other, on any host
-	Hosts      []netip.Addr     // gateways of all hosts, which reach every subnet
+	// Others are all of Ports, where one of them comes or goes by itself, which
+	// seldom takes a look at them; nil where they are in Ports.
+	Others    func() []Port
+	Guard     Guard          // of traffic in the clear
+	Published []Published    // ports of this host that lead to containers of it
+	Subnets   []netip.Prefix // that do not reach each other, on any host
+	Hosts     []netip.Addr   // gateways of all hosts, which reach every subnet
 	// IPv6 is where each IPv4 address and prefix above has its counterpart; the
 	// zero value for none. Where the host has IPv6 off there is none, either.
 	IPv6 ula.Net
@@ -95,6 +98,14 @@ func HostInterfaceName(cookie uint64, ifname string) string {
 func MACOf(addr netip.Addr) net.HardwareAddr {
 	a := addr.As4()
 	return net.HardwareAddr{0x0a, 0x57, a[0], a[1], a[2], a[3]}
+}
+
+// whole is the config with all ports.
+func (c Config) whole() Config {
+	if c.Others != nil {
+		c.Ports, c.Others = c.Others(), nil
+	}
+	return c
 }
 
 // devices are the names of those whose traffic this host forwards.

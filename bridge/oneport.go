@@ -52,7 +52,7 @@ func (f *firewall) admit(cfg Config, p Port) error {
 	if own := because(cfg, p); own.hasRulesOf(f.wrote) && !f.wrote.knows(p) && f.step(own, true) == nil {
 		return nil
 	}
-	return f.follow(cfg.withPort(p))
+	return f.follow(cfg.whole().withPort(p))
 }
 
 // knows tells whether a port is in the tables.
@@ -62,12 +62,11 @@ func (ts tables) knows(p Port) bool {
 
 // expel takes from the tables what they have for a port.
 func (f *firewall) expel(cfg Config, p Port) error {
-	rest := cfg.withoutPort(p)
-	own := because(cfg, p)
-	if own.hasRulesOf(f.wrote) && tablesOf(rest.rulesAlone()).hasRulesOf(f.wrote) && f.step(own, false) == nil {
+	own, rest := because(cfg, p), tablesOf(cfg.withoutPort(p).rulesAlone())
+	if own.hasRulesOf(f.wrote) && rest.hasRulesOf(f.wrote) && f.step(own, false) == nil {
 		return nil
 	}
-	return f.follow(rest)
+	return f.follow(cfg.whole().withoutPort(p))
 }
 
 // rulesAlone is the config without what is in elements alone and may be much: a

@@ -58,10 +58,14 @@ func senderSets(cfg Config) []set {
 // bridge learns from it or anybody sees it. The number of containers does not
 // change what a packet costs. No container is a router, or says where one is.
 // Other protocols lead nowhere but to the same bridge and are dropped. What is most
-// comes first: only ports are in that set.
+// comes first: only ports are in that set. Which groups a container listens to nobody
+// has to hear, since none is asked and all get everything; each attach would send it
+// to all other containers several times, and a container that asks would have the
+// bridge keep back what others do not say that they listen to.
 func senderChains() []chain {
 	return []chain{
 		{name: "sender", rules: []string{
+			"icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } drop",
 			"ether type arp iifname . ether saddr . arp saddr ip @own iifname . arp saddr ether . arp saddr ip @own accept",
 			"icmpv6 type { nd-router-advert, nd-redirect } counter name " + spoofedCounter + " drop",
 			"icmpv6 type nd-neighbor-advert iifname . ether saddr . " + target + " != @targets counter name " + spoofedCounter + " drop",

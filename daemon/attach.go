@@ -379,7 +379,7 @@ func (d *Daemon) unplumbLocked(a attachment) error {
 	if !d.isOfThisBoot(a) {
 		return nil // what has its name now is another's
 	}
-	if err := d.bridge.Unplumb(d.bridgeConfig(), d.port(a)); err != nil && !errors.Is(err, nl.ErrNotFound) {
+	if err := d.bridge.Unplumb(d.portConfig(), d.port(a)); err != nil && !errors.Is(err, nl.ErrNotFound) {
 		return err
 	}
 	return nil
@@ -406,7 +406,7 @@ func (d *Daemon) plumb(a attachment) ([]nl.Route, error) {
 			Message: fmt.Sprintf("container %s is cut off, since address %s may not be used here: %s", a.Reference, a.Address, cmp.Or(refused, "its owner has not answered")),
 			Fix:     fmt.Sprintf("wait for its owner (weft status ipam), or `weft detach %s` and attach it again for another address", a.Reference)}
 	}
-	return d.bridge.Plumb(d.bridgeConfig(), d.port(a))
+	return d.bridge.Plumb(d.portConfig(), d.port(a))
 }
 
 func (d *Daemon) port(a attachment) bridge.Port {

@@ -195,7 +195,7 @@ func (d *Daemon) Inspect(ctx context.Context, req api.InspectRequest) (api.Inspe
 func (d *Daemon) look(a attachment) (bridge.Found, error) {
 	d.kernel.Lock()
 	defer d.kernel.Unlock()
-	return d.bridge.Look(d.bridgeConfig(), d.port(a))
+	return d.bridge.Look(d.portConfig(), d.port(a))
 }
 
 func (d *Daemon) inspect(ctx context.Context, a attachment, req api.InspectRequest) (api.Inspection, error) {

@@ -183,6 +183,21 @@ func (d *Daemon) local() encap.Local {
 
 // bridgeConfig is all that the bridge should be. The kernel's lock is held.
 func (d *Daemon) bridgeConfig() bridge.Config {
+	cfg := d.hostConfig()
+	cfg.Ports = d.ports()
+	return cfg
+}
+
+// portConfig is bridgeConfig for one port, at whose cost it is. The kernel's lock is
+// held.
+func (d *Daemon) portConfig() bridge.Config {
+	cfg := d.hostConfig()
+	cfg.Others = d.ports
+	return cfg
+}
+
+// hostConfig is bridgeConfig without the ports.
+func (d *Daemon) hostConfig() bridge.Config {
 	cfg := bridge.Config{
 		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.mtu(),
 		Range: d.settings.Range, Gateway: d.gateway(), Links: encap.LinkRange, Link: encap.LinkAddr(d.identity.ID), Exposed: d.exposed(),
@@ -190,15 +205,25 @@ func (d *Daemon) bridgeConfig() bridge.Config {
 		Subnets: d.subnets(), Hosts: d.hosts(), Services: d.serves.Load(), GossipPort: d.opts.Port,
 	}
 	d.guard(&cfg)
-	// Who may not use its address for now is cut off.
-	active := d.active()
-	for _, a := range d.listAttached() {
-		if active[a.Address] && !a.Released && d.isOfThisBoot(a) {
-			cfg.Ports = append(cfg.Ports, d.port(a))
+	for _, a := range d.attachedThat(func(a attachment) bool { return len(a.Published) > 0 && !a.Released && d.isOfThisBoot(a) }) {
+		if active, _ := d.plan.Held(a.key(), a.Address); active {
 			cfg.Published = append(cfg.Published, d.published(a)...)
 		}
 	}
 	return cfg
+}
+
+// ports are the containers that are on the bridge: not those that may not use their
+// address for now, which are cut off.
+func (d *Daemon) ports() []bridge.Port {
+	var out []bridge.Port
+	active := d.active()
+	for _, a := range d.attachedThat(func(a attachment) bool { return !a.Released && d.isOfThisBoot(a) }) {
+		if active[a.Address] {
+			out = append(out, d.port(a))
+		}
+	}
+	return out
 }
 
 // guard completes what the bridge should be with what was decided of the links.
