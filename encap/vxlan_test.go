@@ -143,9 +143,12 @@ func TestNoOpSetDisturbsNothing(t *testing.T) {
 		}
 		set()
 		// What is heard between two marks of our own is the driver's doing. The
-		// first is repeated until the monitor listens.
+		// first is repeated until the monitor listens; a route that is there already
+		// would not be announced again.
 		lines := monitor(t)
-		mark := func(n int) { run(fmt.Sprintf("ip route replace unreachable 198.51.100.%d", n)) }
+		mark := func(n int) {
+			run(fmt.Sprintf("ip route add unreachable 198.51.100.%[1]d; ip route delete unreachable 198.51.100.%[1]d", n))
+		}
 		for listens := false; !listens; {
 			mark(1)
 			select {
