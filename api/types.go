@@ -201,6 +201,8 @@ type Gossip struct {
 	// they said comes another way.
 	Dropped uint64 `json:"dropped"`
 	Unsent  uint64 `json:"unsent"`
+	// Spreading is how many pieces of news wait at present to be gossiped on.
+	Spreading int `json:"spreading"`
 }
 
 // Report is everything that a daemon can say of itself, for one who looks into

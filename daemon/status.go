@@ -36,7 +36,7 @@ func (d *Daemon) Status() api.Status {
 		s.Bridge.IPv6 = d.ipv6().Addr(d.gateway())
 	}
 	c := d.mesh.Counters()
-	s.Gossip = api.Gossip{RecordsRefused: c.RecordsRefused, MessagesRefused: c.MessagesRefused, LastRefused: c.LastRefused, Dropped: c.Dropped, Unsent: c.Unsent}
+	s.Gossip = api.Gossip{RecordsRefused: c.RecordsRefused, MessagesRefused: c.MessagesRefused, LastRefused: c.LastRefused, Dropped: c.Dropped, Unsent: c.Unsent, Spreading: c.Spreading}
 	peers := d.mesh.Peers()
 	named := naming(peers)
 	for _, p := range peers {

@@ -25,6 +25,9 @@ type Counters struct {
 	Dropped uint64
 	// Unsent messages to one peer could not be given to it.
 	Unsent uint64
+	// Spreading is how many pieces of news wait at present to be gossiped, maybe
+	// for the second time or more.
+	Spreading int
 }
 
 // Reasons of what is refused that an honest peer sends, too: records that are
@@ -61,5 +64,8 @@ func (m *Mesh) Counters() Counters {
 	c := &m.counts
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Counters{RecordsRefused: maps.Clone(c.records), MessagesRefused: maps.Clone(c.messages), LastRefused: c.last, Dropped: c.dropped.Load(), Unsent: c.unsent.Load()}
+	return Counters{
+		RecordsRefused: maps.Clone(c.records), MessagesRefused: maps.Clone(c.messages), LastRefused: c.last,
+		Dropped: c.dropped.Load(), Unsent: c.unsent.Load(), Spreading: m.queue.NumQueued() - 1, // see newQueue
+	}
 }

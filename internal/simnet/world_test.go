@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -198,19 +199,18 @@ func (w *world) measure(what string, do func(), holds func(*mesh.Mesh) bool) {
 	w.t.Logf("real time %s", realTime().Sub(real).Round(time.Millisecond))
 }
 
-// idle lets what happened before come to its end, and counts what is sent then.
+// idle waits until nobody has anything to gossip any more, which takes minutes in a
+// large mesh that has been restarted, and counts what is sent then.
 func (w *world) idle() {
 	const long = 2 * time.Minute
-	sent := func() int64 {
-		before := w.net.Sent()
-		time.Sleep(long)
-		return w.net.Sent() - before
+	start := time.Now()
+	for slices.ContainsFunc(w.running(), func(p *mesh.Mesh) bool { return p.Counters().Spreading > 0 }) {
+		time.Sleep(10 * time.Second)
 	}
-	last, now := sent(), sent()
-	for now < last*9/10 { // gossip of what happened before goes on for minutes in a large mesh
-		last, now = now, sent()
-	}
-	w.note(Result{What: "idle", Rate: float64(now) / float64(len(w.running())) / long.Seconds()})
+	w.t.Logf("nothing is gossiped any more after %s", time.Since(start))
+	before := w.net.Sent()
+	time.Sleep(long)
+	w.note(Result{What: "idle", Rate: float64(w.net.Sent()-before) / float64(len(w.running())) / long.Seconds()})
 }
 
 func (w *world) note(r Result) {
