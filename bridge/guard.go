@@ -210,7 +210,8 @@ const (
 )
 
 // guardChains keep plaintext where it is allowed, and segments small enough. A packet
-// that is forwarded meets one chain as it comes and one as it leaves, and none between.
+// that is forwarded meets one chain as it comes and one as it leaves, besides those
+// of subnets and of published ports where there are any.
 func guardChains(cfg Config) []chain {
 	own := cfg.Name
 	first, last := []string{arriving.is(own) + " accept"}, []string{leaving.is(own) + " accept"}

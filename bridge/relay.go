@@ -11,7 +11,7 @@ import (
 // does so only if the packet came from the peer by which the host itself sends to
 // the packet's source: so no packet passes the same host twice, whatever each
 // believes of the links. WireGuard has that from its allowed IPs; for what comes
-// in the clear it takes these rules, which only such packets meet.
+// in the clear it takes these rules, which what comes from the bridge does not meet.
 
 // senders are the ways by which a peer's packets come in the clear: devices with
 // hardware addresses.

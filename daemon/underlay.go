@@ -131,10 +131,7 @@ func (d *Daemon) renewUnderlay() {
 		return
 	}
 	was := d.underlays()
-	now := slices.DeleteFunc(d.opts.advertised(), func(a netip.Addr) bool { return local[a] == "" })
-	if len(d.opts.advertised()) == len(d.forwarded) {
-		now = keepOrder(was, local, d.foundAddresses(local))
-	}
+	now := renewed(d.opts.advertised(), d.forwarded, was, local, func() []netip.Addr { return d.foundAddresses(local) })
 	if len(now) == 0 || slices.Equal(now, was) {
 		return
 	}
@@ -144,6 +141,17 @@ func (d *Daemon) renewUnderlay() {
 	d.kernel.Unlock()
 	d.heardAt.clear()
 	d.mesh.Move(d.gossipAt())
+}
+
+// renewed are those of the addresses given that are on an interface, or, where
+// routers had them all, those found. One that was on none at first may be by now: its
+// interface has come up since.
+func renewed(given, forwarded, was []netip.Addr, local map[netip.Addr]string, found func() []netip.Addr) []netip.Addr {
+	now := slices.DeleteFunc(slices.Clone(given), func(a netip.Addr) bool { return local[a] == "" })
+	if len(now) == 0 && len(given) == len(forwarded) {
+		return keepOrder(was, local, found())
+	}
+	return now
 }
 
 // keepOrder keeps each address that is still there: a second address on an

@@ -218,7 +218,7 @@ func (m *Mesh) joinThrough(ctx context.Context, id uuid.UUID, at, addr string) e
 	select {
 	case m.joining <- struct{}{}:
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("join through %s: %w", addr, ctx.Err())
 	}
 	defer func() { <-m.joining }()
 	if m.isUp(id) {
