@@ -117,7 +117,7 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 	}
 }
 
-// quickly is for how long after a peer fell silent, or a link broke or worked
+// quickly is for how long after a peer was last heard, or a link broke or worked
 // again, this host looks more often than by its periodic pass what others know.
 const quickly = 10 * time.Second
 

@@ -19,7 +19,6 @@ const greetAgain = time.Second
 // mesh. If nobody answers, a host on the list founds together with the others on
 // it, and one that is not waits for them.
 func (d *Daemon) foundOrJoin(ctx context.Context, p *peerState) (err error) {
-	self := d.gossipAt().String()
 	founders, err := foundersOf(d.opts.Founders, d.opts.Port)
 	if err != nil {
 		return err
@@ -27,7 +26,7 @@ func (d *Daemon) foundOrJoin(ctx context.Context, p *peerState) (err error) {
 	if p.token, err = parseToken(d.opts.Token); err != nil {
 		return err
 	}
-	others := slices.DeleteFunc(slices.Clone(founders), func(f string) bool { return f == self })
+	others := slices.DeleteFunc(slices.Clone(founders), d.isAt)
 	p.targets = slices.Concat(others, d.opts.Join)
 	waiting := ""
 	for {
@@ -46,7 +45,7 @@ func (d *Daemon) foundOrJoin(ctx context.Context, p *peerState) (err error) {
 		}
 		select {
 		case <-ctx.Done():
-			return &api.Error{Code: api.CodeTimeout, Message: "this host, which is " + self + ", is none of the founders, and none of them answers: " + oneLine(err),
+			return &api.Error{Code: api.CodeTimeout, Message: "this host, which is " + d.gossipAt().String() + ", is none of the founders, and none of them answers: " + oneLine(err),
 				Fix: "start weft on them; or name this host, too, if it is to found the mesh with them: --advertise says which of its addresses counts"}
 		case <-time.After(greetAgain):
 		}

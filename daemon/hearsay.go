@@ -38,9 +38,6 @@ const (
 	steady = time.Second
 	// margin is what clocks and rounds of the prober may differ by.
 	margin = 250 * time.Millisecond
-	// passedOn is added to the age of what is passed on: more than it was under way,
-	// so that no word gets younger by going round.
-	passedOn = 250 * time.Millisecond
 )
 
 // hearsay is what other hosts say that they heard. It is a mesh.Channel.
@@ -48,23 +45,37 @@ type hearsay struct {
 	mesh   atomic.Pointer[mesh.Mesh]
 	steady func(peers []uuid.UUID) map[uuid.UUID]time.Duration // what this host has heard, and how long ago
 	news   chan struct{}                                       // has a word when somebody has heard a peer
+	began  time.Time                                           // this host's clock in what it asks is since then
 
 	mu    sync.Mutex
-	next  map[uuid.UUID]time.Time   // when to ask about a silent peer again
-	heard map[uuid.UUID]time.Time   // when somebody has heard it
-	owed  map[uuid.UUID][]uuid.UUID // who asked about a silent peer, and got no answer
+	next  map[uuid.UUID]time.Time  // when to ask about a silent peer again
+	heard map[uuid.UUID]time.Time  // when somebody has heard it
+	owed  map[uuid.UUID][]question // who asked about a silent peer, and got no answer
+}
+
+// question is one that has come.
+type question struct {
+	from  uuid.UUID
+	asked time.Duration // by the asker's clock
+	at    time.Time     // when it came
 }
 
 func newHearsay(steady func([]uuid.UUID) map[uuid.UUID]time.Duration) *hearsay {
-	return &hearsay{steady: steady, news: make(chan struct{}, 1), next: map[uuid.UUID]time.Time{}, heard: map[uuid.UUID]time.Time{}, owed: map[uuid.UUID][]uuid.UUID{}}
+	return &hearsay{steady: steady, began: time.Now(), news: make(chan struct{}, 1), next: map[uuid.UUID]time.Time{}, heard: map[uuid.UUID]time.Time{}, owed: map[uuid.UUID][]question{}}
 }
 
 // rumour is a question, or the answer to one.
 type rumour struct {
 	Ask   []uuid.UUID `cbor:"1,keyasint,omitempty"`
 	Heard []heardOf   `cbor:"2,keyasint,omitempty"`
+	// Asked is when the question was asked, by the asker's clock, above 0; also in
+	// the answer.
+	Asked time.Duration `cbor:"3,keyasint,omitempty"`
 }
 
+// heardOf says how long before the question came somebody has heard a peer; below 0
+// if it was later. The asker counts back from when it asked, which was before that.
+// So however long messages take, no word gets younger by going round.
 type heardOf struct {
 	_    struct{} `cbor:",toarray"`
 	Peer uuid.UUID
@@ -98,11 +109,12 @@ func (h *hearsay) Receive(from uuid.UUID, msg []byte) {
 	}
 	now := time.Now()
 	if len(r.Ask) > 0 {
-		h.tell(from, h.told(from, r.Ask, now))
+		q := question{from, r.Asked, now}
+		h.tell(q, h.told(q, r.Ask))
 	}
-	news, owed := h.take(r.Heard, now)
-	for peer, list := range owed {
-		h.tell(peer, list)
+	news, owed := h.take(r, now)
+	for q, list := range owed {
+		h.tell(q, list)
 	}
 	if news {
 		select {
@@ -112,29 +124,30 @@ func (h *hearsay) Receive(from uuid.UUID, msg []byte) {
 	}
 }
 
-func (h *hearsay) tell(peer uuid.UUID, list []heardOf) {
+// tell answers a question. Who has asked is there, whatever gossip holds of it.
+func (h *hearsay) tell(q question, list []heardOf) {
 	if m := h.mesh.Load(); m != nil && len(list) > 0 {
-		m.Send(peer, h.Name(), encode(rumour{Heard: list}))
+		m.SendAnyway(q.from, h.Name(), encode(rumour{Heard: list, Asked: q.asked}))
 	}
 }
 
 // told is what this host has heard of some peers, or else been told. Who asks is
 // owed the rest, if this host asks about it as well.
-func (h *hearsay) told(who uuid.UUID, asked []uuid.UUID, now time.Time) (out []heardOf) {
-	own := h.steady(asked)
+func (h *hearsay) told(q question, about []uuid.UUID) (out []heardOf) {
+	own := h.steady(about)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, peer := range asked {
+	for _, peer := range about {
 		ago, ok := own[peer]
 		if at, told := h.heard[peer]; !ok && told {
-			ago, ok = now.Sub(at)+passedOn, true
+			ago, ok = q.at.Sub(at), true
 		}
 		_, silent := h.next[peer]
 		switch {
 		case ok:
 			out = append(out, heardOf{Peer: peer, Ago: ago})
-		case silent && len(h.owed[peer]) < mostOwed && !slices.Contains(h.owed[peer], who):
-			h.owed[peer] = append(h.owed[peer], who)
+		case silent && len(h.owed[peer]) < mostOwed:
+			h.owed[peer] = append(slices.DeleteFunc(h.owed[peer], func(o question) bool { return o.from == q.from }), q)
 		}
 	}
 	return out
@@ -142,15 +155,19 @@ func (h *hearsay) told(who uuid.UUID, asked []uuid.UUID, now time.Time) (out []h
 
 // take notes what was asked for, and tells whether it is news, and who is owed
 // what of it.
-func (h *hearsay) take(list []heardOf, now time.Time) (news bool, owed map[uuid.UUID][]heardOf) {
+func (h *hearsay) take(r rumour, now time.Time) (news bool, owed map[question][]heardOf) {
+	asked := now // of an older weft
+	if since := h.began.Add(r.Asked); r.Asked > 0 && since.Before(now) {
+		asked = since
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	owed = map[uuid.UUID][]heardOf{}
-	for _, x := range list {
-		if at := now.Add(-x.Ago); !h.next[x.Peer].IsZero() && x.Ago >= 0 && at.After(h.heard[x.Peer]) {
+	owed = map[question][]heardOf{}
+	for _, x := range r.Heard {
+		if at := asked.Add(-x.Ago); !h.next[x.Peer].IsZero() && !at.After(now) && at.After(h.heard[x.Peer]) {
 			h.heard[x.Peer], news = at, true
-			for _, who := range h.owed[x.Peer] {
-				owed[who] = append(owed[who], heardOf{Peer: x.Peer, Ago: x.Ago + passedOn})
+			for _, q := range h.owed[x.Peer] {
+				owed[q] = append(owed[q], heardOf{Peer: x.Peer, Ago: q.at.Sub(at)})
 			}
 			delete(h.owed, x.Peer)
 		}
@@ -181,10 +198,10 @@ func (h *hearsay) about(silent []topology.Sight, reached []topology.Peer, now ti
 	}
 	h.next = still
 	maps.DeleteFunc(h.heard, func(peer uuid.UUID, _ time.Time) bool { _, ok := still[peer]; return !ok })
-	maps.DeleteFunc(h.owed, func(peer uuid.UUID, _ []uuid.UUID) bool { _, ok := still[peer]; return !ok })
+	maps.DeleteFunc(h.owed, func(peer uuid.UUID, _ []question) bool { _, ok := still[peer]; return !ok })
 	if m := h.mesh.Load(); m != nil {
 		for peer, about := range questions {
-			m.SendAnyway(peer, h.Name(), encode(rumour{Ask: about}))
+			m.SendAnyway(peer, h.Name(), encode(rumour{Ask: about, Asked: now.Sub(h.began)}))
 		}
 	}
 	return maps.Clone(h.heard)

@@ -14,7 +14,7 @@ func TestOnlyWhatWasAskedForIsBelieved(t *testing.T) {
 	h := newHearsay(nil)
 	now := time.Now()
 	one, two := uuid.UUID{1}, uuid.UUID{2}
-	take := func(list ...heardOf) bool { news, _ := h.take(list, now); return news }
+	take := func(list ...heardOf) bool { news, _ := h.take(rumour{Heard: list}, now); return news }
 	if take(heardOf{Peer: one, Ago: time.Second}) {
 		t.Error("nobody asked")
 	}
@@ -57,47 +57,48 @@ func TestPausesBetweenQuestionsGrowWithTheSilence(t *testing.T) {
 }
 
 func TestWordOfAPeerGoesFromHostToHostAndNeverGetsYounger(t *testing.T) {
-	const n = 6 // hosts in a row, of which each hears the next ones
-	began := time.Now()
-	died := began.Add(10 * time.Second)
-	ids := make([]uuid.UUID, n)
-	for i := range ids {
-		ids[i] = uuid.UUID{byte(i + 1)}
-	}
-	first := ids[0]
-	var now time.Time
-	hosts := make([]*hearsay, n)
-	for i := range hosts {
-		hosts[i] = newHearsay(func([]uuid.UUID) map[uuid.UUID]time.Duration {
-			if i == 1 && now.Before(died) {
-				return map[uuid.UUID]time.Duration{first: 20 * time.Millisecond}
-			}
-			return nil
-		})
-	}
-	for s := 2 * time.Second; s < 10*time.Minute; s += 250 * time.Millisecond {
-		now = began.Add(s)
-		for i := range n {
-			var silent []topology.Sight
-			if i > 1 {
-				silent = []topology.Sight{{Peer: first, Silent: true, Heard: began}}
-			}
-			for _, at := range hosts[i].about(silent, nil, now) {
-				if at.After(died) {
-					t.Fatalf("after %s host %d has been told that the peer was heard %s after its end", s, i, at.Sub(died))
+	for _, delay := range []time.Duration{time.Millisecond, 100 * time.Millisecond, time.Second} {
+		const n = 6 // hosts in a row, of which each hears the next ones
+		began := time.Now()
+		died := began.Add(20 * time.Second)
+		first := uuid.UUID{1}
+		var now time.Time
+		hosts := make([]*hearsay, n)
+		for i := range hosts {
+			hosts[i] = newHearsay(func([]uuid.UUID) map[uuid.UUID]time.Duration {
+				if i == 1 && now.Before(died) {
+					return map[uuid.UUID]time.Duration{first: 20 * time.Millisecond}
 				}
-			}
-			for _, next := range []int{i - 1, i + 1} {
-				if next > 0 && next < n {
-					// The answer was under way for a while.
-					hosts[i].take(hosts[next].told(ids[i], []uuid.UUID{first}, now.Add(-100*time.Millisecond)), now)
-				}
-			}
+				return nil
+			})
+			hosts[i].began = began.Add(-time.Duration(i) * time.Hour) // whose clocks differ
 		}
-		if s == 5*time.Second {
-			for i := 2; i < n; i++ {
-				if at := hosts[i].heard[first]; now.Sub(at) > 3*time.Second {
-					t.Errorf("host %d was told of %s ago", i, now.Sub(at))
+		for s := 2 * time.Second; s < 10*time.Minute; s += max(250*time.Millisecond, 2*delay) {
+			for i := range n {
+				asked := began.Add(s)
+				var silent []topology.Sight
+				if i > 1 {
+					silent = []topology.Sight{{Peer: first, Silent: true, Heard: began}}
+				}
+				for _, at := range hosts[i].about(silent, nil, asked) {
+					if at.After(died) {
+						t.Fatalf("after %s host %d has been told that the peer was heard %s after its end", s, i, at.Sub(died))
+					}
+				}
+				for _, next := range []int{i - 1, i + 1} {
+					if next > 0 && next < n {
+						now = asked.Add(delay)
+						q := question{uuid.UUID{byte(i + 1)}, asked.Sub(hosts[i].began), now}
+						answer := rumour{Heard: hosts[next].told(q, []uuid.UUID{first}), Asked: q.asked}
+						hosts[i].take(answer, now.Add(delay))
+					}
+				}
+			}
+			if at := began.Add(s); s >= 17*time.Second && at.Before(died) {
+				for i := 2; i < n; i++ {
+					if told := hosts[i].heard[first]; at.Sub(told) > 10*time.Second {
+						t.Errorf("host %d was told of %s ago, with a delay of %s", i, at.Sub(told), delay)
+					}
 				}
 			}
 		}
@@ -106,23 +107,25 @@ func TestWordOfAPeerGoesFromHostToHostAndNeverGetsYounger(t *testing.T) {
 
 func TestWhoAskedTooEarlyIsToldLater(t *testing.T) {
 	now := time.Now()
-	silent, other, one, two := uuid.UUID{1}, uuid.UUID{2}, uuid.UUID{3}, uuid.UUID{4}
+	silent, other := uuid.UUID{1}, uuid.UUID{2}
 	h := newHearsay(func([]uuid.UUID) map[uuid.UUID]time.Duration { return nil })
-	h.told(one, []uuid.UUID{silent}, now)
+	one := question{uuid.UUID{3}, time.Minute, now}
+	h.told(one, []uuid.UUID{silent})
 	h.about([]topology.Sight{{Peer: silent, Silent: true, Heard: now.Add(-2 * time.Second)}}, nil, now)
-	for range 2 {
-		h.told(two, []uuid.UUID{silent, other}, now)
-	}
-	_, owed := h.take([]heardOf{{Peer: silent, Ago: time.Second}}, now)
-	if len(owed) != 1 || len(owed[two]) != 1 || owed[two][0].Peer != silent || owed[two][0].Ago != time.Second+passedOn {
+	two := question{uuid.UUID{4}, time.Hour, now}
+	h.told(two, []uuid.UUID{silent, other})
+	two.asked, two.at = two.asked+time.Second, two.at.Add(time.Second) // it asks again
+	h.told(two, []uuid.UUID{silent, other})
+	_, owed := h.take(rumour{Heard: []heardOf{{Peer: silent, Ago: time.Second}}}, now.Add(2*time.Second))
+	if len(owed) != 1 || len(owed[two]) != 1 || owed[two][0].Peer != silent || owed[two][0].Ago != 0 {
 		t.Errorf("to whom this host asked about it as well: %v", owed)
 	}
-	if _, owed := h.take([]heardOf{{Peer: silent}}, now); len(owed) != 0 {
+	if _, owed := h.take(rumour{Heard: []heardOf{{Peer: silent}}}, now.Add(3*time.Second)); len(owed) != 0 {
 		t.Errorf("once is enough: %v", owed)
 	}
 	delete(h.heard, silent)
 	for i := range 2 * mostOwed {
-		h.told(uuid.UUID{9, byte(i)}, []uuid.UUID{silent}, now.Add(time.Hour))
+		h.told(question{from: uuid.UUID{9, byte(i)}, at: now}, []uuid.UUID{silent})
 	}
 	if len(h.owed[silent]) != mostOwed {
 		t.Errorf("%d are owed", len(h.owed[silent]))

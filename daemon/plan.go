@@ -25,7 +25,7 @@ func (d *Daemon) startPlan(p peerState) error {
 		return err
 	}
 	d.plan.SetIdle(*d.opts.Observer)
-	if n := len(p.settings.Founders); slices.Contains(p.settings.Founders, d.gossipAt().String()) {
+	if n := len(p.settings.Founders); slices.ContainsFunc(p.settings.Founders, d.isAt) {
 		d.plan.SetShare(d.plan.Status().Blocks / n)
 	}
 	d.replicate.plan.Store(d.plan)

@@ -49,6 +49,11 @@ func (d *Daemon) inside() (a netip.Addr) {
 // gossipAt is where the others are told first that this host's gossip is.
 func (d *Daemon) gossipAt() netip.AddrPort { return netip.AddrPortFrom(d.announced()[0], d.opts.Port) }
 
+// isAt tells whether the others reach this host's gossip at that address, too.
+func (d *Daemon) isAt(at string) bool {
+	return slices.ContainsFunc(d.announced(), func(a netip.Addr) bool { return netip.AddrPortFrom(a, d.opts.Port).String() == at })
+}
+
 // also is the first of another family than advertise, else advertise.
 func (d *Daemon) also() netip.Addr {
 	for _, a := range d.underlays() {
