@@ -44,7 +44,9 @@ func (d *Daemon) preflight(known *peerState) error {
 		return err
 	}
 	d.underlay.Store(&underlays)
-	d.forwarded = forwarded
+	if d.forwarded = forwarded; len(forwarded) > 0 {
+		d.log.Info("addresses that are on no interface here are taken for those of a router that forwards weft's ports to this host", "addresses", forwarded)
+	}
 	if err := checkPort(d.opts.Port); err != nil {
 		return err
 	}
