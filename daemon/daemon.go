@@ -77,6 +77,7 @@ type Daemon struct {
 	linked     linkPlan                     // as the kernel follows it; the kernel's lock guards it
 	underlay   atomic.Pointer[[]netip.Addr] // see underlays
 	forwarded  []netip.Addr                 // see announced; does not change
+	waysFound  time.Time                    // when findWays last did; of the loop alone
 	underlayAt time.Time                    // when it was last looked for; only reconcile uses it
 	heardAt    seen
 	remembered []byte                      // last snapshot written; only reconcile uses it

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/internal/nl"
@@ -28,6 +29,32 @@ func common(own, theirs []netip.Addr, reached netip.Addr) (out []ends) {
 		}
 	}
 	return out
+}
+
+// At most so many ways of gossip are looked for at once, and again after a pause.
+const (
+	waysAtOnce = 3
+	waysAgain  = time.Second
+)
+
+// findWays has gossip find the way to peers that it may not be able to connect to:
+// packets go by the one that is likely, and only a stream shows which one works.
+func (d *Daemon) findWays() {
+	now := d.now()
+	if now.Sub(d.waysFound) < waysAgain {
+		return
+	}
+	d.waysFound = now
+	confined, left := d.mesh.Reachability().Confined, waysAtOnce
+	for _, p := range d.mesh.Peers() {
+		if p.Self || p.State != mesh.StateAlive || !confined && !p.Record.Confined {
+			continue
+		}
+		if _, _, known := d.mesh.Reached(p.ID); !known && left > 0 {
+			left--
+			d.mesh.Compare(p.ID)
+		}
+	}
 }
 
 // directTo is the address on the underlay by which gossip gets to a peer; before is

@@ -113,6 +113,7 @@ func (d *Daemon) reconcile() {
 	d.renewGateway()
 	d.renewUnderlay()
 	d.askSeen()
+	d.findWays()
 	if d.turnKeys() {
 		d.note("reconcile", d.reconcileKernel()) // a slot is there before the others hear of it
 	}
