@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -147,6 +148,23 @@ func TestPartitionHealsByItselfAndBothSidesLearnWhatTheyMissed(t *testing.T) {
 		w.Cut(0)
 		all(t, 2*lastWait, "one mesh again", peers, func(p *testPeer) bool {
 			return knowsAlive(peers)(p) && p.board.has("left") && p.board.has("right") && p.see(peers[4].id()).Record.Name == "p4-renamed"
+		})
+	})
+}
+
+func TestWhoIsOutOfReachHoldsNobodyElseUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, peers := meshOf(t, 40, 0)
+		w.Cut(20)
+		for n := range 10 {
+			for _, p := range peers[20:] {
+				peers[0].Send(p.id(), "board", []byte(strings.Repeat("lost", n)))
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		peers[0].Send(peers[1].id(), "board", []byte("found"))
+		eventually(t, time.Second, "a message reaches who is there", func() bool {
+			return slices.ContainsFunc(peers[1].board.messages(), func(m string) bool { return strings.HasSuffix(m, "found") })
 		})
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,8 +32,9 @@ const (
 	// nothing more until something has, or has failed.
 	stuckAfter = time.Second
 	// slowAfter is how long nothing has come through to a peer that others are
-	// preferred to.
-	slowAfter = 300 * time.Millisecond
+	// preferred to, and that is sent no more than slowLetters at once.
+	slowAfter   = 300 * time.Millisecond
+	slowLetters = 4
 )
 
 // recordBroadcast is an entry of memberlist's queue that the next of the same
@@ -189,7 +191,7 @@ func (m *Mesh) begin(peer string) bool {
 	now := time.Now()
 	if s.n == 0 {
 		s.since = now
-	} else if now.Sub(s.since) > stuckAfter {
+	} else if waits := now.Sub(s.since); waits > stuckAfter || s.n >= slowLetters && waits > slowAfter {
 		return false
 	}
 	s.n++
@@ -212,8 +214,9 @@ func (m *Mesh) end(peer string, sent bool) {
 	m.sending[peer] = s
 }
 
-// send carries letters away, many at a time, so that a peer that does not answer
-// does not hold up the others.
+// send carries letters away, many at a time. One that takes long gives its turn to
+// others: where half of a mesh is out of reach, letters that wait for an answer
+// from there for many seconds must not hold up those to the hosts that are there.
 func (m *Mesh) send() {
 	turn := make(chan struct{}, senders)
 	for {
@@ -226,9 +229,12 @@ func (m *Mesh) send() {
 				return
 			case turn <- struct{}{}:
 			}
+			over := sync.OnceFunc(func() { <-turn })
+			late := time.AfterFunc(slowAfter, over)
 			m.wg.Go(func() {
 				m.deliver(l)
-				<-turn
+				late.Stop()
+				over()
 			})
 		}
 	}

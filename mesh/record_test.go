@@ -114,7 +114,7 @@ func TestNamesCannotPlayTricksOnTheScreen(t *testing.T) {
 }
 
 func TestRefusedRecordsAreCountedByReason(t *testing.T) {
-	m := &Mesh{cfg: Config{Identity: newIdentity(t)}, log: quiet(), records: records{}, changed: make(chan struct{}, 1)}
+	m := &Mesh{cfg: Config{Identity: newIdentity(t)}, log: quiet(), records: records{}, changed: make(chan struct{}, 1), queue: newQueue(func() int { return 1 }, 4)}
 	m.cfg.Token.MeshID = meshA
 	id := newIdentity(t)
 	good := sign(t, id, 1, Body{Name: "a"}).signed

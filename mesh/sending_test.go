@@ -33,3 +33,16 @@ func TestPeerThatTakesNothingIsSentNothingMore(t *testing.T) {
 		t.Error("a peer to which messages come through is held back")
 	}
 }
+
+func TestSlowPeerTakesAFewSendersAtMost(t *testing.T) {
+	m := &Mesh{sending: map[string]sending{}}
+	for range 10 {
+		if !m.begin("near") {
+			t.Fatal("many at once are held back")
+		}
+	}
+	m.sending["far"] = sending{slowLetters - 1, time.Now().Add(-2 * slowAfter)}
+	if !m.begin("far") || m.begin("far") {
+		t.Errorf("%d are under way to a peer that is slow", m.sending["far"].n)
+	}
+}

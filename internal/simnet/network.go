@@ -137,9 +137,22 @@ func (h *Host) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error)
 	return h.WriteTo(b, a.Addr)
 }
 
-// DialTimeout opens a stream.
+// apart tells whether what is sent to an address is lost on the way.
+func (h *Host) apart(addr string) bool {
+	w := h.net
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o := w.at[addr]
+	return o != nil && w.side[o] != w.side[h]
+}
+
+// DialTimeout opens a stream. A host that is down is known to be; who is cut off
+// answers nothing.
 func (h *Host) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
 	if h.reach(addr, true) == nil {
+		if h.apart(addr) {
+			time.Sleep(timeout)
+		}
 		return nil, errUnreachable
 	}
 	conn, err := h.MockTransport.DialTimeout(addr, timeout)
