@@ -47,9 +47,9 @@ const (
 	fasterPause = time.Second
 )
 
-// restless returns a channel that says when to look at the links again; nil if
-// the periodic pass is soon enough.
-func (d *Daemon) restless() <-chan time.Time {
+// restless returns a channel that says when to look at the links again, after a pass
+// that took so long; nil if the periodic pass is soon enough.
+func (d *Daemon) restless(took time.Duration) <-chan time.Time {
 	var pause time.Duration
 	for _, l := range d.tunnel.Load().links {
 		switch {
@@ -62,7 +62,7 @@ func (d *Daemon) restless() <-chan time.Time {
 	waits, hurries := d.relays.waiting()
 	switch {
 	case hurries:
-		pause = brokenPause
+		pause = max(brokenPause, min(rest*took, settleMost))
 	case pause == 0 && (waits || d.keys.turning()):
 		pause = fasterPause
 	}

@@ -63,7 +63,7 @@ func (d *Daemon) loop(ctx context.Context) {
 			pause = settle
 		case <-d.keys.begun:
 			pause = 0
-		case <-d.restless():
+		case <-d.restless(took):
 			pause = 0
 		case <-kernel:
 			pause = max(settle, min(rest*took, settleMost))

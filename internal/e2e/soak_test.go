@@ -152,8 +152,10 @@ func (s *soaked) befall(ctx context.Context, r *rand.Rand) {
 	s.restart(s.change.Restart)
 	since, all, works := time.Now(), s.pairs(), map[pair]time.Duration{}
 	s.await(ctx, since, all, soak.Within, works)
-	late := s.missing(all, works)
+	said := make(chan []found, 1)
+	go func(works map[pair]time.Duration) { said <- s.missing(all, works) }(maps.Clone(works)) // that takes a while, too
 	s.await(ctx, since, all, watched, works)
+	late := <-said
 	if ctx.Err() != nil {
 		return // it was not given its time
 	}
