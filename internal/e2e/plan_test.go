@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/internal/netlab"
 )
 
@@ -102,7 +103,9 @@ func TestSidesOfABrokenNetworkGiveNoAddressTwice(t *testing.T) {
 }
 
 func TestFoundersAgreeOnOneSplitAndJoinersWait(t *testing.T) {
-	lab := newLab(t)
+	// Alone: where founders have to wait for the processor it happens that shares are
+	// not equal, which is not understood yet.
+	lab := netlab.New(t)
 	var hosts []*netlab.Host
 	var addrs []string
 	for i := range 4 {
@@ -129,8 +132,14 @@ func TestFoundersAgreeOnOneSplitAndJoinersWait(t *testing.T) {
 		stop()
 	}
 	for _, h := range hosts {
+		var s api.IPAM
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Logf("%s: %+v", h.Name, s)
+			}
+		})
 		netlab.Eventually(t, h.Name+" sees four equal shares", func() bool {
-			s := status(t, h).IPAM
+			s = status(t, h).IPAM
 			for _, sh := range s.Shares {
 				if sh.Blocks != s.Blocks/4 || len(sh.Prefixes) != 1 {
 					return false
