@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"cmp"
 	"net/netip"
 	"slices"
@@ -180,17 +179,7 @@ func (d *Daemon) askSeen() {
 		}
 	}
 	// Each host asks others.
-	distance := func(id uuid.UUID) (out uuid.UUID) {
-		for i := range out {
-			out[i] = id[i] ^ d.identity.ID[i]
-		}
-		return out
-	}
-	slices.SortFunc(tellers, func(a, b uuid.UUID) int {
-		x, y := distance(a), distance(b)
-		return bytes.Compare(x[:], y[:])
-	})
-	for _, id := range d.heardAt.due(tellers, d.now()) {
+	for _, id := range d.heardAt.due(mesh.Nearest(d.identity.ID, tellers), d.now()) {
 		d.mesh.Send(id, d.heardAt.Name(), encode(seenMessage{}))
 	}
 }

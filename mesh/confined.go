@@ -142,7 +142,7 @@ func (m *Mesh) backDue() (id uuid.UUID, paths []path, ok bool) {
 	if len(m.confinement.through) > 0 || m.confinement.asking {
 		return id, nil, false
 	}
-	for _, id = range nearest(m.cfg.Identity.ID, slices.Collect(maps.Keys(m.members))) {
+	for _, id = range Nearest(m.cfg.Identity.ID, slices.Collect(maps.Keys(m.members))) {
 		if !m.records.of(id).Body.Confined && m.records.of(id).Version > 0 {
 			m.confinement.asking = true
 			return id, m.withoutOverlay(id), true
@@ -190,8 +190,8 @@ func (m *Mesh) withoutOverlay(id uuid.UUID) []path {
 	return pathsTo(own, peer, m.members[id].node.Address(), false)
 }
 
-// nearest sorts peers so that each host has another order, which does not change.
-func nearest(self uuid.UUID, peers []uuid.UUID) []uuid.UUID {
+// Nearest sorts peers so that each host has another order, which does not change.
+func Nearest(self uuid.UUID, peers []uuid.UUID) []uuid.UUID {
 	distance := func(id uuid.UUID) (d uuid.UUID) {
 		for i := range d {
 			d[i] = id[i] ^ self[i]

@@ -79,7 +79,7 @@ func (m *Mesh) linesDue(now time.Time) map[uuid.UUID][]path {
 		}
 	}
 	out := map[uuid.UUID][]path{}
-	for i, id := range nearest(m.cfg.Identity.ID, order) {
+	for i, id := range Nearest(m.cfg.Identity.ID, order) {
 		if wanted := i < lineCount || now.Sub(m.confinement.asked[id]) < lineIdle; wanted && !m.confinement.held[id] {
 			out[id] = m.withoutOverlay(id)
 		}

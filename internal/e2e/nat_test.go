@@ -211,19 +211,7 @@ func TestTwoHostsBehindOneRouterTalkToEachOtherDirectly(t *testing.T) {
 	}
 	everybody := []*netlab.Host{hosts[0], a, b}
 	allAlive(t, 3, everybody...)
-	var boxes []*netlab.Container
-	var addrs []string
-	for _, h := range everybody {
-		box, addr := attached(t, h, "box-"+h.Name)
-		boxes, addrs = append(boxes, box), append(addrs, addr)
-	}
-	for i, box := range boxes {
-		for j, addr := range addrs {
-			if i != j {
-				netlab.Eventually(t, "ping from "+everybody[i].Name+" to "+everybody[j].Name, func() bool { return netlab.Pings(box, addr) })
-			}
-		}
-	}
+	allReachEachOther(t, everybody)
 	near := func() bool {
 		for _, l := range status(t, a).Links {
 			if l.Name == "b" {

@@ -37,17 +37,5 @@ func TestHostWithTwoInterfacesIsReachedOnEachSegment(t *testing.T) {
 	heardAt(t, right, "both", second[0].String())
 	heardAt(t, both, "left", left.Addr.String())
 	heardAt(t, both, "right", second[1].String())
-	var boxes []*netlab.Container
-	var addrs []string
-	for _, h := range hosts {
-		box, addr := attached(t, h, "box-"+h.Name)
-		boxes, addrs = append(boxes, box), append(addrs, addr)
-	}
-	for i, box := range boxes {
-		for j, addr := range addrs {
-			if i != j {
-				netlab.Eventually(t, "ping from "+hosts[i].Name+" to "+hosts[j].Name, func() bool { return netlab.Pings(box, addr) })
-			}
-		}
-	}
+	allReachEachOther(t, hosts)
 }

@@ -76,6 +76,20 @@ func inEach(t *testing.T, hosts []*netlab.Host) (containers []*netlab.Container,
 	return containers, addrs
 }
 
+// allReachEachOther attaches a container on each host, and waits until each reaches
+// all the others.
+func allReachEachOther(t *testing.T, hosts []*netlab.Host) {
+	t.Helper()
+	containers, addrs := inEach(t, hosts)
+	for i, c := range containers {
+		for j, addr := range addrs {
+			if i != j {
+				netlab.Eventually(t, "ping from "+hosts[i].Name+" to "+hosts[j].Name, func() bool { return netlab.Pings(c, addr) })
+			}
+		}
+	}
+}
+
 func TestLinkThatBreaksOneWayIsRelayedAndTakenBack(t *testing.T) {
 	lab, hosts := launched(t, 3, "--encap", "vxlan")
 	a, c := hosts[0], hosts[2]

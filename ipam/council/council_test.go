@@ -106,7 +106,9 @@ func (v *voters) propose(c Command) {
 	v.run(1)
 }
 
-func TestCouncilGrowsLosesItsLeaderAndGoesOn(t *testing.T) {
+// threeVoters are a founder and two that it has let in.
+func threeVoters(t *testing.T) *voters {
+	t.Helper()
 	v, founder := newVoters(t)
 	v.run(1)
 	for n := byte(2); n <= 3; n++ {
@@ -115,6 +117,11 @@ func TestCouncilGrowsLosesItsLeaderAndGoesOn(t *testing.T) {
 		v.add(m.ID(), Disk{})
 	}
 	v.propose(Command{Kind: SetVoters, Voters: v.all()})
+	return v
+}
+
+func TestCouncilGrowsLosesItsLeaderAndGoesOn(t *testing.T) {
+	v := threeVoters(t)
 	v.run(4)
 	for id, n := range v.nodes {
 		if s := n.State(); len(s.Voters) != 3 || len(s.Admitted) != 3 || s.Hash != v.leader().State().Hash {
@@ -136,14 +143,7 @@ func TestCouncilGrowsLosesItsLeaderAndGoesOn(t *testing.T) {
 }
 
 func TestCalmLeaderSpeaksSeldomAndIsFollowed(t *testing.T) {
-	v, founder := newVoters(t)
-	v.run(1)
-	for n := byte(2); n <= 3; n++ {
-		m := member(n, founder.ID())
-		v.propose(Command{Kind: Admit, Member: m})
-		v.add(m.ID(), Disk{})
-	}
-	v.propose(Command{Kind: SetVoters, Voters: v.all()})
+	v := threeVoters(t)
 	v.run(4 * heartbeatTicks)
 	leader, sent := v.leader().self, v.sent
 	const rounds = 20
