@@ -182,24 +182,27 @@ func (h *hearsay) about(silent []topology.Sight, reached []topology.Peer, now ti
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	still := map[uuid.UUID]time.Time{}
-	reached = slices.Clone(reached)
-	rand.Shuffle(len(reached), func(i, j int) { reached[i], reached[j] = reached[j], reached[i] })
-	asked, questions := 0, map[uuid.UUID][]uuid.UUID{}
+	var ask []uuid.UUID
 	for _, s := range silent {
 		still[s.Peer] = h.next[s.Peer]
-		if now.Before(h.next[s.Peer]) || asked == mostAsked {
+		if now.Before(h.next[s.Peer]) || len(ask) == mostAsked {
 			continue
 		}
-		asked++
-		for _, peer := range tellers(s.Peer, reached) {
-			questions[peer] = append(questions[peer], s.Peer)
-		}
+		ask = append(ask, s.Peer)
 		still[s.Peer] = now.Add(min(max(now.Sub(s.Heard)/10, askPause), longestPause))
 	}
 	h.next = still
 	maps.DeleteFunc(h.heard, func(peer uuid.UUID, _ time.Time) bool { _, ok := still[peer]; return !ok })
 	maps.DeleteFunc(h.owed, func(peer uuid.UUID, _ []question) bool { _, ok := still[peer]; return !ok })
-	if m := h.mesh.Load(); m != nil {
+	if m := h.mesh.Load(); m != nil && len(ask) > 0 { // nearly always there is nothing to ask
+		reached = slices.Clone(reached)
+		rand.Shuffle(len(reached), func(i, j int) { reached[i], reached[j] = reached[j], reached[i] })
+		questions := map[uuid.UUID][]uuid.UUID{}
+		for _, about := range ask {
+			for _, peer := range tellers(about, reached) {
+				questions[peer] = append(questions[peer], about)
+			}
+		}
 		for peer, about := range questions {
 			m.SendAnyway(peer, h.Name(), encode(rumour{Ask: about, Asked: now.Sub(h.began)}))
 		}
