@@ -60,7 +60,9 @@ type hub struct {
 	mu    sync.Mutex
 	peers map[uuid.UUID]*Allocator
 	deaf  map[uuid.UUID]bool
-	wg    sync.WaitGroup
+	// hidden are peers of which others do not know yet that they live.
+	hidden map[uuid.UUID]bool
+	wg     sync.WaitGroup
 }
 
 type port struct {
@@ -106,7 +108,7 @@ func (p port) Donors() map[uuid.UUID]int {
 	defer p.hub.mu.Unlock()
 	out := map[uuid.UUID]int{}
 	for id, a := range p.hub.peers {
-		if id != p.self {
+		if id != p.self && !p.hub.hidden[id] {
 			out[id] = a.Status().FreeBlocks
 		}
 	}
@@ -167,6 +169,12 @@ func enforce(t *testing.T, a *Allocator) {
 	}
 }
 
+func (h *hub) hide(id uuid.UUID, hidden bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hidden[id] = hidden
+}
+
 func (h *hub) deafen(id uuid.UUID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -174,7 +182,7 @@ func (h *hub) deafen(id uuid.UUID) {
 }
 
 func newHub(t *testing.T) *hub {
-	h := &hub{peers: map[uuid.UUID]*Allocator{}, deaf: map[uuid.UUID]bool{}}
+	h := &hub{peers: map[uuid.UUID]*Allocator{}, deaf: map[uuid.UUID]bool{}, hidden: map[uuid.UUID]bool{}}
 	t.Cleanup(h.wg.Wait)
 	return h
 }
@@ -203,6 +211,48 @@ func TestNewcomerAsksForItsShareAndThenForMore(t *testing.T) {
 	// The founder uses nothing, and keeps no more than its last block.
 	if len(seen) < 64-4-2 {
 		t.Errorf("%d addresses were to be had of 64", len(seen))
+	}
+}
+
+func TestFounderThatHearsOfTheOthersFirstWaitsForTheOneWhoCanGiveItsShare(t *testing.T) {
+	h := newHub(t)
+	var founders []*Allocator
+	for i := range 4 {
+		a, _ := h.add(t, byte(i+1), "10.0.0.0/26") // 16 blocks of four
+		a.SetShare(4)
+		founders = append(founders, a)
+	}
+	joined := func(a *Allocator) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := a.lodge(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := founders[3]
+	last.SetIdle(true)
+	if err := founders[0].Found(); err != nil {
+		t.Fatal(err)
+	}
+	h.exchange()
+	joined(founders[1])
+	joined(founders[2])
+	h.exchange()
+	h.hide(peer(1), true)
+	last.SetIdle(false)
+	for range 20 {
+		if look(last, (*Core).Lodged) {
+			t.Fatal("it joined by one that has no more than its own share")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	h.hide(peer(1), false)
+	joined(last)
+	for _, m := range founders[0].Status().Members {
+		if m.Blocks != 4 {
+			t.Errorf("peer %s has %d blocks of 16", m.Peer, m.Blocks)
+		}
 	}
 }
 

@@ -71,7 +71,7 @@ const patience = 4 * time.Second
 // join asks a peer to let this one in, if it is no member. Whoever was asked is
 // asked again for a while: to ask another is to begin another life.
 func (a *Allocator) join(needed bool) error {
-	donors := Donors(a.net.Donors())
+	free := a.net.Donors()
 	a.mu.Lock()
 	c := a.core
 	if c.Lodged() || a.idle && !needed && len(c.held) == 0 || c.view.Index == 0 || a.stale {
@@ -79,6 +79,19 @@ func (a *Allocator) join(needed bool) error {
 		return nil
 	}
 	now := a.now()
+	if a.asked.IsZero() {
+		a.asked = now
+	}
+	if giver, ok := c.giver(a.share); ok {
+		if _, live := free[giver]; live {
+			free[giver] = c.blocks()
+		} else if a.sponsor == uuid.Nil && now.Sub(a.asked) < patience {
+			// The plan is heard of before all peers are.
+			a.mu.Unlock()
+			return nil
+		}
+	}
+	donors := Donors(free)
 	if known := slices.Contains(donors, a.sponsor); !known || now.Sub(a.asked) > patience {
 		next := slices.DeleteFunc(donors, func(id uuid.UUID) bool {
 			_, member := c.MemberOf(id)
@@ -100,7 +113,7 @@ func (a *Allocator) join(needed bool) error {
 }
 
 // SetShare says how many blocks this peer asks for as a newcomer, instead of
-// what it is given.
+// what it is given: the share of one of several that found a mesh together.
 func (a *Allocator) SetShare(blocks int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

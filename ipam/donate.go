@@ -193,6 +193,28 @@ func (c *Core) unused(sp span) bool {
 	return true
 }
 
+// giver is the one peer that can give a newcomer's share as a whole and keep as
+// much: while a mesh is being founded, whoever founded it. What is said of free
+// blocks may be older than the plan, and would lead to one that has its share
+// and no more.
+func (c *Core) giver(share int) (uuid.UUID, bool) {
+	if share == 0 {
+		return uuid.Nil, false
+	}
+	owned := map[ID]int{}
+	var most ID
+	for _, r := range c.table {
+		if r.Owner == uuid.Nil {
+			continue
+		}
+		if owned[r.Owner] += r.Count; owned[r.Owner] > owned[most] {
+			most = r.Owner
+		}
+	}
+	m, ok := c.member(most)
+	return m.Peer, ok && owned[most] >= 2*share
+}
+
 // Donors orders peers by whom to ask first for space: the one with the most
 // free blocks, and the smaller id among equals.
 func Donors(free map[uuid.UUID]int) []uuid.UUID {
