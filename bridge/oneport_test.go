@@ -40,6 +40,9 @@ func TestOnePortMoreOrLessMakesTheTablesOfAllPorts(t *testing.T) {
 				}
 				cfg = cfg.withoutPort(p)
 				h.same("one less")
+				if out := h.run("ip -6 neigh show dev weft nud permanent"); strings.Contains(out, six(cfg, p.Address.Addr().String())+" ") {
+					t.Errorf("a neighbour is left of one less:\n%s", out)
+				}
 			}
 			if err := h.Unplumb(cfg, ports[0]); err != nil { // the last that is published: the rules differ
 				t.Fatal(err)

@@ -288,6 +288,11 @@ func (b *Bridge) Unplumb(cfg Config, p Port) error {
 	if e := b.firewall.expel(cfg, p); e != nil || err != nil {
 		return e
 	}
+	for _, n := range cfg.neighbours(p) {
+		if err := b.conn.ForgetNeighbour(dev, n.Addr); err != nil {
+			return err
+		}
+	}
 	// The address may turn up on another host next, to which the bridge is the
 	// way: containers here that remember the old owner learn so at once.
 	return b.announce(dev.Index, p.Address.Addr(), cfg.MAC)

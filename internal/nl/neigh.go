@@ -91,9 +91,19 @@ func (c *Conn) SyncNeighbours(l Link, want []Neighbour, ours func(netip.Addr) bo
 		if kept[n.Addr] {
 			continue // SetNeighbour overwrote it
 		}
-		if err := c.h.NeighDel(&netlink.Neigh{LinkIndex: l.Index, Family: familyOf(n.Addr), IP: n.Addr.AsSlice()}); err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("remove neighbour %s from %s: %w", n.Addr, l.Name, err)
+		if err := c.ForgetNeighbour(l, n.Addr); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// ForgetNeighbour removes what is known of one neighbour. One that is not there is
+// no error.
+func (c *Conn) ForgetNeighbour(l Link, a netip.Addr) error {
+	err := c.h.NeighDel(&netlink.Neigh{LinkIndex: l.Index, Family: familyOf(a), IP: a.AsSlice()})
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove neighbour %s from %s: %w", a, l.Name, err)
 	}
 	return nil
 }
