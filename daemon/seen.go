@@ -36,12 +36,15 @@ type seen struct {
 type sighting struct {
 	asked, at time.Time
 	list      []mesh.Seen
-	unheard   bool // it has answered that it does not hear this host
+	unheard   bool // its last answer was that it does not hear this host
 }
+
+// answered tells that the last question was.
+func (s sighting) answered() bool { return !s.at.Before(s.asked) }
 
 // silent tells that one who was asked has not answered.
 func (s sighting) silent(now time.Time) bool {
-	return !s.unheard && s.at.Before(s.asked) && now.Sub(s.asked) >= seenAgain
+	return !s.answered() && now.Sub(s.asked) >= seenAgain
 }
 
 // seenMessage asks, or answers.
@@ -75,7 +78,7 @@ func (s *seen) Receive(from uuid.UUID, msg []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if was, ok := s.said[from]; ok && len(m.Seen) == 0 {
-		s.said[from] = sighting{asked: was.asked, unheard: true}
+		s.said[from] = sighting{asked: was.asked, at: s.d.now(), unheard: true}
 	} else if ok && len(m.Seen) <= len(s.d.opts.tunnelDevices()[encap.TransportWireGuard]) {
 		s.said[from] = sighting{asked: was.asked, at: s.d.now(), list: m.Seen}
 	}
@@ -121,7 +124,7 @@ func (s *seen) due(may []uuid.UUID, now time.Time) []uuid.UUID {
 			continue
 		}
 		pause := seenAgain
-		if o.unheard {
+		if o.unheard && o.answered() {
 			pause = seenSoon
 		}
 		if now.Sub(o.asked) >= pause {

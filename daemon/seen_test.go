@@ -152,3 +152,30 @@ func TestWhoDoesNotAnswerMakesWayForAnother(t *testing.T) {
 		t.Errorf("where nobody answers %d are asked", len(got))
 	}
 }
+
+func TestWhoDidNotHearThisHostAndIsSilentThenMakesWay(t *testing.T) {
+	now := time.Now()
+	d := &Daemon{now: func() time.Time { return now }, opts: Options{HostOptions: HostOptions{Bridge: "weft"}}}
+	s := &seen{d: d, said: map[uuid.UUID]sighting{}}
+	var all []uuid.UUID
+	for range seenTellers + 1 {
+		all = append(all, uuid.New())
+	}
+	ask := func() []uuid.UUID { return s.due(slices.Clone(all), now) }
+	ask()
+	for _, id := range all[:seenTellers] {
+		s.Receive(id, encode(seenMessage{Answer: true}))
+	}
+	now = now.Add(seenSoon)
+	if got := ask(); !slices.Equal(got, all[:seenTellers]) {
+		t.Fatalf("asked again: %v of %v", got, all)
+	}
+	now = now.Add(seenSoon)
+	if got := ask(); got != nil {
+		t.Errorf("those that have not answered are asked again: %v", got)
+	}
+	now = now.Add(seenAgain)
+	if got := ask(); !slices.Contains(got, all[seenTellers]) {
+		t.Errorf("asked %v of %v", got, all)
+	}
+}
