@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/daemon"
 )
 
 // cniFlags binds what says how weft presents itself to CNI runtimes.
@@ -46,6 +47,7 @@ func (a *app) cni() *cobra.Command {
 func (a *app) cniInstall() *cobra.Command {
 	var settings api.CNISettings
 	var req api.CNIRequest
+	var pluginOnly bool
 	cmd := &cobra.Command{
 		Use:   "install",
 		Short: "Install weft's CNI plugin and its network on this host",
@@ -55,15 +57,27 @@ and a reset removes them. Nobody else's files are touched. The same again, with
 other flags, moves them.
 
 --chain names plugins of containernetworking that run after weft's. Ports of the
-host (hostPort of Kubernetes) weft opens itself, unless portmap is among them.`,
+host (hostPort of Kubernetes) weft opens itself, unless portmap is among them.
+
+--plugin-only does a part of it without a daemon, for an init container: it copies
+the plugin, if there is none, so that a runtime that knows the network already is
+told what is wrong while the daemon starts.`,
 		Example: `  weft cni install
   weft cni install --chain bandwidth
   weft cni install --bin-dir /usr/lib/cni      # where Debian's podman looks
-  weft cni install --dry-run                   # print the network, change nothing`,
+  weft cni install --dry-run                   # print the network, change nothing
+  weft cni install --plugin-only               # before the daemon runs`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			if err := absolute(&settings); err != nil {
 				return err
+			}
+			if pluginOnly {
+				written, err := daemon.InstallCNIPlugins(settings.BinDir)
+				if err != nil {
+					return err
+				}
+				return a.reportCNI(api.CNIReport{Written: written}, false)
 			}
 			req.Settings = &settings
 			return a.changeCNI(req)
@@ -71,6 +85,8 @@ host (hostPort of Kubernetes) weft opens itself, unless portmap is among them.`,
 	}
 	cniFlags(cmd.Flags(), "", &settings)
 	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "change nothing; print the network's file and say what would be written")
+	cmd.Flags().BoolVar(&pluginOnly, "plugin-only", false, "copy the plugin, where there is none, and nothing else; takes no daemon")
+	cmd.MarkFlagsMutuallyExclusive("plugin-only", "dry-run")
 	return a.withOutput(cmd, formatsOne)
 }
 
@@ -96,14 +112,18 @@ func (a *app) changeCNI(req api.CNIRequest) error {
 	if err != nil {
 		return err
 	}
+	return a.reportCNI(report, req.DryRun)
+}
+
+func (a *app) reportCNI(report api.CNIReport, dryRun bool) error {
 	if a.output == "json" {
 		return a.json(report)
 	}
 	would := ""
-	if req.DryRun {
+	if dryRun {
 		would = "would be "
 	}
-	if req.DryRun && report.Network != nil {
+	if dryRun && report.Network != nil {
 		if err := a.json(report.Network); err != nil {
 			return err
 		}

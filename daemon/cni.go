@@ -58,6 +58,12 @@ func (d *Daemon) CNI(_ context.Context, req api.CNIRequest) (api.CNIReport, erro
 	return report, nil
 }
 
+// InstallCNIPlugins copies the plugin to a directory where there is none, without
+// a daemon, and returns the files that were written.
+func InstallCNIPlugins(binDir string) ([]string, error) {
+	return cnifiles.Config{BinDir: binDir}.InstallPlugins(thisProgram)
+}
+
 // checkCNI finds what is wrong with files before they are written.
 func checkCNI(files cnifiles.Config) error {
 	if err := files.Validate(); err != nil {

@@ -12,7 +12,28 @@ import (
 
 // Files are those that Install writes, in its order.
 func (c Config) Files() []string {
-	return []string{filepath.Join(c.BinDir, PluginType), filepath.Join(c.BinDir, IPAMType), c.networkFile()}
+	return append(c.plugins(), c.networkFile())
+}
+
+// plugins are the files of them that are programs.
+func (c Config) plugins() []string {
+	return []string{filepath.Join(c.BinDir, PluginType), filepath.Join(c.BinDir, IPAMType)}
+}
+
+// InstallPlugins copies the plugin as Install does, where there is none, and
+// writes no network. One that is there is left alone: it fits the daemon that
+// runs, which renews it itself. It returns what was written.
+func (c Config) InstallPlugins(weft string) (written []string, err error) {
+	for _, path := range c.plugins() {
+		if _, err := os.Lstat(path); err == nil {
+			continue
+		}
+		if err := copyPlugin(weft, path); err != nil {
+			return written, fmt.Errorf("install %s: %w", path, err)
+		}
+		written = append(written, path)
+	}
+	return written, nil
 }
 
 // Check finds out whether Install would be refused by what is on the host.
@@ -43,22 +64,19 @@ func (c Config) Install(weft string) error {
 	if err := c.Check(); err != nil {
 		return err
 	}
-	for _, dir := range []string{c.BinDir, c.ConfDir} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("make directory: %w", err)
-		}
-	}
-	files := c.Files()
-	for _, path := range files[:2] {
+	for _, path := range c.plugins() {
 		if err := copyPlugin(weft, path); err != nil {
 			return fmt.Errorf("install %s: %w", path, err)
 		}
 	}
+	if err := os.MkdirAll(c.ConfDir, 0o755); err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
 	text := c.Network()
-	if there, err := os.ReadFile(files[2]); err == nil && bytes.Equal(there, text) {
+	if there, err := os.ReadFile(c.networkFile()); err == nil && bytes.Equal(there, text) {
 		return nil
 	}
-	return replace(files[2], 0o644, bytes.NewReader(text))
+	return replace(c.networkFile(), 0o644, bytes.NewReader(text))
 }
 
 // Remove takes away what Install wrote, the network first, so that no runtime
@@ -66,8 +84,8 @@ func (c Config) Install(weft string) error {
 // in the list of what was removed.
 func (c Config) Remove() (removed []string, err error) {
 	files := c.Files()
-	if text, e := os.ReadFile(files[2]); e != nil || !isWefts(text) {
-		files = files[:2]
+	if text, e := os.ReadFile(c.networkFile()); e != nil || !isWefts(text) {
+		files = c.plugins()
 	}
 	for i := len(files) - 1; i >= 0; i-- {
 		switch e := os.Remove(files[i]); {
@@ -81,6 +99,9 @@ func (c Config) Remove() (removed []string, err error) {
 }
 
 func copyPlugin(weft, to string) error {
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
 	src, err := openSource(weft)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -72,6 +73,32 @@ func TestAnotherVersionOfTheProgramReplacesTheOldOneWhileItRuns(t *testing.T) {
 	first := make([]byte, 8)
 	if _, err := running.ReadAt(first, 0); err != nil || string(first) != "program " {
 		t.Errorf("who had the old one open reads %q, %v", first, err)
+	}
+}
+
+func TestPluginsAloneAreCopiedWhereThereAreNoneAndWithoutANetwork(t *testing.T) {
+	c, program := fixture(t)
+	theirs := []byte("an older plugin")
+	if err := os.MkdirAll(c.BinDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	older, missing := c.Files()[0], c.Files()[1]
+	if err := os.WriteFile(older, theirs, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range [][]string{{missing}, nil} {
+		if written, err := c.InstallPlugins(program); err != nil || !slices.Equal(written, want) {
+			t.Errorf("written: %v, %v; want %v", written, err, want)
+		}
+	}
+	if got, err := os.ReadFile(older); err != nil || !bytes.Equal(got, theirs) {
+		t.Errorf("the plugin that was there has %d bytes, %v", len(got), err)
+	}
+	if st, err := os.Stat(missing); err != nil || st.Mode() != 0o755 {
+		t.Errorf("the other: %v, %v", st, err)
+	}
+	if _, err := os.Stat(c.ConfDir); err == nil {
+		t.Error("the network's directory was made")
 	}
 }
 

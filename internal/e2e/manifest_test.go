@@ -25,8 +25,9 @@ type object struct {
 	Spec       struct {
 		Template struct {
 			Spec struct {
-				Containers []podContainer
-				Volumes    []struct {
+				InitContainers []podContainer `yaml:"initContainers"`
+				Containers     []podContainer
+				Volumes        []struct {
 					Name     string
 					HostPath struct{ Path, Type string } `yaml:"hostPath"`
 				}
@@ -165,14 +166,17 @@ func (n *kubeNode) load(path string) {
 }
 
 // start starts the pod, with another image than the manifest's, beside one that is
-// there already.
+// there already: its init containers one after the other, and its container.
 func (n *kubeNode) start(image string) {
 	n.t.Helper()
 	n.serial++
 	n.pods = append(n.pods, fmt.Sprintf("weft-%d", n.serial))
 	pod := manifest(n.t)["DaemonSet"].Spec.Template.Spec
+	for _, c := range pod.InitContainers {
+		n.mustDocker(n.runArgs(c, image, "--rm")...)
+	}
 	c := pod.Containers[0]
-	args := []string{"run", "--detach", "--name", n.newest(), "--network", "host", "--cgroup-parent", "/" + n.cgroup}
+	args := []string{"--detach", "--name", n.newest()}
 	for _, key := range slices.Sorted(maps.Keys(n.config)) {
 		args = append(args, "--env", key+"="+n.config[key])
 	}
@@ -183,6 +187,13 @@ func (n *kubeNode) start(image string) {
 		}
 		args = append(args, "--env", e.Name+"="+value)
 	}
+	n.mustDocker(n.runArgs(c, image, args...)...)
+}
+
+// runArgs are those that have Docker run a container of the pod, and some more.
+func (n *kubeNode) runArgs(c podContainer, image string, more ...string) []string {
+	n.t.Helper()
+	args := append([]string{"run", "--network", "host", "--cgroup-parent", "/" + n.cgroup}, more...)
 	s := c.SecurityContext
 	if s.Privileged {
 		n.t.Error("the container is privileged")
@@ -210,7 +221,7 @@ func (n *kubeNode) start(image string) {
 		}
 		args = append(args, "--mount", bind)
 	}
-	n.mustDocker(append(append(args, image), c.Args...)...)
+	return append(append(args, image), c.Args...)
 }
 
 // volume is the path of a volume on the node, made as a kubelet makes it.
