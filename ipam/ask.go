@@ -65,8 +65,12 @@ func (a *Allocator) wait(ctx context.Context, done func(*Core) bool) bool {
 	}
 }
 
-// patience is how long one peer is asked to let this one in before another is.
-const patience = 4 * time.Second
+// patience is how long one peer is asked to let this one in before another is, and
+// giverPatience the same of the only one that can give a founder its share whole.
+const (
+	patience      = 4 * time.Second
+	giverPatience = 30 * time.Second
+)
 
 // join asks a peer to let this one in, if it is no member. Whoever was asked is
 // asked again for a while: to ask another is to begin another life.
@@ -82,17 +86,19 @@ func (a *Allocator) join(needed bool) error {
 	if a.asked.IsZero() {
 		a.asked = now
 	}
+	limit := patience
 	if giver, ok := c.giver(a.share); ok {
+		limit = giverPatience
 		if _, live := free[giver]; live {
 			free[giver] = c.blocks()
-		} else if a.sponsor == uuid.Nil && now.Sub(a.asked) < patience {
+		} else if a.sponsor == uuid.Nil && now.Sub(a.asked) < limit {
 			// The plan is heard of before all peers are.
 			a.mu.Unlock()
 			return nil
 		}
 	}
 	donors := Donors(free)
-	if known := slices.Contains(donors, a.sponsor); !known || now.Sub(a.asked) > patience {
+	if known := slices.Contains(donors, a.sponsor); !known || now.Sub(a.asked) > limit {
 		next := slices.DeleteFunc(donors, func(id uuid.UUID) bool {
 			_, member := c.MemberOf(id)
 			return !member || id == a.sponsor && known
