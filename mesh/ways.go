@@ -133,11 +133,21 @@ func packetPath(paths []path, last path, known, doubtful bool) path {
 }
 
 // Reached says by which way gossip gets to a peer, and to which address; ok is
-// false while nothing is known.
+// false while nothing is known, or only of a way that is none any more: before a
+// peer's record was known, at an address behind NAT somebody else may have
+// answered, if not this host itself.
 func (m *Mesh) Reached(id uuid.UUID) (way Way, at netip.AddrPort, ok bool) {
 	p, ok := m.reached.get(id.String())
-	if ok {
-		at, _ = netip.ParseAddrPort(p.addr) // a line has none
+	if !ok {
+		return "", at, false
 	}
-	return p.way, at, ok
+	a := memberlist.Address{Name: id.String()}
+	if n := m.nodeOrLast(id); n != nil {
+		a = n.FullAddress()
+	}
+	if paths, _ := m.paths(a); !slices.Contains(paths, p) {
+		return "", at, false
+	}
+	at, _ = netip.ParseAddrPort(p.addr) // a line has none
+	return p.way, at, true
 }

@@ -115,3 +115,21 @@ func (c *closing) Close() error {
 	*c.n++
 	return nil
 }
+
+// Before the records are known a peer's address may be this host's own, behind
+// another NAT, where this host answers itself.
+func TestAWayThatWasNoneIsNotKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		peers := meshIn(t, newNetwork(t, 2), 2)
+		one, two := peers[0], peers[1]
+		one.reached.set(two.id().String(), path{WayDirect, one.Advertise().String()})
+		if way, at, ok := one.Reached(two.id()); ok {
+			t.Errorf("it is reached by %q at %v", way, at)
+		}
+		one.Send(two.id(), "board", []byte("psst"))
+		eventually(t, 10*time.Second, "a stream shows the way", func() bool {
+			way, at, ok := one.Reached(two.id())
+			return ok && way == WayDirect && at == two.Advertise()
+		})
+	})
+}

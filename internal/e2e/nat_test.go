@@ -158,8 +158,14 @@ func TestTwoHostsBehindHardNATsAreRelayed(t *testing.T) {
 			}
 			return false
 		})
+		var p api.Peer
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Logf("%s knows the other as %+v", h.Name, p)
+			}
+		})
 		netlab.Eventually(t, h.Name+" gossips with the other through the overlay", func() bool {
-			p := peerNamed(t, h, inside[1-i].Name)
+			p = peerNamed(t, h, inside[1-i].Name)
 			return p.State == "alive" && p.Way == "overlay"
 		})
 	}
