@@ -167,18 +167,22 @@ func (d *Daemon) whyBroken(p tunnelPeer, l *link, s topology.Sight) string {
 
 // logDetour logs what is news of the way to a peer.
 func (d *Daemon) logDetour(p tunnelPeer, old, now *link) {
-	before := ""
-	if old != nil {
-		before = d.pathNames(old.detour)
+	var before topology.Detour
+	if old != nil && old.detour != nil {
+		before = *old.detour
 	}
-	if by := d.pathNames(now.detour); by != before {
-		d.log.Info("route changed", "peer", p.end.Name, "from", cmp.Or(before, "direct"), "to", cmp.Or(by, "direct"), "why", oneLine(errors.New(now.whyBroken)))
+	after := topology.Detour{}
+	if now.detour != nil {
+		after = *now.detour
+	}
+	if !slices.Equal(before.Path, after.Path) {
+		d.log.Info("route changed", "peer", p.end.Name, "from", cmp.Or(d.pathNames(before), "direct"), "to", cmp.Or(d.pathNames(after), "direct"), "why", oneLine(errors.New(now.whyBroken)))
 	}
 }
 
 // pathNames are the relays of a detour, "" for none.
-func (d *Daemon) pathNames(t *topology.Detour) string {
-	if t == nil {
+func (d *Daemon) pathNames(t topology.Detour) string {
+	if len(t.Path) == 0 {
 		return ""
 	}
 	return "by " + strings.Join(d.names(t.Path[:len(t.Path)-1]), ", ")
@@ -189,7 +193,7 @@ func checkRelayed(d *Daemon) string {
 	var names []string
 	for _, l := range d.tunnel.Load().links {
 		if l.detour != nil {
-			names = append(names, fmt.Sprintf("%s %s (%s)", d.nameOf(l.Peer), d.pathNames(l.detour), l.whyBroken))
+			names = append(names, fmt.Sprintf("%s %s (%s)", d.nameOf(l.Peer), d.pathNames(*l.detour), l.whyBroken))
 		}
 	}
 	if len(names) == 0 {

@@ -184,7 +184,7 @@ func (d *Daemon) narrowed(now map[netip.Addr]encap.Narrow, i encap.Instance, at 
 		before = d.narrow[at.theirs]
 	}
 	overhead, device := encap.Overhead(i.Transport, at.own), u[at.own].MTU
-	if i.Transport == encap.TransportDirect || d.ipv6Off() != "" || d.opts.MTU != 0 || fits+overhead >= device {
+	if i.Transport == encap.TransportDirect || d.opts.MTU != 0 || fits+overhead >= device || d.ipv6Off() != "" {
 		fits = 0
 	}
 	return before.Next(fits, overhead, device, d.now())
