@@ -41,6 +41,8 @@ func kubeCluster(t *testing.T, binary, tag string, config map[string]string) (*n
 	}
 	for _, n := range nodes {
 		n.awaitReady(n.newest())
+		// The network's file follows at once, and runtimes look for it again and again.
+		netlab.Eventually(t, n.Name+"'s runtime knows the network", func() bool { return n.Try("test", "-e", kubeConf+"/10-weft.conflist").Code == 0 })
 		netlab.Eventually(t, n.Name+" has a link to the other", func() bool {
 			links := status(t, n.Host).Links
 			return len(links) == len(nodes)-1 && links[0].Reason == ""
