@@ -75,6 +75,12 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 	r.peers = len(vertices)
 	d.observe(peers, links, quality, now)
 	heard := d.hearsay.about(silent, reached, now)
+	r.words = r.words.Next(vertices[1:], now)
+	for _, s := range silent {
+		if at := r.words.Since(s.Peer); at.After(heard[s.Peer]) {
+			heard[s.Peer] = at
+		}
+	}
 	before := r.exceptions
 	r.exceptions = before.Next(sights, heard, r.hops, probe.Interval(len(plan.targets))+margin, now)
 	if !r.exceptions.SameAs(before) {

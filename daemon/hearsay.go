@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -26,7 +27,7 @@ import (
 const (
 	// askedAtOnce is how many are asked, and mostAsked about how many peers; to
 	// mostOwed the answer is sent later.
-	askedAtOnce = 3
+	askedAtOnce = 5
 	mostAsked   = 64
 	mostOwed    = 16
 	// Pauses between two questions about a peer: they grow with its silence.
@@ -36,6 +37,9 @@ const (
 	// before what came by it counts: of a daemon that comes back each other host
 	// hears at a moment of its own.
 	steady = time.Second
+	// byStream is which question is asked by a connection, and not by a packet: there
+	// are networks that let only those pass.
+	byStream = 4
 	// margin is what clocks and rounds of the prober may differ by.
 	margin = 250 * time.Millisecond
 )
@@ -51,6 +55,7 @@ type hearsay struct {
 	next  map[uuid.UUID]time.Time  // when to ask about a silent peer again
 	heard map[uuid.UUID]time.Time  // when somebody has heard it
 	owed  map[uuid.UUID][]question // who asked about a silent peer, and got no answer
+	round int                      // how often this host has asked
 }
 
 // question is one that has come.
@@ -61,7 +66,7 @@ type question struct {
 }
 
 func newHearsay(steady func([]uuid.UUID) map[uuid.UUID]time.Duration) *hearsay {
-	return &hearsay{steady: steady, began: time.Now(), news: make(chan struct{}, 1), next: map[uuid.UUID]time.Time{}, heard: map[uuid.UUID]time.Time{}, owed: map[uuid.UUID][]question{}}
+	return &hearsay{steady: steady, began: time.Now(), round: rand.IntN(math.MaxUint16), news: make(chan struct{}, 1), next: map[uuid.UUID]time.Time{}, heard: map[uuid.UUID]time.Time{}, owed: map[uuid.UUID][]question{}}
 }
 
 // rumour is a question, or the answer to one.
@@ -175,9 +180,8 @@ func (h *hearsay) take(r rumour, now time.Time) (news bool, owed map[question][]
 	return news, owed
 }
 
-// about says when others have heard each of these silent peers, as far as is
-// known, and asks some of those that this host reaches, where it is time: first
-// those who say that their own link to it is broken, since they were told.
+// about says when others have heard each of these silent peers, as far as they
+// have answered, and asks some of those that this host reaches, where it is time.
 func (h *hearsay) about(silent []topology.Sight, reached []topology.Peer, now time.Time) map[uuid.UUID]time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -194,36 +198,18 @@ func (h *hearsay) about(silent []topology.Sight, reached []topology.Peer, now ti
 	h.next = still
 	maps.DeleteFunc(h.heard, func(peer uuid.UUID, _ time.Time) bool { _, ok := still[peer]; return !ok })
 	maps.DeleteFunc(h.owed, func(peer uuid.UUID, _ []question) bool { _, ok := still[peer]; return !ok })
-	if m := h.mesh.Load(); m != nil && len(ask) > 0 { // nearly always there is nothing to ask
-		reached = slices.Clone(reached)
-		rand.Shuffle(len(reached), func(i, j int) { reached[i], reached[j] = reached[j], reached[i] })
-		questions := map[uuid.UUID][]uuid.UUID{}
-		for _, about := range ask {
-			for _, peer := range tellers(about, reached) {
-				questions[peer] = append(questions[peer], about)
-			}
+	if m := h.mesh.Load(); m != nil && len(ask) > 0 && len(reached) > 0 { // nearly always there is nothing to ask
+		// All of them in turn: it may be only one who knows.
+		h.round++
+		send, question := m.SendPacket, encode(rumour{Ask: ask, Asked: now.Sub(h.began)})
+		if h.round%byStream == 0 {
+			send = m.SendAnyway
 		}
-		for peer, about := range questions {
-			m.SendAnyway(peer, h.Name(), encode(rumour{Ask: about, Asked: now.Sub(h.began)}))
+		for i := range min(askedAtOnce, len(reached)) {
+			send(reached[(h.round*askedAtOnce+i)%len(reached)].ID, h.Name(), question)
 		}
 	}
 	return maps.Clone(h.heard)
-}
-
-// tellers are those of some peers that are asked about one: of those who say that
-// their link to it is broken all but one place, and the others in their order.
-func tellers(about uuid.UUID, of []topology.Peer) (out []uuid.UUID) {
-	for _, p := range of {
-		if len(out) < askedAtOnce-1 && slices.Contains(p.Broken, about) {
-			out = append(out, p.ID)
-		}
-	}
-	for _, p := range of {
-		if len(out) < askedAtOnce && !slices.Contains(out, p.ID) {
-			out = append(out, p.ID)
-		}
-	}
-	return out
 }
 
 // steadily is how long ago this host has heard those of some peers that it has

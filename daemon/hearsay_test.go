@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"slices"
 	"testing"
 	"time"
 
@@ -132,34 +131,6 @@ func TestWhoAskedTooEarlyIsToldLater(t *testing.T) {
 	}
 	if h.about(nil, nil, now); len(h.owed) != 0 {
 		t.Errorf("it is heard again: %v", h.owed)
-	}
-}
-
-func TestThoseAreAskedFirstWhoWereTold(t *testing.T) {
-	about := uuid.UUID{9}
-	var of []topology.Peer
-	for i := range 8 {
-		of = append(of, topology.Peer{ID: uuid.UUID{byte(i)}})
-	}
-	ids := func(n ...byte) (out []uuid.UUID) {
-		for _, i := range n {
-			out = append(out, uuid.UUID{i})
-		}
-		return out
-	}
-	if got := tellers(about, of); !slices.Equal(got, ids(0, 1, 2)) {
-		t.Errorf("nobody was told: %v", got)
-	}
-	of[5].Broken = ids(9)
-	if got := tellers(about, of); !slices.Equal(got, ids(5, 0, 1)) {
-		t.Errorf("one was told: %v", got)
-	}
-	of[4].Broken, of[7].Broken = ids(9), ids(9)
-	if got := tellers(about, of); !slices.Equal(got, ids(4, 5, 0)) {
-		t.Errorf("one place is left for the others: %v", got)
-	}
-	if got := tellers(about, of[:2]); !slices.Equal(got, ids(0, 1)) {
-		t.Errorf("there are but two: %v", got)
 	}
 }
 

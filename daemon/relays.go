@@ -17,6 +17,7 @@ import (
 type relays struct {
 	mu         sync.Mutex
 	exceptions topology.Exceptions
+	words      topology.Words
 	position   *topology.Position
 	observed   time.Time          // when round-trip times were last taken in
 	peers      int                // that there are

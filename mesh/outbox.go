@@ -271,6 +271,23 @@ func (m *Mesh) SendAnyway(to uuid.UUID, channel string, data []byte) {
 	m.sendTo(m.nodeOrLast(to), to, channel, data)
 }
 
+// SendPacket is SendAnyway in a packet, where the message fits one: it costs a small
+// part of a connection, may be lost more easily, and is for who asks again soon.
+func (m *Mesh) SendPacket(to uuid.UUID, channel string, data []byte) {
+	n := m.nodeOrLast(to)
+	if n == nil {
+		m.counts.unsent.Add(1)
+		return
+	}
+	msg := directMessage(m.cfg.Token.MeshID, m.cfg.Identity, to, m.Advertise(), channel, data)
+	if len(msg) > maxPacket {
+		m.post(n, msg)
+	} else if err := m.list.SendBestEffort(n, msg); err != nil {
+		m.counts.unsent.Add(1)
+		m.log.Debug("message not sent", "to", n.Name, "err", err)
+	}
+}
+
 // nodeOrLast is a member, or as what it was one last.
 func (m *Mesh) nodeOrLast(peer uuid.UUID) *memberlist.Node {
 	if n := m.node(peer); n != nil {

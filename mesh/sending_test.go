@@ -1,7 +1,9 @@
 package mesh
 
 import (
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -45,4 +47,20 @@ func TestSlowPeerTakesAFewSendersAtMost(t *testing.T) {
 	if !m.begin("far") || m.begin("far") {
 		t.Errorf("%d are under way to a peer that is slow", m.sending["far"].n)
 	}
+}
+
+func TestMessageGoesByAPacketWhereItFitsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		peers := meshIn(t, newNetwork(t, 2), 2)
+		one, two := peers[0], peers[1]
+		for i, length := range []int{4, 2 * maxPacket} {
+			text := strings.Repeat("x", length)
+			one.SendPacket(two.id(), "board", []byte(text))
+			eventually(t, 10*time.Second, "it arrives", func() bool {
+				got := two.board.messages()
+				return len(got) == i+1 && got[i] == one.id().String()+" "+text
+			})
+		}
+		one.SendPacket(newIdentity(t).ID, "board", []byte("to nobody"))
+	})
 }
