@@ -103,10 +103,8 @@ func (m *Mesh) announce(msg []byte, peer string) {
 	m.remember(msg, time.Now())
 	m.mu.Unlock()
 	if len(msg) <= maxPacket {
-		for _, n := range m.some(headStart) {
-			if err := m.list.SendBestEffort(n, msg); err != nil { // gossip goes on to tell
-				m.log.Debug("message not sent", "to", n.Name, "err", err)
-			}
+		for _, n := range m.some(headStart) { // gossip goes on to tell
+			m.packet(n, msg)
 		}
 	}
 	m.spread(msg, peer, toAll)
@@ -172,6 +170,17 @@ func (m *Mesh) post(n *memberlist.Node, msg []byte) {
 	case m.outbox <- letter{n, msg}:
 	default:
 		m.counts.dropped.Add(1)
+	}
+}
+
+// packet sends in a packet, which may be lost, what fits one, and posts the rest.
+func (m *Mesh) packet(n *memberlist.Node, msg []byte) {
+	if len(msg) > maxPacket {
+		m.post(n, msg)
+		return
+	}
+	if err := m.list.SendBestEffort(n, msg); err != nil {
+		m.log.Debug("message not sent", "to", n.Name, "err", err)
 	}
 }
 
@@ -262,30 +271,19 @@ func (m *Mesh) Broadcast(channel string, delta []byte) {
 // valid for that one only. It does not wait, and tells nobody if it is lost:
 // whose message has to arrive repeats it until it is answered.
 func (m *Mesh) Send(to uuid.UUID, channel string, data []byte) {
-	m.sendTo(m.node(to), to, channel, data)
+	m.sendTo(m.node(to), to, channel, data, m.post)
 }
 
 // SendAnyway is Send to a peer of which the caller knows that it is there, even if
 // gossip holds it for failed still.
 func (m *Mesh) SendAnyway(to uuid.UUID, channel string, data []byte) {
-	m.sendTo(m.nodeOrLast(to), to, channel, data)
+	m.sendTo(m.nodeOrLast(to), to, channel, data, m.post)
 }
 
 // SendPacket is SendAnyway in a packet, where the message fits one: it costs a small
 // part of a connection, may be lost more easily, and is for who asks again soon.
 func (m *Mesh) SendPacket(to uuid.UUID, channel string, data []byte) {
-	n := m.nodeOrLast(to)
-	if n == nil {
-		m.counts.unsent.Add(1)
-		return
-	}
-	msg := directMessage(m.cfg.Token.MeshID, m.cfg.Identity, to, m.Advertise(), channel, data)
-	if len(msg) > maxPacket {
-		m.post(n, msg)
-	} else if err := m.list.SendBestEffort(n, msg); err != nil {
-		m.counts.unsent.Add(1)
-		m.log.Debug("message not sent", "to", n.Name, "err", err)
-	}
+	m.sendTo(m.nodeOrLast(to), to, channel, data, m.packet)
 }
 
 // nodeOrLast is a member, or as what it was one last.
@@ -296,12 +294,12 @@ func (m *Mesh) nodeOrLast(peer uuid.UUID) *memberlist.Node {
 	return m.lastSeen(peer)
 }
 
-func (m *Mesh) sendTo(n *memberlist.Node, to uuid.UUID, channel string, data []byte) {
+func (m *Mesh) sendTo(n *memberlist.Node, to uuid.UUID, channel string, data []byte, by func(*memberlist.Node, []byte)) {
 	m.wantLine(to)
 	if n == nil {
 		m.counts.unsent.Add(1)
 		m.log.Debug("message not sent: no such member", "to", to)
 		return
 	}
-	m.post(n, directMessage(m.cfg.Token.MeshID, m.cfg.Identity, to, m.Advertise(), channel, data))
+	by(n, directMessage(m.cfg.Token.MeshID, m.cfg.Identity, to, m.Advertise(), channel, data))
 }
