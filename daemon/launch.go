@@ -242,9 +242,15 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	// launch if it still does not work.
 	d.note("reconcile", d.reconcileKernel())
 	d.runPlan()
-	if _, err := m.Join(ctx); err != nil && fresh && len(d.opts.Join) > 0 && len(d.opts.Founders) == 0 {
+	_, err = m.Join(ctx)
+	hasTo := fresh && len(d.opts.Join) > 0 && len(d.opts.Founders) == 0
+	if err != nil && hasTo && !isRefused(err) && ctx.Err() == nil {
+		_, err = m.Join(ctx) // it was greeted a moment ago: packets are lost
+	}
+	if err != nil && hasTo {
 		return d.explain(err)
-	} else if err != nil {
+	}
+	if err != nil {
 		d.log.Warn("no peer answers yet; trying again in the background", "err", err)
 	}
 	return nil
