@@ -173,11 +173,10 @@ func (d *Daemon) whyBroken(p tunnelPeer, l *link, s topology.Sight) string {
 
 // logDetour logs what is news of the way to a peer.
 func (d *Daemon) logDetour(p tunnelPeer, old, now *link) {
-	var before topology.Detour
+	var before, after topology.Detour
 	if old != nil && old.detour != nil {
 		before = *old.detour
 	}
-	after := topology.Detour{}
 	if now.detour != nil {
 		after = *now.detour
 	}

@@ -247,10 +247,10 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	if err != nil && hasTo && !isRefused(err) && ctx.Err() == nil {
 		_, err = m.Join(ctx) // it was greeted a moment ago: packets are lost
 	}
-	if err != nil && hasTo {
+	switch {
+	case err != nil && hasTo:
 		return d.explain(err)
-	}
-	if err != nil {
+	case err != nil:
 		d.log.Warn("no peer answers yet; trying again in the background", "err", err)
 	}
 	return nil
