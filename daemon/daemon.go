@@ -74,7 +74,9 @@ type Daemon struct {
 	relays     relays
 	hearsay    *hearsay
 	health     health
-	linked     linkPlan                     // as the kernel follows it; the kernel's lock guards it
+	linked     linkPlan // as the kernel follows it; the kernel's lock guards it
+	made       made     // likewise
+	publishing sync.Mutex
 	underlay   atomic.Pointer[[]netip.Addr] // see underlays
 	forwarded  []netip.Addr                 // see announced; does not change
 	waysFound  time.Time                    // when findWays last did; of the loop alone

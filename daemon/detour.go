@@ -26,7 +26,7 @@ const (
 
 // sight is what the probes say of the paths to a peer.
 func sight(peer uuid.UUID, paths []encap.Path, quality map[probe.Path]probe.Quality, now time.Time) topology.Sight {
-	s := topology.Sight{Peer: peer, Paths: len(paths) > 0, Silent: len(paths) > 0}
+	s := topology.Sight{Peer: peer, Paths: len(paths) > 0, Silent: len(paths) > 0, Doubt: len(paths) > 0}
 	for _, path := range paths {
 		q := quality[probe.Path{Peer: peer, Device: path.Device}]
 		heard, asked := q.Heard, q.Sent >= someProbes
@@ -41,7 +41,9 @@ func sight(peer uuid.UUID, paths []encap.Path, quality map[probe.Path]probe.Qual
 		}
 		s.Works = s.Works || q.Works
 		s.Silent = s.Silent && !q.Works && asked
+		s.Doubt = s.Doubt && (q.Doubt || !q.Works && asked)
 	}
+	s.Doubt = s.Doubt && !s.Silent
 	return s
 }
 
@@ -66,7 +68,7 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 		if s.Works && now.Sub(s.Since) >= steady+probe.Interval(len(plan.targets)) {
 			reached = append(reached, p.vertex)
 		}
-		if s.Silent {
+		if s.Silent || s.Doubt { // what others know is to be there when it is silent
 			silent = append(silent, s)
 		}
 	}
@@ -74,15 +76,11 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 	defer r.mu.Unlock()
 	r.peers = len(vertices)
 	d.observe(peers, links, quality, now)
-	heard := d.hearsay.about(silent, reached, now)
 	r.words = r.words.Next(vertices[1:], now)
-	for _, s := range silent {
-		if at := r.words.Since(s.Peer); at.After(heard[s.Peer]) {
-			heard[s.Peer] = at
-		}
-	}
+	slack := probe.Interval(len(plan.targets)) + margin
+	heard := d.hearsay.about(silent, reached, r.words, slack, now)
 	before := r.exceptions
-	r.exceptions = before.Next(sights, heard, r.hops, probe.Interval(len(plan.targets))+margin, now)
+	r.exceptions = before.Next(sights, heard, r.hops, slack, now)
 	if !r.exceptions.SameAs(before) {
 		r.untold, r.changed = true, now
 	}
@@ -139,8 +137,12 @@ func (d *Daemon) compare(reached []topology.Peer, now time.Time) {
 	if len(reached) == 0 || now.Sub(r.changed) >= quickly || now.Sub(r.compared) < comparePause {
 		return
 	}
-	r.compared = now
-	d.mesh.Compare(reached[rand.IntN(len(reached))].ID)
+	r.compared, r.comparisons = now, r.comparisons+1
+	compare := d.mesh.CompareRecords
+	if r.comparisons%byStream == 0 {
+		compare = d.mesh.Compare
+	}
+	compare(reached[rand.IntN(len(reached))].ID)
 }
 
 // observe takes in round-trip times, now and then. The lock is held.

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -25,21 +24,26 @@ import (
 // known, since of a host that dies each would tell.
 
 const (
-	// askedAtOnce is how many are asked, and mostAsked about how many peers; to
-	// mostOwed the answer is sent later.
+	// askedAtOnce is how many are asked, and mostAsked about how many peers, which fit
+	// a packet; to mostOwed the answer is sent later.
 	askedAtOnce = 5
-	mostAsked   = 64
+	mostAsked   = 32
 	mostOwed    = 16
+	// mostRead bounds what is read.
+	mostRead = 64
 	// Pauses between two questions about a peer: they grow with its silence.
 	askPause     = 250 * time.Millisecond
 	longestPause = 2 * time.Minute
 	// steady is for how long, besides an interval, a path has to have worked
 	// before what came by it counts: of a daemon that comes back each other host
 	// hears at a moment of its own.
-	steady = time.Second
-	// byStream is which question is asked by a connection, and not by a packet: there
-	// are networks that let only those pass.
+	steady = 500 * time.Millisecond
+	// byStream is which question, or comparison of records, goes by a connection, and
+	// not by a packet: there are networks that let only those pass.
 	byStream = 4
+	// mostHops is how many hosts pass on that somebody needs a later word: each takes it
+	// for needed a little later than it is, so that it must not go round for ever.
+	mostHops = 4
 	// margin is what clocks and rounds of the prober may differ by.
 	margin = 250 * time.Millisecond
 )
@@ -48,14 +52,23 @@ const (
 type hearsay struct {
 	mesh   atomic.Pointer[mesh.Mesh]
 	steady func(peers []uuid.UUID) map[uuid.UUID]time.Duration // what this host has heard, and how long ago
-	news   chan struct{}                                       // has a word when somebody has heard a peer
+	news   chan struct{}                                       // has a word when somebody has heard a peer, or wants to know
 	began  time.Time                                           // this host's clock in what it asks is since then
 
-	mu    sync.Mutex
-	next  map[uuid.UUID]time.Time  // when to ask about a silent peer again
-	heard map[uuid.UUID]time.Time  // when somebody has heard it
-	owed  map[uuid.UUID][]question // who asked about a silent peer, and got no answer
-	round int                      // how often this host has asked
+	mu     sync.Mutex
+	missed map[uuid.UUID]*missed
+	round  int // how often this host has asked
+}
+
+// missed is what this host knows of a peer that it does not hear.
+type missed struct {
+	// need is what a word of the peer has to be later than to be of use to this host, and
+	// theirs to one that asked it, by so many hops.
+	need, theirs time.Time
+	hops         byte
+	asked        time.Time // when this host has asked
+	heard        time.Time // when somebody has heard the peer
+	owed         []question
 }
 
 // question is one that has come.
@@ -63,10 +76,13 @@ type question struct {
 	from  uuid.UUID
 	asked time.Duration // by the asker's clock
 	at    time.Time     // when it came
+	need  time.Time     // of missed; each peer's own
+	// packet tells that it came in one, so that the answer may.
+	packet bool
 }
 
 func newHearsay(steady func([]uuid.UUID) map[uuid.UUID]time.Duration) *hearsay {
-	return &hearsay{steady: steady, began: time.Now(), round: rand.IntN(math.MaxUint16), news: make(chan struct{}, 1), next: map[uuid.UUID]time.Time{}, heard: map[uuid.UUID]time.Time{}, owed: map[uuid.UUID][]question{}}
+	return &hearsay{steady: steady, began: time.Now(), round: rand.IntN(math.MaxUint16), news: make(chan struct{}, 1), missed: map[uuid.UUID]*missed{}}
 }
 
 // rumour is a question, or the answer to one.
@@ -76,6 +92,13 @@ type rumour struct {
 	// Asked is when the question was asked, by the asker's clock, above 0; also in
 	// the answer.
 	Asked time.Duration `cbor:"3,keyasint,omitempty"`
+	// Packet tells of a question that the answer may come in a packet, as it did.
+	Packet bool `cbor:"4,keyasint,omitempty"`
+	// After says of each of Ask how long before the question a peer has to have been
+	// heard at most, in milliseconds; none if any word will do.
+	After []int64 `cbor:"5,keyasint,omitempty"`
+	// Hops says of each of Ask how many hosts have passed that on.
+	Hops []byte `cbor:"6,keyasint,omitempty"`
 }
 
 // heardOf says how long before the question came somebody has heard a peer; below 0
@@ -91,10 +114,19 @@ func readRumour(b []byte) (r rumour, err error) {
 	if err := strict.Unmarshal(b, &r); err != nil {
 		return r, fmt.Errorf("read what a peer has heard: %w", err)
 	}
-	if len(r.Ask) > mostAsked || len(r.Heard) > mostAsked {
-		return rumour{}, fmt.Errorf("a peer asks about %d others and tells of %d; %d are the most", len(r.Ask), len(r.Heard), mostAsked)
+	if len(r.Ask) > mostRead || len(r.Heard) > mostRead || len(r.After) > len(r.Ask) || len(r.Hops) != len(r.After) {
+		return rumour{}, fmt.Errorf("a peer asks about %d others, from %d times on by %d hops, and tells of %d; %d are the most", len(r.Ask), len(r.After), len(r.Hops), len(r.Heard), mostRead)
 	}
 	return r, nil
+}
+
+// need is what a word of the peer at a place in Ask has to be later than, for who has
+// asked at that time.
+func (r rumour) need(i int, at time.Time) (need time.Time) {
+	if i < len(r.After) {
+		need = at.Add(-time.Duration(max(0, min(r.After[i], math.MaxInt32))) * time.Millisecond)
+	}
+	return need
 }
 
 // Name of the channel in the gossip.
@@ -113,15 +145,13 @@ func (h *hearsay) Receive(from uuid.UUID, msg []byte) {
 		return
 	}
 	now := time.Now()
-	if len(r.Ask) > 0 {
-		q := question{from, r.Asked, now}
-		h.tell(q, h.told(q, r.Ask))
-	}
+	list, wanted := h.told(question{from: from, asked: r.Asked, at: now, packet: r.Packet}, r)
+	h.tell(question{from: from, asked: r.Asked, packet: r.Packet}, list)
 	news, owed := h.take(r, now)
 	for q, list := range owed {
 		h.tell(q, list)
 	}
-	if news {
+	if news || wanted {
 		select {
 		case h.news <- struct{}{}:
 		default:
@@ -132,30 +162,67 @@ func (h *hearsay) Receive(from uuid.UUID, msg []byte) {
 // tell answers a question. Who has asked is there, whatever gossip holds of it.
 func (h *hearsay) tell(q question, list []heardOf) {
 	if m := h.mesh.Load(); m != nil && len(list) > 0 {
-		m.SendAnyway(q.from, h.Name(), encode(rumour{Heard: list, Asked: q.asked}))
+		send := m.SendAnyway
+		if q.packet {
+			send = m.SendPacket
+		}
+		send(q.from, h.Name(), encode(rumour{Heard: list, Asked: q.asked}))
 	}
 }
 
-// told is what this host has heard of some peers, or else been told. Who asks is
-// owed the rest, if this host asks about it as well.
-func (h *hearsay) told(q question, about []uuid.UUID) (out []heardOf) {
-	own := h.steady(about)
+// told is what this host has heard of some peers, or else been told. Of those that it
+// does not hear either it owes the asker the next word that is of use, and asks others
+// for it: wanted tells that it has to.
+func (h *hearsay) told(q question, r rumour) (out []heardOf, wanted bool) {
+	if len(r.Ask) == 0 {
+		return nil, false
+	}
+	own := h.steady(r.Ask)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, peer := range about {
+	for i, peer := range r.Ask {
+		q.need = r.need(i, q.at)
 		ago, ok := own[peer]
-		if at, told := h.heard[peer]; !ok && told {
-			ago, ok = q.at.Sub(at), true
+		s := h.missed[peer]
+		if !ok && s != nil {
+			ago, ok = q.at.Sub(s.heard), s.heard.After(q.need)
 		}
-		_, silent := h.next[peer]
 		switch {
-		case ok:
+		case ok && q.at.Add(-ago).After(q.need):
 			out = append(out, heardOf{Peer: peer, Ago: ago})
-		case silent && len(h.owed[peer]) < mostOwed:
-			h.owed[peer] = append(slices.DeleteFunc(h.owed[peer], func(o question) bool { return o.from == q.from }), q)
+		case s != nil:
+			if s.isRaised(q.need) && r.Hops[i] < mostHops {
+				s.theirs, s.hops, wanted = q.need, r.Hops[i]+1, true
+			}
+			if s.owed = slices.DeleteFunc(s.owed, func(o question) bool { return o.from == q.from }); len(s.owed) < mostOwed {
+				s.owed = append(s.owed, q)
+			}
 		}
 	}
-	return out
+	return out, wanted
+}
+
+// next is what is asked for: what this host needs itself comes first.
+func (s *missed) next() (need time.Time, hops byte) {
+	if s.heard.After(s.need) {
+		return s.theirs, s.hops
+	}
+	return s.need, 0
+}
+
+// latest is what somebody needs who needs the latest word.
+func (s *missed) latest() time.Time {
+	if s.theirs.After(s.need) {
+		return s.theirs
+	}
+	return s.need
+}
+
+// isRaised tells whether a word that is needed to be later than that has to be asked
+// for: this host asks already if it is about as late as what it needs.
+func (s *missed) isRaised(need time.Time) bool {
+	known := s.latest()
+	return need.After(known.Add(margin)) || need.After(known) && s.heard.After(known)
 }
 
 // take notes what was asked for, and tells whether it is news, and who is owed
@@ -169,47 +236,82 @@ func (h *hearsay) take(r rumour, now time.Time) (news bool, owed map[question][]
 	defer h.mu.Unlock()
 	owed = map[question][]heardOf{}
 	for _, x := range r.Heard {
-		if at := asked.Add(-x.Ago); !h.next[x.Peer].IsZero() && !at.After(now) && at.After(h.heard[x.Peer]) {
-			h.heard[x.Peer], news = at, true
-			for _, q := range h.owed[x.Peer] {
-				owed[q] = append(owed[q], heardOf{Peer: x.Peer, Ago: q.at.Sub(at)})
-			}
-			delete(h.owed, x.Peer)
+		if at := asked.Add(-x.Ago); !at.After(now) && h.hear(x.Peer, at, owed) {
+			news = true
 		}
 	}
 	return news, owed
 }
 
-// about says when others have heard each of these silent peers, as far as they
-// have answered, and asks some of those that this host reaches, where it is time.
-func (h *hearsay) about(silent []topology.Sight, reached []topology.Peer, now time.Time) map[uuid.UUID]time.Time {
+// hear notes when somebody has heard a silent peer, and adds what others are owed of
+// it; ok tells whether it is news. The lock is held.
+func (h *hearsay) hear(peer uuid.UUID, at time.Time, owed map[question][]heardOf) (ok bool) {
+	s := h.missed[peer]
+	if s == nil || !at.After(s.heard) {
+		return false
+	}
+	s.heard = at
+	s.owed = slices.DeleteFunc(s.owed, func(q question) bool {
+		of := q
+		if of.need = (time.Time{}); at.After(q.need) { // all that one question is owed goes together
+			owed[of] = append(owed[of], heardOf{Peer: peer, Ago: q.at.Sub(at)})
+		}
+		return at.After(q.need)
+	})
+	return true
+}
+
+// about says when others have heard each of these silent peers, as far as they have
+// answered or said so in their records (words), and asks some of those that this host
+// reaches, where it is time. A word is of use if it is later by slack than the last
+// answer; then nobody is asked any more.
+func (h *hearsay) about(silent []topology.Sight, reached []topology.Peer, words topology.Words, slack time.Duration, now time.Time) map[uuid.UUID]time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	still := map[uuid.UUID]time.Time{}
-	var ask []uuid.UUID
+	still, heard := map[uuid.UUID]*missed{}, map[uuid.UUID]time.Time{}
 	for _, s := range silent {
-		still[s.Peer] = h.next[s.Peer]
-		if now.Before(h.next[s.Peer]) || len(ask) == mostAsked {
+		if still[s.Peer] = h.missed[s.Peer]; still[s.Peer] == nil {
+			still[s.Peer] = &missed{}
+		}
+	}
+	h.missed = still
+	question, owed := rumour{Asked: now.Sub(h.began)}, map[question][]heardOf{}
+	for _, s := range silent {
+		x := still[s.Peer]
+		if need := s.Heard.Add(slack); need.After(x.need) {
+			x.need = need
+		}
+		h.hear(s.Peer, words.Since(s.Peer), owed)
+		if !x.heard.IsZero() {
+			heard[s.Peer] = x.heard
+		}
+		need, hops := x.next()
+		pause := min(max(now.Sub(x.latest())/10, askPause), longestPause)
+		if x.heard.After(need) || now.Sub(x.asked) < pause || len(question.Ask) == mostAsked {
 			continue
 		}
-		ask = append(ask, s.Peer)
-		still[s.Peer] = now.Add(min(max(now.Sub(s.Heard)/10, askPause), longestPause))
+		x.asked = now
+		question.Ask, question.After = append(question.Ask, s.Peer), append(question.After, now.Sub(need).Milliseconds())
+		question.Hops = append(question.Hops, hops)
 	}
-	h.next = still
-	maps.DeleteFunc(h.heard, func(peer uuid.UUID, _ time.Time) bool { _, ok := still[peer]; return !ok })
-	maps.DeleteFunc(h.owed, func(peer uuid.UUID, _ []question) bool { _, ok := still[peer]; return !ok })
-	if m := h.mesh.Load(); m != nil && len(ask) > 0 && len(reached) > 0 { // nearly always there is nothing to ask
-		// All of them in turn: it may be only one who knows.
-		h.round++
-		send, question := m.SendPacket, encode(rumour{Ask: ask, Asked: now.Sub(h.began)})
-		if h.round%byStream == 0 {
-			send = m.SendAnyway
-		}
-		for i := range min(askedAtOnce, len(reached)) {
-			send(reached[(h.round*askedAtOnce+i)%len(reached)].ID, h.Name(), question)
-		}
+	for q, list := range owed {
+		h.tell(q, list)
 	}
-	return maps.Clone(h.heard)
+	m := h.mesh.Load()
+	if m == nil || len(question.Ask) == 0 || len(reached) == 0 { // nearly always there is nothing to ask
+		return heard
+	}
+	// All of them in turn: it may be only one who knows.
+	h.round++
+	send := m.SendAnyway
+	if question.Packet = h.round%byStream != 0; question.Packet {
+		send = m.SendPacket
+	}
+	said := encode(question)
+	for i := range min(askedAtOnce, len(reached)) {
+		send(reached[(h.round*askedAtOnce+i)%len(reached)].ID, h.Name(), said)
+	}
+	return heard
 }
 
 // steadily is how long ago this host has heard those of some peers that it has

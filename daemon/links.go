@@ -70,7 +70,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 	}
 	links := map[uuid.UUID]*link{}
 	var plan linkPlan
-	peers := d.tunnelPeers(carried)
+	peers, six := d.tunnelPeers(carried), d.ipv6Off() == ""
 	narrow := map[netip.Addr]encap.Narrow{}
 	for _, p := range peers {
 		verdicts, allowed, forbidden, err := d.judge(p, u)
@@ -101,7 +101,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 				if !ok {
 					continue
 				}
-				n := d.narrowed(narrow, i, at, u, way.MTU)
+				n := d.narrowed(narrow, i, at, u, way.MTU, six)
 				if n != (encap.Narrow{}) {
 					narrow[at.theirs], settles = n, settles || n.Pending()
 				}
@@ -177,14 +177,14 @@ func (d *Daemon) decide(p tunnelPeer, l *link, paths []encap.Path, carried map[n
 
 // narrowed is what is known of the way over the underlay between two ends, after a
 // look at what fits into a tunnel on it: 0 for all that its device takes. What was
-// seen of the way before in this pass counts.
-func (d *Daemon) narrowed(now map[netip.Addr]encap.Narrow, i encap.Instance, at ends, u underlay, fits int) encap.Narrow {
+// seen of the way before in this pass counts. Without IPv6 (six) there is nothing to see.
+func (d *Daemon) narrowed(now map[netip.Addr]encap.Narrow, i encap.Instance, at ends, u underlay, fits int, six bool) encap.Narrow {
 	before, seen := now[at.theirs]
 	if !seen {
 		before = d.narrow[at.theirs]
 	}
 	overhead, device := encap.Overhead(i.Transport, at.own), u[at.own].MTU
-	if i.Transport == encap.TransportDirect || d.opts.MTU != 0 || fits+overhead >= device || d.ipv6Off() != "" {
+	if i.Transport == encap.TransportDirect || d.opts.MTU != 0 || fits+overhead >= device || !six {
 		fits = 0
 	}
 	return before.Next(fits, overhead, device, d.now())

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"reflect"
 	"time"
 
 	"github.com/weft-net/weft/bridge"
@@ -34,6 +35,10 @@ const (
 	settleMost = 500 * time.Millisecond
 	// period of the pass that finds what nothing announced.
 	period = 5 * time.Second
+	// trusted is for how long a pass that wants what the last one wanted leaves the
+	// kernel alone, if nobody has changed it. Where links break there are many passes,
+	// of which few change anything.
+	trusted = time.Second
 )
 
 // loop makes the kernel and our own record follow what is known, until ctx ends.
@@ -49,7 +54,7 @@ func (d *Daemon) loop(ctx context.Context) {
 		if watch != nil {
 			kernel, firewall, lost = watch.Changed, watch.Firewall, watch.Failed
 		}
-		pause := max(settle, min(took, settleNews))
+		pause, changed := max(settle, min(took, settleNews)), false
 		select {
 		case <-ctx.Done():
 			if watch != nil {
@@ -66,28 +71,29 @@ func (d *Daemon) loop(ctx context.Context) {
 		case <-d.restless(took):
 			pause = 0
 		case <-kernel:
-			pause = max(settle, min(rest*took, settleMost))
+			pause, changed = max(settle, min(rest*took, settleMost)), true
 		case <-firewall:
-			pause = max(pause, settleFirewall)
+			pause, changed = max(pause, settleFirewall), true
 		case <-look.C:
-			if !d.drifted() {
+			if changed = d.drifted(); !changed {
 				continue
 			}
 		case <-lost:
 			watch.Close()
-			watch = d.watchKernel()
+			watch, changed = d.watchKernel(), true
 		case <-tick.C:
 			d.settleAll(ctx)
 			d.sweep(ctx)
 			if watch == nil {
 				watch = d.watchKernel()
 			}
+			changed = true
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
 			began := d.now()
-			d.reconcile()
+			d.reconcile(changed)
 			took = d.now().Sub(began)
 		}
 	}
@@ -108,8 +114,9 @@ func (d *Daemon) watchKernel() *nl.Watch {
 	return w
 }
 
-// reconcile is one whole pass: our record, the kernel, and what to remember.
-func (d *Daemon) reconcile() {
+// reconcile is one whole pass: our record, the kernel, which somebody may have
+// changed, and what to remember.
+func (d *Daemon) reconcile(changed bool) {
 	d.renewGateway()
 	d.renewUnderlay()
 	d.askSeen()
@@ -118,10 +125,11 @@ func (d *Daemon) reconcile() {
 		d.note("reconcile", d.reconcileKernel()) // a slot is there before the others hear of it
 	}
 	d.publish()
-	d.note("reconcile", d.reconcileKernel())
-	if d.relays.news() {
-		d.publish()
+	follow := d.followNews
+	if changed {
+		follow = d.reconcileKernel
 	}
+	d.note("reconcile", follow())
 	d.note("remember", d.remember())
 	d.hasLooked()
 }
@@ -137,6 +145,19 @@ func (d *Daemon) hasLooked() {
 func (d *Daemon) reconcileKernel() error {
 	d.kernel.Lock()
 	defer d.kernel.Unlock()
+	d.made.at = time.Time{}
+	return d.followFence()
+}
+
+// followNews is reconcileKernel where nobody is known to have changed the kernel.
+func (d *Daemon) followNews() error {
+	d.kernel.Lock()
+	defer d.kernel.Unlock()
+	return d.followFence()
+}
+
+// followFence is both with the kernel's lock held.
+func (d *Daemon) followFence() error {
 	fence := d.plan.Fence()
 	if err := d.followPlan(); err != nil {
 		return err
@@ -145,7 +166,22 @@ func (d *Daemon) reconcileKernel() error {
 	return d.plan.Enforced(fence)
 }
 
-// followPlan is reconcileKernel with the kernel's lock held.
+// desired is all that the kernel should be like.
+type desired struct {
+	bridge          bridge.Config
+	local           encap.Local
+	instances, idle []encap.Instance
+	peers           []encap.Remote
+}
+
+// made is what the kernel was last made to be like, and when; at is the zero value
+// if that failed, or somebody has changed it since.
+type made struct {
+	desired
+	at time.Time
+}
+
+// followPlan makes the kernel follow the plan. The kernel's lock is held.
 func (d *Daemon) followPlan() error {
 	if !d.gateway().IsValid() {
 		return nil // without an address of its own this host has nothing to set up
@@ -153,6 +189,9 @@ func (d *Daemon) followPlan() error {
 	plan, err := d.planLinks()
 	if err != nil {
 		return err
+	}
+	if d.relays.news() {
+		d.publish() // the others wait for it, and the kernel takes its time
 	}
 	mtu, err := d.tunnels.MTU(d.local(), plan.instances)
 	if err != nil {
@@ -164,12 +203,18 @@ func (d *Daemon) followPlan() error {
 	// tunnels' routes prefer the bridge's address as their source.
 	plan.mtu = mtu
 	d.linked = plan
-	set := d.bridge.Set(d.bridgeConfig())
-	local := d.local()
+	want := desired{d.bridgeConfig(), d.local(), plan.instances, plan.idle, plan.peers}
 	if d.ipv6Off() != "" {
-		local.IPv6 = ula.Net{} // the bridge has no address for the routes to prefer
+		want.local.IPv6 = ula.Net{} // the bridge has no address for the routes to prefer
 	}
-	up := d.tunnels.Set(local, plan.instances, plan.idle, plan.peers)
+	var set, up error
+	if now := d.now(); now.Sub(d.made.at) >= trusted || !reflect.DeepEqual(d.made.desired, want) {
+		d.made = made{}
+		set = d.bridge.Set(want.bridge)
+		if up = d.tunnels.Set(want.local, want.instances, want.idle, want.peers); errors.Join(set, up) == nil {
+			d.made = made{want, now}
+		}
+	}
 	d.probe(plan.targets)
 	d.tunnel.Store(d.snapshot(mtu))
 	return errors.Join(err, up, set)
@@ -256,6 +301,8 @@ func (d *Daemon) active() map[netip.Addr]bool {
 
 // publish tells the mesh what it should know of this host.
 func (d *Daemon) publish() {
+	d.publishing.Lock() // what was found out first is told first
+	defer d.publishing.Unlock()
 	plan := d.plan.Status()
 	slots, oldKey := d.ownSlots()
 	ports := map[string]uint16{}

@@ -15,18 +15,19 @@ import (
 
 // relays is what this host finds out about its links, for itself and for others.
 type relays struct {
-	mu         sync.Mutex
-	exceptions topology.Exceptions
-	words      topology.Words
-	position   *topology.Position
-	observed   time.Time          // when round-trip times were last taken in
-	peers      int                // that there are
-	hops       map[uuid.UUID]bool // by which traffic is relayed
-	hurries    bool               // much may change, and others may know it
-	waits      bool               // for something that comes by time alone
-	untold     bool               // there are exceptions that the others have not been told
-	changed    time.Time          // when the exceptions did
-	compared   time.Time          // when this host last compared what it knows with another
+	mu          sync.Mutex
+	exceptions  topology.Exceptions
+	words       topology.Words
+	position    *topology.Position
+	observed    time.Time          // when round-trip times were last taken in
+	peers       int                // that there are
+	hops        map[uuid.UUID]bool // by which traffic is relayed
+	hurries     bool               // much may change, and others may know it
+	waits       bool               // for something that comes by time alone
+	untold      bool               // there are exceptions that the others have not been told
+	changed     time.Time          // when the exceptions did
+	compared    time.Time          // when this host last compared what it knows with another
+	comparisons int                // so far
 }
 
 // startRelays takes up what an earlier process has published, so that nothing

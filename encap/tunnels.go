@@ -74,9 +74,11 @@ type Tunnels struct {
 	links map[uuid.UUID]Link
 }
 
-// end is a driver and the peers that it is ready for.
+// end is a driver, what it was told that this host's end is, and the peers that it
+// is ready for.
 type end struct {
 	Driver
+	local Local
 	peers []Peer
 }
 
@@ -162,7 +164,12 @@ func (t *Tunnels) prepare(local Local, i Instance, exact []Peer, peers []Remote)
 		t.held[i.Device] = h
 		delete(t.idle, i.Device)
 	}
-	up := h.Up(i.at(local))
+	var up error
+	if at := i.at(local); h.local != at { // what it was told Set repairs
+		if up = h.Up(at); up == nil {
+			h.local = at
+		}
+	}
 	return errors.Join(up, h.set(slices.Concat(exact, leaving(h.peers, exact, peers))))
 }
 

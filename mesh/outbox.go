@@ -24,7 +24,7 @@ const (
 	thorough = 10
 	// headStart is to how many peers this one's own news goes straight away, so
 	// that a small mesh need not wait for the next rounds of gossip.
-	headStart = 16
+	headStart = 32
 	// Bounds of the reliable sends that wait and that are under way.
 	outboxMessages = 4096
 	senders        = 64

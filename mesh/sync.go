@@ -39,12 +39,15 @@ func (r row) digest() (digest, bool) {
 	return digest{version: r.Version, hash: [sumLen]byte(r.Hash)}, true
 }
 
-// recordSync is a message about records: what somebody has in some parts, or
-// which records he wants.
+// recordSync is a message about records: the sums of what somebody has, or what he
+// has in some parts, or which records he wants.
 type recordSync struct {
 	Parts []uint8     `cbor:"1,keyasint,omitempty"`
 	Rows  []row       `cbor:"2,keyasint,omitempty"`
 	Want  []uuid.UUID `cbor:"3,keyasint,omitempty"`
+	Sums  []byte      `cbor:"4,keyasint,omitempty"`
+	// Packets tells that the answer may come in packets, as this did.
+	Packets bool `cbor:"5,keyasint,omitempty"`
 }
 
 // sums are those of all parts.
@@ -132,14 +135,36 @@ func (m *Mesh) compareRecords(data []byte) error {
 	if err := decoder.Unmarshal(data, &theirs); err != nil {
 		return fmt.Errorf("sums of records: %w", err)
 	}
+	m.askDiffering(theirs.Peer, theirs.Sums, false)
+	return nil
+}
+
+// CompareRecords is Compare of records alone, in packets: it costs a small part of
+// it, and is for who compares again soon.
+func (m *Mesh) CompareRecords(peer uuid.UUID) {
 	m.mu.Lock()
-	parts := m.records.differing(theirs.Sums)
+	sums := m.records.sums()
+	m.mu.Unlock()
+	m.sendSync(peer, recordSync{Sums: sums, Packets: true})
+}
+
+// askDiffering tells a peer what this one has in those parts whose sums are others.
+func (m *Mesh) askDiffering(peer uuid.UUID, sums []byte, packets bool) {
+	m.mu.Lock()
+	parts := m.records.differing(sums)
 	rows := m.records.rows(parts)
 	m.mu.Unlock()
 	if len(parts) > 0 {
-		m.Send(theirs.Peer, recordsChannel, encode(recordSync{Parts: parts, Rows: rows}))
+		m.sendSync(peer, recordSync{Parts: parts, Rows: rows, Packets: packets})
 	}
-	return nil
+}
+
+func (m *Mesh) sendSync(to uuid.UUID, msg recordSync) {
+	send := m.Send
+	if msg.Packets {
+		send = m.SendPacket
+	}
+	send(to, recordsChannel, encode(msg))
 }
 
 // receiveSync answers a peer that compares records, or wants some.
@@ -147,6 +172,9 @@ func (m *Mesh) receiveSync(from uuid.UUID, data []byte) error {
 	var msg recordSync
 	if err := decoder.Unmarshal(data, &msg); err != nil {
 		return fmt.Errorf("message about records: %w", err)
+	}
+	if len(msg.Sums) > 0 {
+		m.askDiffering(from, msg.Sums, msg.Packets)
 	}
 	m.mu.Lock()
 	lacks, want := m.records.answer(msg)
@@ -156,11 +184,15 @@ func (m *Mesh) receiveSync(from uuid.UUID, data []byte) error {
 	if to == nil {
 		return fmt.Errorf("message about records of peer %s, which is no member", from)
 	}
-	if len(lacks) > 0 {
+	if msg.Packets && len(lacks) <= fewNews {
+		for _, s := range lacks {
+			m.packet(to, recordsMessage([]signed{s}))
+		}
+	} else if len(lacks) > 0 {
 		m.post(to, recordsMessage(lacks))
 	}
 	if len(want) > 0 {
-		m.Send(from, recordsChannel, encode(recordSync{Want: want}))
+		m.sendSync(from, recordSync{Want: want, Packets: msg.Packets})
 	}
 	return nil
 }

@@ -101,6 +101,13 @@ func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, e
 		t.net.callers.packet(a.Name, b) // what is lost is lost, as with any packet
 		return time.Now(), nil
 	}
+	if p.way == WayOverlay && !doubtful {
+		// The way through the tunnels was the one that worked while the link did not. When
+		// links change it is the first to break, and no packet would tell.
+		direct := a
+		direct.Addr = paths[0].addr
+		_, _ = t.NodeAwareTransport.WriteToAddress(b, direct)
+	}
 	a.Addr = p.addr
 	return t.NodeAwareTransport.WriteToAddress(b, a)
 }

@@ -56,10 +56,10 @@ func (f *fleet) tick(now time.Duration, out []ask) []ask {
 			continue
 		}
 		p := f.order[i]
-		works, mtu := p.works, p.mtu
+		works, doubt, mtu := p.works, p.doubt, p.mtu
 		out = p.tick(now, f.pace, f.rng, out)
 		f.dues[i] = p.due()
-		f.changed = f.changed || works != p.works || mtu != p.mtu
+		f.changed = f.changed || works != p.works || doubt != p.doubt || mtu != p.mtu
 	}
 	return out
 }
@@ -93,6 +93,7 @@ func (f *fleet) qualities(now time.Duration, beginning time.Time) map[Path]Quali
 	for _, p := range f.order {
 		out[p.target.Path] = Quality{
 			Works: p.works,
+			Doubt: p.doubt,
 			Since: beginning.Add(p.since),
 			Heard: beginning.Add(p.heard),
 			Sent:  int(p.sent + p.asked),

@@ -20,6 +20,9 @@ const (
 	fullPerSecond = 10
 	// patience is for how long a path in doubt is probed before it is dead.
 	patience = 1500 * time.Millisecond
+	// doubtful is for how long a path in doubt is probed before that is said: who is
+	// to find out more has begun by the time that it is dead.
+	doubtful = 500 * time.Millisecond
 	// leastLost is how many probes have to be lost besides: a process that stood
 	// still for a while has waited, but not asked.
 	leastLost = 10

@@ -39,6 +39,7 @@ type path struct {
 	since   time.Duration // when works became what it is
 	heard   time.Duration // the last answer
 	unheard int           // small probes since then
+	doubt   bool          // it works, but has not been answered for a while
 
 	rtt, spread time.Duration // smoothed, and how far it varies
 
@@ -51,6 +52,7 @@ func (p *path) tick(now time.Duration, pace pace, rng *rand.Rand, out []ask) []a
 		p.become(false, now)
 		p.abandon()
 	}
+	p.doubt = p.works && now-p.heard >= pace.every+doubtful && p.unheard >= leastLost/2
 	out = p.tickSizes(now, pace, rng, out)
 	if now >= p.next {
 		out = p.small(now, pace, rng, out)
@@ -100,7 +102,7 @@ func (p *path) answer(now time.Duration, seq uint64, size int, pace pace, rng *r
 	}
 	p.answered |= bit
 	p.measure(now - p.at[n%remembered])
-	p.heard, p.unheard = now, 0
+	p.heard, p.unheard, p.doubt = now, 0, false
 	p.proven(n)
 	if !p.works && p.twoInARow(n) {
 		p.become(true, now)

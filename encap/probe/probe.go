@@ -29,6 +29,9 @@ type Quality struct {
 	// Works tells whether probes come back. A path that was never answered does
 	// not work; Sent tells it from one that was not tried yet.
 	Works bool
+	// Doubt tells that a path that works has not been answered for a while, and may be
+	// found dead soon.
+	Doubt bool
 	Since time.Time     // when Works became what it is
 	Heard time.Time     // the last answer; of no meaning if RTT is 0
 	Sent  int           // probes, since the path is a target

@@ -125,7 +125,7 @@ func (p *Prober) Qualities() map[Path]Quality {
 	return p.fleet.qualities(p.now(), p.beginning)
 }
 
-// Changed receives after Works or MTU of some path changed, once for any number
+// Changed receives after Works, Doubt or MTU of some path changed, once for any number
 // of changes that were not looked at yet.
 func (p *Prober) Changed() <-chan struct{} { return p.changed }
 

@@ -16,7 +16,9 @@ type Sight struct {
 	Since time.Time // when Works became what it is
 	// Silent tells that enough was asked on each path to say that none is answered.
 	Silent bool
-	Heard  time.Time // the last answer on any of them; when asking began if there was none
+	// Doubt tells that it may be silent soon.
+	Doubt bool
+	Heard time.Time // the last answer on any of them; when asking began if there was none
 }
 
 // Most is how many peers a peer names, of either kind. One with more trouble
