@@ -65,6 +65,36 @@ func TestMissedRecordIsAskedForBeforeTheNextExchange(t *testing.T) {
 	})
 }
 
+func TestComparisonOfRecordsTakesPacketsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, peers := meshOf(t, 3, 0)
+		a, b, c := peers[0], peers[1], peers[2]
+		lose := func(p, of *testPeer) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			delete(p.records, of.id())
+		}
+		knows := func(p, of *testPeer, name string) func() bool {
+			return func() bool { return p.see(of.id()).Record.Name == name }
+		}
+		dials := func() (n int) {
+			for _, h := range w.Hosts {
+				n += w.DialsTo(h)
+			}
+			return n
+		}
+		for who, p := range map[string]*testPeer{"who compares": a, "who is compared with": b} {
+			lose(p, c)
+			before := dials()
+			a.CompareRecords(b.id())
+			eventually(t, 100*time.Millisecond, who+" has what it lacked", knows(p, c, "p2"))
+			if n := dials() - before; n != 0 {
+				t.Errorf("%s lacked one record, which took %d connections", who, n)
+			}
+		}
+	})
+}
+
 func TestKilledPeerIsKeptAsFailedAndComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, peers := meshOf(t, 3, 0)

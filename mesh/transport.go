@@ -96,20 +96,17 @@ func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
 	paths, doubtful := t.net.paths(a)
 	last, known := t.net.reached.get(a.Name)
-	p := packetPath(paths, last, known, doubtful)
-	if p.way == WayLine {
-		t.net.callers.packet(a.Name, b) // what is lost is lost, as with any packet
-		return time.Now(), nil
+	at := time.Now()
+	var err error
+	for _, p := range packetPaths(paths, last, known, doubtful) {
+		if p.way == WayLine {
+			t.net.callers.packet(a.Name, b) // what is lost is lost, as with any packet
+			continue
+		}
+		a.Addr = p.addr
+		at, err = t.NodeAwareTransport.WriteToAddress(b, a)
 	}
-	if p.way == WayOverlay && !doubtful {
-		// The way through the tunnels was the one that worked while the link did not. When
-		// links change it is the first to break, and no packet would tell.
-		direct := a
-		direct.Addr = paths[0].addr
-		_, _ = t.NodeAwareTransport.WriteToAddress(b, direct)
-	}
-	a.Addr = p.addr
-	return t.NodeAwareTransport.WriteToAddress(b, a)
+	return at, err
 }
 
 // DialTimeout opens a stream; see DialAddressTimeout.

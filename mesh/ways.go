@@ -117,19 +117,23 @@ func (r *reached) clear() {
 	clear(r.by)
 }
 
-// packetPath is the one that a packet takes: packets tell nobody whether they
-// arrive, so they follow the last stream that did. Where there was none, a peer
-// that cannot be connected to is reached by other ways.
-func packetPath(paths []path, last path, known, doubtful bool) path {
+// packetPaths are those that a packet takes: packets tell nobody whether they
+// arrive, so they follow the last stream that did. Where that went through the tunnels,
+// as the link did not work, they try the link as well: when links change again the way
+// by the tunnels is the first to break. Where there was none, a peer that cannot be
+// connected to is reached by other ways.
+func packetPaths(paths []path, last path, known, doubtful bool) []path {
+	first := paths[0]
 	if known && slices.Contains(paths, last) {
-		return last
-	}
-	if doubtful {
-		if i := slices.IndexFunc(paths, func(p path) bool { return p.way != WayDirect }); i >= 0 {
-			return paths[i]
+		if last.way == WayOverlay && first.way == WayDirect && !doubtful {
+			return []path{first, last}
 		}
+		return []path{last}
 	}
-	return paths[0]
+	if i := slices.IndexFunc(paths, func(p path) bool { return p.way != WayDirect }); doubtful && i >= 0 {
+		first = paths[i]
+	}
+	return []path{first}
 }
 
 // Reached says by which way gossip gets to a peer, and to which address; ok is

@@ -52,16 +52,18 @@ func TestPacketsFollowTheStreams(t *testing.T) {
 		last     path
 		known    bool
 		doubtful bool
-		want     path
+		want     []path
 	}{
-		"nothing is known":                 {all, path{}, false, false, direct},
-		"a stream got through":             {all, over, true, false, over},
-		"by a way that is no more":         {all[:1], over, true, false, direct},
-		"it cannot be connected to":        {all, path{}, false, true, line},
-		"it can, as a stream found":        {all, direct, true, true, direct},
-		"it cannot, and there is no other": {all[:1], path{}, false, true, direct},
+		"nothing is known":                 {all, path{}, false, false, []path{direct}},
+		"a stream got through the tunnels": {all, over, true, false, []path{direct, over}},
+		"through the tunnels, behind NAT":  {all, over, true, true, []path{over}},
+		"nothing but the tunnels":          {all[2:], over, true, false, []path{over}},
+		"by a way that is no more":         {all[:1], over, true, false, []path{direct}},
+		"it cannot be connected to":        {all, path{}, false, true, []path{line}},
+		"it can, as a stream found":        {all, direct, true, true, []path{direct}},
+		"it cannot, and there is no other": {all[:1], path{}, false, true, []path{direct}},
 	} {
-		if got := packetPath(tc.paths, tc.last, tc.known, tc.doubtful); got != tc.want {
+		if got := packetPaths(tc.paths, tc.last, tc.known, tc.doubtful); !slices.Equal(got, tc.want) {
 			t.Errorf("%s: %v; want %v", name, got, tc.want)
 		}
 	}

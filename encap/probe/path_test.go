@@ -71,6 +71,27 @@ func TestLossyPathStillDiesInTime(t *testing.T) {
 	}
 }
 
+func TestPathIsInDoubtWellBeforeItIsDead(t *testing.T) {
+	for seed := range uint64(20) {
+		w := newWorld(t, seed, 1)
+		w.until(30*time.Second, "works", func() bool { return works(w.only()) })
+		for range 600 {
+			if w.run(100 * time.Millisecond); w.only().doubt {
+				t.Fatal("a path that loses nothing is in doubt")
+			}
+		}
+		w.cut = true
+		w.until(1700*time.Millisecond, "is in doubt", func() bool { return w.only().doubt })
+		began := w.now
+		w.until(2*time.Second, "is dead", func() bool { return dead(w.only()) })
+		if ahead := w.now - began; ahead < 500*time.Millisecond || w.only().doubt {
+			t.Errorf("in doubt %s before, and now %t", ahead, w.only().doubt)
+		}
+		w.cut = false
+		w.until(3*time.Second, "works again", func() bool { return works(w.only()) && !w.only().doubt })
+	}
+}
+
 func TestPathThatNeverAnswersIsTriedButDoesNotWork(t *testing.T) {
 	w := newWorld(t, 1, 1)
 	w.cut = true
