@@ -8,11 +8,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
-	"golang.zx2c4.com/wireguard/device"
 )
 
 // inspector sees every datagram while a hand-over is under way.
@@ -27,9 +25,8 @@ type inspector interface {
 // They are kept until another port is asked for or the process ends, so that
 // the port is nobody else's while the device is down for a moment.
 type bind struct {
-	inspect  atomic.Pointer[inspector]
-	crossing *crossing
-	passed   chan batch // what the reader of the sockets gives to this process, which is not
+	inspect atomic.Pointer[inspector]
+	passed  chan batch // what the reader of the sockets gives to this process, which is not
 
 	mu      sync.Mutex
 	socks   []*socket
@@ -49,7 +46,7 @@ var _ conn.Bind = (*bind)(nil)
 // newBind makes a bind which opens sockets, or one with those that are open,
 // which reads by its start.
 func newBind(socks []*socket) *bind {
-	return &bind{crossing: newCrossing(), passed: make(chan batch), socks: socks, reading: socks == nil, closed: make(chan struct{})}
+	return &bind{passed: make(chan batch), socks: socks, reading: socks == nil, closed: make(chan struct{})}
 }
 
 // Open begins to read.
@@ -112,9 +109,6 @@ func (b *bind) readSocket(s *socket, g *gate) conn.ReceiveFunc {
 			n, err := s.read(bufs, sizes, eps)
 			if i := b.inspect.Load(); i != nil && err == nil {
 				(*i).received(bufs, sizes[:n], eps)
-			}
-			if err == nil {
-				b.crossing.received(bufs, sizes[:n], eps, time.Now())
 			}
 			g.leave()
 			if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -234,11 +228,6 @@ func (b *bind) Send(bufs [][]byte, to conn.Endpoint) error {
 	s := b.socketFor(e.Addr())
 	if s == nil {
 		return syscall.EAFNOSUPPORT
-	}
-	for _, p := range bufs {
-		if kindOf(p) == device.MessageInitiationType {
-			b.crossing.sent(p, e.AddrPort, time.Now())
-		}
 	}
 	err := s.write(bufs, e, s.gso.Load())
 	switch {
