@@ -145,8 +145,9 @@ func (h *hearsay) Receive(from uuid.UUID, msg []byte) {
 		return
 	}
 	now := time.Now()
-	list, wanted := h.told(question{from: from, asked: r.Asked, at: now, packet: r.Packet}, r)
-	h.tell(question{from: from, asked: r.Asked, packet: r.Packet}, list)
+	q := question{from: from, asked: r.Asked, at: now, packet: r.Packet}
+	list, wanted := h.told(q, r)
+	h.tell(q, list)
 	news, owed := h.take(r, now)
 	for q, list := range owed {
 		h.tell(q, list)
