@@ -107,6 +107,7 @@ func TestLinkThatBreaksOneWayIsRelayedAndTakenBack(t *testing.T) {
 	}
 
 	check := pinging(t, containers[0], addrs[2], "while the daemon at one end is launched anew")
+	time.Sleep(500 * time.Millisecond) // some pings while all is well
 	a.Run("weft", "stop")
 	a.Run("weft", "launch")
 	check()

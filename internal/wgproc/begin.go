@@ -9,12 +9,10 @@ import (
 	"golang.zx2c4.com/wireguard/device"
 )
 
-// Of two successors that begin a session at the same moment, each forgets its own
-// beginning for the other's, and neither gets an answer. So the one with the lesser
-// key begins first. What crosses all the same, since the two hand-overs began apart
-// or the way is long, and what is lost, is repeated, again not at the same moment;
-// WireGuard alone would do so after 5 s, and both ends at once. The last one is
-// waited for longest, for answers that take long.
+// Of two successors the one with the lesser key begins first, so that they rarely begin
+// at the same moment, which holds one of them up. What is lost is repeated, again not
+// at the same moment; the library alone would do so after 5 s, and both ends at once.
+// The last one is waited for longest, for answers that take long.
 var (
 	turnOfLesser  = []time.Duration{0, time.Second, 2 * time.Second, 4 * time.Second}
 	turnOfGreater = []time.Duration{300 * time.Millisecond, 1500 * time.Millisecond, 3 * time.Second, 6 * time.Second}

@@ -27,6 +27,7 @@ type inspector interface {
 type bind struct {
 	inspect atomic.Pointer[inspector]
 	passed  chan batch // what the reader of the sockets gives to this process, which is not
+	begun   *initiations
 
 	mu      sync.Mutex
 	socks   []*socket
@@ -46,7 +47,11 @@ var _ conn.Bind = (*bind)(nil)
 // newBind makes a bind which opens sockets, or one with those that are open,
 // which reads by its start.
 func newBind(socks []*socket) *bind {
-	return &bind{passed: make(chan batch), socks: socks, reading: socks == nil, closed: make(chan struct{})}
+	b := &bind{passed: make(chan batch), socks: socks, reading: socks == nil, closed: make(chan struct{})}
+	b.begun = newInitiations(
+		func(packet []byte, to *endpoint) { _ = b.write([][]byte{packet}, to) }, // it was sent once, and may be lost again
+		func(held batch) { _ = b.deliver(held) })                                // nobody is there for it any more
+	return b
 }
 
 // Open begins to read.
@@ -111,6 +116,11 @@ func (b *bind) readSocket(s *socket, g *gate) conn.ReceiveFunc {
 				(*i).received(bufs, sizes[:n], eps)
 			}
 			g.leave()
+			for i, size := range sizes[:n] {
+				if !b.begun.received(bufs[i][:size], eps[i].(*endpoint).AddrPort) {
+					sizes[i] = 0
+				}
+			}
 			if !errors.Is(err, os.ErrDeadlineExceeded) {
 				return n, err
 			}
@@ -135,6 +145,7 @@ func (b *bind) readPassed(closed <-chan struct{}) conn.ReceiveFunc {
 
 // Close ends reading.
 func (b *bind) Close() error {
+	b.begun.forgetAll()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.gate != nil {
@@ -163,6 +174,9 @@ func (b *bind) stop() { b.turn(false) }
 func (b *bind) start() { b.turn(true) }
 
 func (b *bind) turn(reading bool) {
+	if !reading {
+		defer b.begun.forgetAll()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.reading = reading
@@ -207,8 +221,7 @@ func (b *bind) SetMark(mark uint32) (err error) {
 	return err
 }
 
-// Send sends datagrams to an endpoint. A source address that is this host's no
-// more is forgotten, and a device that cannot cut segments is asked only once.
+// Send sends datagrams to an endpoint.
 func (b *bind) Send(bufs [][]byte, to conn.Endpoint) error {
 	e, ok := to.(*endpoint)
 	if !ok {
@@ -225,6 +238,15 @@ func (b *bind) Send(bufs [][]byte, to conn.Endpoint) error {
 			return nil
 		}
 	}
+	for _, p := range bufs {
+		b.begun.sent(p, e)
+	}
+	return b.write(bufs, e)
+}
+
+// write sends datagrams. A source address that is this host's no more is forgotten,
+// and a device that cannot cut segments is asked only once.
+func (b *bind) write(bufs [][]byte, e *endpoint) error {
 	s := b.socketFor(e.Addr())
 	if s == nil {
 		return syscall.EAFNOSUPPORT

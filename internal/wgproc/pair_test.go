@@ -29,7 +29,8 @@ type side struct {
 	device   string
 	key      *ecdh.PrivateKey
 	underlay netip.Addr
-	inside   netip.Addr // its address in the tunnel
+	at       netip.AddrPort // where the other end finds it
+	inside   netip.Addr     // its address in the tunnel
 	renewals int
 }
 
@@ -58,6 +59,7 @@ func pair(t *testing.T, six bool) (a, b *side) {
 		if six {
 			s.underlay = netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", i+1))
 		}
+		s.at = netip.AddrPortFrom(s.underlay, tunnelPort)
 		t.Cleanup(func() {
 			if t.Failed() {
 				log, _ := os.ReadFile(logPath(s.p.Dir, s.device))
@@ -90,20 +92,21 @@ func pair(t *testing.T, six bool) (a, b *side) {
 		peer := ends[1-i]
 		s.configure(fmt.Sprintf("private_key=%x\nlisten_port=%d\n", s.key.Bytes(), tunnelPort) + peer.asPeer())
 	}
-	// One after the other: of two that begin at once, both begin again after 5 s.
 	a.configure(b.keepalive())
-	a.wantPing(b)
 	b.configure(a.keepalive())
+	a.wantPing(b)
 	return a, b
 }
 
+func (s *side) publicKey() string { return hex.EncodeToString(s.key.PublicKey().Bytes()) }
+
 func (s *side) asPeer() string {
-	return fmt.Sprintf("public_key=%x\nendpoint=%s\nallowed_ip=%s/32\n", s.key.PublicKey().Bytes(), netip.AddrPortFrom(s.underlay, tunnelPort), s.inside)
+	return fmt.Sprintf("public_key=%s\nendpoint=%s\nallowed_ip=%s/32\n", s.publicKey(), s.at, s.inside)
 }
 
 // keepalive has the other end keep the session with this one.
 func (s *side) keepalive() string {
-	return keepalives([]peerState{{key: hex.EncodeToString(s.key.PublicKey().Bytes()), keepalive: 25}})
+	return keepalives([]peerState{{key: s.publicKey(), keepalive: 25}})
 }
 
 func (s *side) do(fn func() error) {

@@ -56,9 +56,10 @@ func lengthen(t *testing.T, a, b *side, delay time.Duration, passes func(packet 
 	}
 	relay(atA, atB, netip.AddrPortFrom(b.underlay, tunnelPort))
 	relay(atB, atA, netip.AddrPortFrom(loopback, tunnelPort))
-	for s, by := range map[*side]net.Addr{a: atA.LocalAddr(), b: atB.LocalAddr()} {
+	for s, by := range map[*side]net.Addr{b: atA.LocalAddr(), a: atB.LocalAddr()} {
+		s.at = by.(*net.UDPAddr).AddrPort()
 		other := map[*side]*side{a: b, b: a}[s]
-		s.configure(fmt.Sprintf("public_key=%x\nupdate_only=true\nendpoint=%s\n", other.key.PublicKey().Bytes(), by))
+		other.configure(fmt.Sprintf("public_key=%s\nupdate_only=true\nendpoint=%s\n", s.publicKey(), s.at))
 	}
 	a.wantPing(b)
 }

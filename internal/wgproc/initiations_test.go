@@ -1,0 +1,181 @@
+package wgproc
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.zx2c4.com/wireguard/device"
+)
+
+var there = netip.MustParseAddrPort("192.0.2.2:6785")
+
+func handshakeMessage(kind uint32, size int, index uint32, ephemeral byte) []byte {
+	b := make([]byte, size)
+	binary.LittleEndian.PutUint32(b, kind)
+	binary.LittleEndian.PutUint32(b[4:], index)
+	b[ephemeralAt] = ephemeral
+	return b
+}
+
+func initiationOf(index uint32, ephemeral byte) []byte {
+	return handshakeMessage(device.MessageInitiationType, device.MessageInitiationSize, index, ephemeral)
+}
+
+func responseTo(index uint32) []byte {
+	b := handshakeMessage(device.MessageResponseType, device.MessageResponseSize, 99, 0)
+	binary.LittleEndian.PutUint32(b[8:], index)
+	return b
+}
+
+// watched are initiations, with a note of what they have sent and let in since the start.
+func watched() (s *initiations, seen func() string) {
+	var mu sync.Mutex
+	var words []string
+	start := time.Now()
+	note := func(word string) {
+		mu.Lock()
+		defer mu.Unlock()
+		words = append(words, word+" "+time.Since(start).String())
+	}
+	s = newInitiations(func([]byte, *endpoint) { note("sent") }, func(b batch) {
+		for range b.packets {
+			note("let in")
+		}
+	})
+	return s, func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Join(words, ", ")
+	}
+}
+
+func TestInitiationsAreSentAgainUntilAnswered(t *testing.T) {
+	const whole = "sent 700ms, sent 1.4s, sent 2.1s, sent 2.8s, sent 3.5s, sent 4.2s"
+	for name, c := range map[string]struct {
+		meanwhile func(*initiations)
+		want      string
+	}{
+		"no answer":              {func(*initiations) {}, whole},
+		"an answer":              {func(s *initiations) { s.received(responseTo(7), there) }, "sent 700ms"},
+		"an answer to another":   {func(s *initiations) { s.received(responseTo(8), there) }, whole},
+		"an answer from another": {func(s *initiations) { s.received(responseTo(7), netip.MustParseAddrPort("192.0.2.3:6785")) }, whole},
+		"the device goes down":   {(*initiations).forgetAll, "sent 700ms"},
+		"one begun anew": {func(s *initiations) { s.sent(initiationOf(8, 9), newEndpoint(there)) },
+			"sent 700ms, sent 1.7s, sent 2.4s, sent 3.1s, sent 3.8s, sent 4.5s, sent 5.2s"},
+		"a datagram as long": {func(s *initiations) {
+			s.sent(handshakeMessage(device.MessageTransportType, device.MessageInitiationSize, 8, 9), newEndpoint(there))
+		}, whole},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, seen := watched()
+				s.sent(initiationOf(7, 9), newEndpoint(there))
+				time.Sleep(time.Second)
+				c.meanwhile(s)
+				time.Sleep(time.Minute)
+				if got := seen(); got != c.want {
+					t.Errorf("got:  %s\nwant: %s", got, c.want)
+				}
+			})
+		})
+	}
+}
+
+func TestOfTwoInitiationsThatCrossTheLesserOneWaits(t *testing.T) {
+	for name, c := range map[string]struct {
+		own, other byte // their ephemeral keys begin so
+		meanwhile  func(*initiations)
+		handled    bool
+		want       string
+	}{
+		"the other's is greater": {own: 1, other: 2, handled: true},
+		"the other's is lesser, and this one's is answered": {own: 2, other: 1,
+			meanwhile: func(s *initiations) { s.received(responseTo(7), there) }, want: "sent 0s"},
+		"the other's is lesser, and this one's is not answered": {own: 2, other: 1, want: "sent 0s, let in 500ms"},
+		"the other's is lesser, and sent more often than anybody would": {own: 2, other: 1, meanwhile: func(s *initiations) {
+			for range 9 {
+				s.received(initiationOf(5, 1), there)
+			}
+		}, want: "sent 0s, " + strings.Join(slices.Repeat([]string{"let in 500ms"}, mostHeld), ", ")},
+		"the device goes down": {own: 2, other: 1, meanwhile: (*initiations).forgetAll, want: "sent 0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, seen := watched()
+				s.sent(initiationOf(7, c.own), newEndpoint(there))
+				if handled := s.received(initiationOf(5, c.other), there); handled != c.handled {
+					t.Errorf("handled at once: %v", handled)
+				}
+				if c.meanwhile != nil {
+					c.meanwhile(s)
+				}
+				time.Sleep(time.Minute)
+				if got := seen(); got != c.want {
+					t.Errorf("got:  %s\nwant: %s", got, c.want)
+				}
+				if !s.received(initiationOf(6, 0), there) {
+					t.Error("one that comes later is not handled")
+				}
+			})
+		})
+	}
+}
+
+// begin has both ends begin a session at once, as if there had been none.
+func begin(a, b *side) {
+	var both sync.WaitGroup
+	for _, ends := range [][2]*side{{a, b}, {b, a}} {
+		s, other := ends[0], ends[1]
+		s.configure("public_key=" + other.publicKey() + "\nremove=true\n")
+		s.configure(other.asPeer())
+	}
+	for _, ends := range [][2]*side{{a, b}, {b, a}} {
+		both.Go(func() { ends[0].configure(ends[1].keepalive()) })
+	}
+	both.Wait()
+}
+
+// sessionAfter is how long it takes until packets pass.
+func sessionAfter(a, b *side) time.Duration {
+	start := time.Now()
+	for {
+		if _, err := a.try("ping -c 1 -W 0.2 %s", b.inside); err == nil || time.Since(start) > 20*time.Second {
+			return time.Since(start)
+		}
+	}
+}
+
+func TestBothEndsBeginAtOnceAndHaveASessionAtOnce(t *testing.T) {
+	a, b := pair(t, false)
+	lengthen(t, a, b, 50*time.Millisecond, func([]byte) bool { return true })
+	for range 5 {
+		begin(a, b)
+		// The library alone takes five seconds for the next attempt.
+		if took := sessionAfter(a, b); took > 4*time.Second {
+			t.Errorf("a session after %s", took)
+		}
+	}
+}
+
+func TestSessionBeginsSoonAfterTheWayIsThere(t *testing.T) {
+	a, b := pair(t, false)
+	var cut atomic.Bool
+	lengthen(t, a, b, time.Millisecond, func([]byte) bool { return !cut.Load() })
+	for _, out := range []time.Duration{300 * time.Millisecond, 1500 * time.Millisecond} {
+		cut.Store(true)
+		begin(a, b)
+		time.Sleep(out)
+		cut.Store(false)
+		// The library alone would begin again five seconds after the first time.
+		if took := sessionAfter(a, b); took > 5*time.Second-out-500*time.Millisecond {
+			t.Errorf("cut for %s: a session after %s", out, took)
+		}
+	}
+}
