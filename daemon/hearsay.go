@@ -302,17 +302,25 @@ func (h *hearsay) about(silent []topology.Sight, reached []topology.Peer, words 
 	if m == nil || len(question.Ask) == 0 || len(reached) == 0 { // nearly always there is nothing to ask
 		return heard
 	}
-	// All of them in turn: it may be only one who knows.
 	h.round++
-	send := m.SendAnyway
+	send, turn := m.SendAnyway, h.round/byStream // either has turns of its own
 	if question.Packet = h.round%byStream != 0; question.Packet {
-		send = m.SendPacket
+		send, turn = m.SendPacket, h.round-turn
 	}
 	said := encode(question)
-	for i := range min(askedAtOnce, len(reached)) {
-		send(reached[(h.round*askedAtOnce+i)%len(reached)].ID, h.Name(), said)
+	for _, p := range inTurn(reached, turn) {
+		send(p.ID, h.Name(), said)
 	}
 	return heard
+}
+
+// inTurn are those who are asked in a turn: after some turns all have been, since it
+// may be only one who knows.
+func inTurn(reached []topology.Peer, turn int) (out []topology.Peer) {
+	for i := range min(askedAtOnce, len(reached)) {
+		out = append(out, reached[(turn*askedAtOnce+i)%len(reached)])
+	}
+	return out
 }
 
 // steadily is how long ago this host has heard those of some peers that it has

@@ -174,3 +174,26 @@ func FuzzRumour(f *testing.F) {
 		}
 	})
 }
+
+func TestAllAreAskedInTurn(t *testing.T) {
+	for n := range 30 {
+		var reached []topology.Peer
+		for i := range n {
+			reached = append(reached, topology.Peer{ID: uuid.UUID{byte(i)}})
+		}
+		asked := map[uuid.UUID]int{}
+		turns := (n + askedAtOnce - 1) / askedAtOnce
+		for turn := 40; turn < 40+turns; turn++ {
+			now := inTurn(reached, turn)
+			if len(now) != min(n, askedAtOnce) {
+				t.Errorf("of %d, %d are asked at once", n, len(now))
+			}
+			for _, p := range now {
+				asked[p.ID]++
+			}
+		}
+		if len(asked) != n {
+			t.Errorf("of %d, %d are asked in %d turns", n, len(asked), turns)
+		}
+	}
+}

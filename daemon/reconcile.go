@@ -181,6 +181,11 @@ type made struct {
 	at time.Time
 }
 
+// stands tells whether the kernel may be taken to be as it should be.
+func (m made) stands(want desired, now time.Time) bool {
+	return now.Sub(m.at) < trusted && reflect.DeepEqual(m.desired, want)
+}
+
 // followPlan makes the kernel follow the plan. The kernel's lock is held.
 func (d *Daemon) followPlan() error {
 	if !d.gateway().IsValid() {
@@ -208,7 +213,7 @@ func (d *Daemon) followPlan() error {
 		want.local.IPv6 = ula.Net{} // the bridge has no address for the routes to prefer
 	}
 	var set, up error
-	if now := d.now(); now.Sub(d.made.at) >= trusted || !reflect.DeepEqual(d.made.desired, want) {
+	if now := d.now(); !d.made.stands(want, now) {
 		d.made = made{}
 		set = d.bridge.Set(want.bridge)
 		if up = d.tunnels.Set(want.local, want.instances, want.idle, want.peers); errors.Join(set, up) == nil {

@@ -38,7 +38,7 @@ type bind struct {
 
 // batch is datagrams from one place.
 type batch struct {
-	from    netip.AddrPort
+	from    *endpoint
 	packets [][]byte
 }
 
@@ -48,9 +48,7 @@ var _ conn.Bind = (*bind)(nil)
 // which reads by its start.
 func newBind(socks []*socket) *bind {
 	b := &bind{passed: make(chan batch), socks: socks, reading: socks == nil, closed: make(chan struct{})}
-	b.begun = newInitiations(
-		func(packet []byte, to *endpoint) { _ = b.write([][]byte{packet}, to) }, // it was sent once, and may be lost again
-		func(held batch) { _ = b.deliver(held) })                                // nobody is there for it any more
+	b.begun = newInitiations(b.repeat, func(held batch) { _ = b.deliver(held) }) // nobody is there for it any more
 	return b
 }
 
@@ -117,7 +115,7 @@ func (b *bind) readSocket(s *socket, g *gate) conn.ReceiveFunc {
 			}
 			g.leave()
 			for i, size := range sizes[:n] {
-				if !b.begun.received(bufs[i][:size], eps[i].(*endpoint).AddrPort) {
+				if !b.begun.received(bufs[i][:size], eps[i].(*endpoint)) {
 					sizes[i] = 0
 				}
 			}
@@ -132,9 +130,8 @@ func (b *bind) readPassed(closed <-chan struct{}) conn.ReceiveFunc {
 	return func(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n int, err error) {
 		select {
 		case p := <-b.passed:
-			ep := newEndpoint(p.from)
 			for n = range min(len(p.packets), len(bufs)) {
-				sizes[n], eps[n] = copy(bufs[n], p.packets[n]), ep
+				sizes[n], eps[n] = copy(bufs[n], p.packets[n]), p.from
 			}
 			return min(len(p.packets), len(bufs)), nil
 		case <-closed:
@@ -242,6 +239,16 @@ func (b *bind) Send(bufs [][]byte, to conn.Endpoint) error {
 		b.begun.sent(p, e)
 	}
 	return b.write(bufs, e)
+}
+
+// repeat sends a datagram once more, if this process still has the device.
+func (b *bind) repeat(packet []byte, to *endpoint) {
+	b.mu.Lock()
+	reading := b.reading && b.gate != nil
+	b.mu.Unlock()
+	if i := b.inspect.Load(); reading && (i == nil || (*i).sent(packet)) {
+		_ = b.write([][]byte{packet}, to) // what was sent once may be lost again
+	}
 }
 
 // write sends datagrams. A source address that is this host's no more is forgotten,

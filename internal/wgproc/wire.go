@@ -111,11 +111,11 @@ func parsePackets(b []byte) (out []batch, err error) {
 		packet := b[2 : 2+n]
 		b = b[2+n:]
 		const most = 128 // that a bind takes at once
-		if last := len(out) - 1; last >= 0 && out[last].from == from && len(out[last].packets) < most {
+		if last := len(out) - 1; last >= 0 && out[last].from.AddrPort == from && len(out[last].packets) < most {
 			out[last].packets = append(out[last].packets, packet)
 			continue
 		}
-		out = append(out, batch{from, [][]byte{packet}})
+		out = append(out, batch{newEndpoint(from), [][]byte{packet}})
 	}
 	return out, nil
 }
