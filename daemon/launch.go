@@ -17,6 +17,12 @@ import (
 	"github.com/weft-net/weft/mesh"
 )
 
+// A join that fails is tried again after joinPause, for joinAgain in all.
+const (
+	joinPause = 300 * time.Millisecond
+	joinAgain = 3 * time.Second
+)
+
 // Step is one finished step of a launch.
 type Step struct {
 	Name   string        `json:"name"`
@@ -244,8 +250,11 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	d.runPlan()
 	_, err = m.Join(ctx)
 	hasTo := fresh && len(d.opts.Join) > 0 && len(d.opts.Founders) == 0
-	if err != nil && hasTo && !isRefused(err) && ctx.Err() == nil {
-		_, err = m.Join(ctx) // it was greeted a moment ago: packets are lost
+	// It was greeted a moment ago: a packet was lost, or the token is being changed, and
+	// that of this host is about to be refused, which says what is wrong.
+	for end := d.now().Add(joinAgain); err != nil && hasTo && !isRefused(err) && ctx.Err() == nil && d.now().Before(end); {
+		time.Sleep(joinPause)
+		_, err = m.Join(ctx)
 	}
 	switch {
 	case err != nil && hasTo:
