@@ -49,7 +49,6 @@ const (
 const (
 	indexAt     = 4
 	ephemeralAt = 8
-	keyLength   = 32
 )
 
 // initiations are those of this end that have had no answer yet, by where they went.
@@ -211,5 +210,5 @@ func (s *initiations) forget(at netip.AddrPort) {
 }
 
 func ephemeralOf(initiation []byte) []byte {
-	return initiation[ephemeralAt : ephemeralAt+keyLength]
+	return initiation[ephemeralAt : ephemeralAt+device.NoisePublicKeySize]
 }

@@ -1,7 +1,6 @@
 package wgproc
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,22 +15,21 @@ import (
 
 var there = newEndpoint(netip.MustParseAddrPort("192.0.2.2:6785"))
 
-func handshakeMessage(kind uint32, size int, index uint32, ephemeral byte) []byte {
+// sized is a message with the length that its kind has.
+func sized(size int, message []byte) []byte {
 	b := make([]byte, size)
-	binary.LittleEndian.PutUint32(b, kind)
-	binary.LittleEndian.PutUint32(b[4:], index)
-	b[ephemeralAt] = ephemeral
+	copy(b, message)
 	return b
 }
 
 func initiationOf(index uint32, ephemeral byte) []byte {
-	return handshakeMessage(device.MessageInitiationType, device.MessageInitiationSize, index, ephemeral)
+	b := sized(device.MessageInitiationSize, message(device.MessageInitiationType, index))
+	b[ephemeralAt] = ephemeral
+	return b
 }
 
 func responseTo(index uint32) []byte {
-	b := handshakeMessage(device.MessageResponseType, device.MessageResponseSize, 99, 0)
-	binary.LittleEndian.PutUint32(b[8:], index)
-	return b
+	return sized(device.MessageResponseSize, message(device.MessageResponseType, 99, index))
 }
 
 // watched are initiations, with a note of what they have sent and let in since the start.
@@ -79,7 +77,7 @@ func TestInitiationsAreSentAgainUntilAnswered(t *testing.T) {
 		"one begun anew": {func(s *initiations) { s.sent(initiationOf(8, 9), there) },
 			"sent 700ms, sent 1.7s, sent 2.4s, sent 3.1s, sent 3.8s, sent 4.5s, sent 5.2s, sent 5.9s"},
 		"a datagram as long": {func(s *initiations) {
-			s.sent(handshakeMessage(device.MessageTransportType, device.MessageInitiationSize, 8, 9), there)
+			s.sent(sized(device.MessageInitiationSize, message(device.MessageTransportType, 8)), there)
 		}, whole},
 	} {
 		t.Run(name, func(t *testing.T) {
