@@ -72,6 +72,7 @@ func (r *Report) Text() string {
 	if r.Broken != "" {
 		fmt.Fprintf(&out, "The run ended early: %s\n", r.Broken)
 	}
+	out.WriteString(r.changes())
 	for i, v := range r.Violations {
 		if i == shown {
 			fmt.Fprintf(&out, "- and %d more\n", len(r.Violations)-shown)
@@ -80,6 +81,27 @@ func (r *Report) Text() string {
 		fmt.Fprintf(&out, "- %s\n", v)
 	}
 	return out.String()
+}
+
+// changes is a table of those that had violations, in their order.
+func (r *Report) changes() string {
+	if len(r.Violations) == 0 {
+		return ""
+	}
+	var out strings.Builder
+	out.WriteString("\n| step | change | pairs | of these never, or no more | slowest other |\n|---|---|---|---|---|\n")
+	for rest := r.Violations; len(rest) > 0; {
+		first := rest[0]
+		n, never, slowest := 0, 0, time.Duration(0)
+		for ; n < len(rest) && rest[n].Step == first.Step; n++ {
+			if slowest = max(slowest, rest[n].Took); rest[n].Took == 0 {
+				never++
+			}
+		}
+		rest = rest[n:]
+		fmt.Fprintf(&out, "| %d | %s | %d | %d | %.1f s |\n", first.Step, first.Change, n, never, slowest.Seconds())
+	}
+	return out.String() + "\n"
 }
 
 // never counts the pairs that did not come to work.
