@@ -219,7 +219,9 @@ func (m *Mesh) turnOn(now time.Time, mayAsk bool) (ask uuid.UUID) {
 			continue
 		}
 		s := m.records.of(id).Body.Token
-		others = append(others, s)
+		if m.turn.underWay() { // else nobody asks, each second in a large mesh that has been restarted
+			others = append(others, s)
+		}
 		if m.turn.wants(s) {
 			holders = append(holders, id)
 		}

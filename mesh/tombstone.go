@@ -32,8 +32,11 @@ func (r *Record) leftAt(now time.Time) int64 {
 
 // isOld tells that a record is a tombstone whose time is over.
 func (r *Record) isOld(now time.Time) bool {
+	if !r.Body.Departed {
+		return false
+	}
 	at := r.leftAt(now)
-	return r.Body.Departed && at != 0 && now.Sub(time.Unix(at, 0)) > tombstoneTime
+	return at != 0 && now.Sub(time.Unix(at, 0)) > tombstoneTime
 }
 
 // laterLeft orders tombstones, the latest first, and last those that do not say.
