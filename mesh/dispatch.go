@@ -72,10 +72,10 @@ func (m *Mesh) receive(b []byte) error {
 	for _, r := range news {
 		switch {
 		case r.ID == m.cfg.Identity.ID:
-			m.spread(recordsMessage([]signed{r.signed}), r.ID.String(), toAll)
+			m.spread(m.cfg.Verified.message(r), r.ID.String(), toAll)
 		case len(news) > fewNews && m.isUp(r.ID):
 		default:
-			m.spread(recordsMessage([]signed{r.signed}), r.ID.String(), reach)
+			m.spread(m.cfg.Verified.message(r), r.ID.String(), reach)
 		}
 	}
 	for _, c := range msg.Channels {
@@ -138,6 +138,9 @@ func (m *Mesh) mergeRecord(s signed) (*Record, bool) {
 			return nil, false
 		}
 		news := m.records.merge(r)
+		if news {
+			m.noteOffer(r)
+		}
 		if news && r.Body.Departed {
 			m.log.Info("peer has departed for good", "peer", r.ID, "name", r.Body.Name)
 		}

@@ -34,6 +34,7 @@ func (m *Mesh) memberUp(n *memberlist.Node) {
 	m.members[id] = &member{node: copyNode(n), since: time.Now(), claim: decodeDigest(n.Meta)}
 	delete(m.lostAt, id)
 	name := m.records.of(id).Body.Name
+	m.noteOffer(m.records.of(id))
 	m.forget(time.Now())
 	for i := range m.recent {
 		if u := &m.recent[i]; u.told < recentTold {

@@ -92,9 +92,10 @@ type Mesh struct {
 	turn     turn
 	targets  map[string]*target  // as the user gave them
 	attempts map[string]*attempt // by address and port
-	// The changes that attempts, the lateness of members and the token follow
-	// already, plus one.
-	locatedAt, lateAt, turnedAt uint64
+	// The changes that attempts and the lateness of members follow already, plus one.
+	locatedAt, lateAt uint64
+	// offered tells that a live peer may hold a token that this one has to have.
+	offered bool
 	// heardFrom is where peers can be answered that have written to this one
 	// before the news of their membership came here.
 	heardFrom   map[uuid.UUID]netip.AddrPort

@@ -101,11 +101,29 @@ type Record struct {
 	Body    Body
 	signed  signed
 	hash    [sumLen]byte // of the payload
+	places  places
+}
+
+// places are the addresses at which a peer can be tried, as attempts name them. In
+// text once: all of a large mesh are looked through whenever something changes.
+type places struct {
+	direct  []string
+	overlay string // "" if it is not in the overlay
+}
+
+func placesOf(peer Body) (out places) {
+	for _, at := range peer.Gossip {
+		out.direct = append(out.direct, at.String())
+	}
+	if at := overlayOf(peer, peer); at.IsValid() {
+		out.overlay = at.String()
+	}
+	return out
 }
 
 func newRecord(id uuid.UUID, version uint64, body Body, s signed) *Record {
 	sum := sha256.Sum256(s.Payload)
-	return &Record{ID: id, Version: version, Body: body, signed: s, hash: [sumLen]byte(sum[:sumLen])}
+	return &Record{ID: id, Version: version, Body: body, signed: s, hash: [sumLen]byte(sum[:sumLen]), places: placesOf(body)}
 }
 
 // signed is a record as it travels: the payload is carried as its owner wrote

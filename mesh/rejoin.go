@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -47,25 +46,26 @@ func (m *Mesh) located() {
 		return
 	}
 	m.locatedAt = changes
+	inOverlay := m.records.of(m.cfg.Identity.ID).Body.Gateway.IsValid()
 	for id, r := range m.records {
 		if r.Body.Departed || id == m.cfg.Identity.ID {
 			continue
 		}
 		_, up := m.members[id]
-		note := func(ap netip.AddrPort, later bool) {
-			a := m.attempts[ap.String()]
+		note := func(addr string, later bool) {
+			a := m.attempts[addr]
 			switch {
 			case a == nil && !up:
-				m.attempts[ap.String()] = &attempt{peer: id, later: later}
+				m.attempts[addr] = &attempt{peer: id, later: later}
 			case a != nil && (a.peer == uuid.Nil || m.records.of(a.peer).Body.Departed || up && m.members[a.peer] == nil):
 				a.peer = id
 			}
 		}
-		for _, ap := range r.Body.Gossip {
-			note(ap, r.Body.Confined)
+		for _, addr := range r.places.direct {
+			note(addr, r.Body.Confined)
 		}
-		if over := overlayOf(m.records.of(m.cfg.Identity.ID).Body, r.Body); over.IsValid() {
-			note(over, true)
+		if inOverlay && r.places.overlay != "" {
+			note(r.places.overlay, true)
 		}
 	}
 }

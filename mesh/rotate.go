@@ -151,7 +151,7 @@ func (m *Mesh) turned(change func(*turn) bool) error {
 			return err
 		}
 	}
-	m.turn = next
+	m.turn, m.offered = next, true
 	select {
 	case m.retold <- struct{}{}:
 	default:
@@ -203,14 +203,17 @@ func (m *Mesh) rotate() {
 	}
 }
 
+// noteOffer notes if a peer says that it holds a token that this one has to have.
+// mu is held.
+func (m *Mesh) noteOffer(r *Record) { m.offered = m.offered || m.turn.wants(r.Body.Token) }
+
 // turnOn goes on as far as the others have, and returns whom to ask for a token,
 // if one is to be asked for.
 func (m *Mesh) turnOn(now time.Time, mayAsk bool) (ask uuid.UUID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	changes := m.changes.Load() + 1 // never 0
-	if changes == m.turnedAt && !m.turn.underWay() {
-		return uuid.Nil // and nobody held another token when all were looked at
+	if !m.offered && !m.turn.underWay() {
+		return uuid.Nil
 	}
 	var others []Standing
 	var holders []uuid.UUID
@@ -219,16 +222,14 @@ func (m *Mesh) turnOn(now time.Time, mayAsk bool) (ask uuid.UUID) {
 			continue
 		}
 		s := m.records.of(id).Body.Token
-		if m.turn.underWay() { // else nobody asks, each second in a large mesh that has been restarted
-			others = append(others, s)
-		}
+		others = append(others, s)
 		if m.turn.wants(s) {
 			holders = append(holders, id)
 		}
 	}
 	switch {
 	case len(holders) == 0:
-		m.turnedAt = changes
+		m.offered = false
 	case mayAsk:
 		return holders[rand.IntN(len(holders))]
 	}

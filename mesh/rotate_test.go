@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/hashicorp/memberlist"
 	"pgregory.net/rapid"
 )
 
@@ -198,4 +199,30 @@ func TestAChangeNeverSeparatesPeers(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestWhoHoldsANewerTokenIsAskedAsSoonAsItIsThereAndUntilItIsGiven(t *testing.T) {
+	m := bare(t)
+	m.cfg.Token = Token{MeshID: meshA}
+	m.turn.Use = m.cfg.Token
+	peer := newIdentity(t)
+	node := &memberlist.Node{Name: peer.ID.String(), Addr: []byte{192, 0, 2, 1}, Port: 6783}
+	now := time.Now()
+	asked := func(when string, may bool, want uuid.UUID) {
+		t.Helper()
+		if got := m.turnOn(now, may); got != want {
+			t.Errorf("%s: %v is asked, want %v", when, got, want)
+		}
+	}
+	m.mergeRecords([]signed{sign(t, peer, 1, Body{}).signed})
+	m.memberUp(node)
+	asked("before there is a newer token", true, uuid.Nil)
+	m.mergeRecords([]signed{sign(t, peer, 2, Body{Token: Standing{Held: 1, Hash: []byte{1}}}).signed})
+	asked("when it says so", true, peer.ID)
+	asked("when somebody was asked just now", false, uuid.Nil)
+	asked("when nothing came of that", true, peer.ID)
+	m.members = map[uuid.UUID]*member{}
+	asked("when it is gone", true, uuid.Nil)
+	m.memberUp(node)
+	asked("when it is back", true, peer.ID)
 }

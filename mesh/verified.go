@@ -11,11 +11,12 @@ import (
 type VerifyCache struct {
 	mu   sync.Mutex
 	good map[[sha256.Size]byte]*Record
+	said map[*Record][]byte // what passes each on, which waits in the queues of all
 }
 
 // NewVerifyCache returns an empty one.
 func NewVerifyCache() *VerifyCache {
-	return &VerifyCache{good: map[[sha256.Size]byte]*Record{}}
+	return &VerifyCache{good: map[[sha256.Size]byte]*Record{}, said: map[*Record][]byte{}}
 }
 
 // verify is verify with a memory; nil has none.
@@ -40,4 +41,19 @@ func (c *VerifyCache) verify(t Token, s signed) (*Record, error) {
 		c.mu.Unlock()
 	}
 	return r, err
+}
+
+// message passes a record on; nil makes it each time.
+func (c *VerifyCache) message(r *Record) []byte {
+	if c == nil {
+		return recordsMessage([]signed{r.signed})
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	msg, ok := c.said[r]
+	if !ok {
+		msg = recordsMessage([]signed{r.signed})
+		c.said[r] = msg
+	}
+	return msg
 }
