@@ -52,6 +52,7 @@ func TestWrongCommandLinesAreRefusedInOneLineBeforeTheDaemonIsAsked(t *testing.T
 		"launch --token-file /nonexistent/token":    "token file",
 		"launch --port 70000":                       "--port",
 		"launch --log-file /nonexistent/log":        "no directory",
+		"cni install --plugin-only --chain tuning":  "plugin-only",
 	} {
 		out, errs, code := run(map[string]string{"WEFT_SOCKET": nowhere}, strings.Fields(line)...)
 		if code != exitUsage || out != "" || strings.Count(errs, "\n") != 1 || !strings.HasPrefix(errs, "weft") || !strings.Contains(errs, want) {

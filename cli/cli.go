@@ -100,7 +100,13 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 no daemon answers, 4 degraded, 5 timeou
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%s", err) })
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		return fromEnvironment(cmd, a.Env)
+		if err := fromEnvironment(cmd, a.Env); err != nil {
+			return err
+		}
+		if err := cmd.ValidateFlagGroups(); err != nil { // cobra does so later, and calls it no error of usage
+			return usage("%s", err)
+		}
+		return nil
 	}
 	refuseUnknownTopics(root)
 	return root

@@ -86,7 +86,9 @@ told what is wrong while the daemon starts.`,
 	cniFlags(cmd.Flags(), "", &settings)
 	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "change nothing; print the network's file and say what would be written")
 	cmd.Flags().BoolVar(&pluginOnly, "plugin-only", false, "copy the plugin, where there is none, and nothing else; takes no daemon")
-	cmd.MarkFlagsMutuallyExclusive("plugin-only", "dry-run")
+	for _, other := range []string{"dry-run", "conf-dir", "network", "chain"} { // of which it makes nothing
+		cmd.MarkFlagsMutuallyExclusive("plugin-only", other)
+	}
 	return a.withOutput(cmd, formatsOne)
 }
 
