@@ -56,3 +56,5 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+# A package of its own in later releases of Debian.
+[ -e /usr/bin/docker ] || apt-get install -y -qq --no-install-recommends docker-cli >/dev/null
