@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/fxamacker/cbor/v2"
+	"github.com/hashicorp/memberlist"
 	"github.com/weft-net/weft/mesh"
 )
 
@@ -134,6 +138,35 @@ func (w *world) prepare(n int) {
 	for i := range n {
 		w.snaps[i] = b
 	}
+}
+
+// acquaint makes a mesh of the first n peers in no time: each exchanges everything with
+// one of them, twice, and what they would gossip of that, which all know, is forgotten.
+func (w *world) acquaint(n int) {
+	for i := range n {
+		w.launch(i)
+	}
+	first := w.ids[0].ID.String() + "/" + w.net.Hosts[0].Addr.String()
+	for _, p := range w.peers[1:n] {
+		if _, err := field[*memberlist.Memberlist](p, "list").Join([]string{first}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	synctest.Wait()
+	knowsAll := w.sees(n, mesh.StateAlive)
+	for i, p := range w.peers[:n] {
+		if !knowsAll(p) {
+			w.t.Fatalf("peer %d has not been told of all", i)
+		}
+		field[*memberlist.TransmitLimitedQueue](field[*memberlist.Memberlist](p, "list"), "broadcasts").Reset()
+		field[*memberlist.TransmitLimitedQueue](p, "queue").Prune(1) // which keeps the entry that is never sent
+	}
+}
+
+// field is one that is not exported, of what a pointer leads to.
+func field[T any](of any, name string) T {
+	f := reflect.ValueOf(of).Elem().FieldByName(name)
+	return reflect.NewAt(f.Type(), unsafe.Pointer(f.UnsafeAddr())).Elem().Interface().(T)
 }
 
 // publish says about what a daemon does.
