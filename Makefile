@@ -72,9 +72,9 @@ bench-kernel-wg: ## the bench in that machine: ratios, with a grain of salt
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	scripts/lint.sh $(TOOLS)
 
-bench: build ## each transport beside the bare network and others' tunnels, in ROUNDS of SECONDS_EACH; WAYS=direct for some
+bench: build ## each transport beside the bare network and others' tunnels, in ROUNDS of SECONDS_EACH; WAYS=direct for some, WIRE=1gbit for links as fast
 	scripts/deps.sh bench
-	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -timeout 0 ./internal/bench -run '^$$' -bench . -benchtime 1x $(BENCH) $(if $(WAYS),-ways '$(WAYS)')
+	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -timeout 0 ./internal/bench -run '^$$' -bench . -benchtime 1x $(BENCH) $(if $(WAYS),-ways '$(WAYS)') $(if $(WIRE),-wire $(WIRE))
 
 bench-cni: deps build bin/cnitool ## the CNI plugin beside Debian's bridge and host-local
 	scripts/bench-cni.sh

@@ -20,6 +20,7 @@ var (
 	rounds  = flag.Int("rounds", 5, "how often everything is measured")
 	seconds = flag.Float64("seconds", 2, "how long each quantity is measured, each time")
 	only    = flag.String("ways", "", "regular expression of the ways to measure, beside the routed one; all if empty")
+	wire    = flag.String("wire", "", "rate of each host's link to the others, in the words of tc (1gbit); what the machine can do if empty")
 )
 
 // setups make the ways, in the order of the table.
@@ -90,6 +91,7 @@ func BenchmarkWays(b *testing.B) {
 	var names []string
 	for _, w := range ways {
 		names = append(names, w.name)
+		limit(w)
 		w.server.Start("iperf3", "-s")
 		w.server.Start(append(self(b), "serve")...)
 	}
@@ -105,8 +107,12 @@ func BenchmarkWays(b *testing.B) {
 			slices.Reverse(ways) // what drifts is not always against the same one
 		}
 	}
-	fmt.Printf("\nMedians of %d rounds of %g s each, × the %s of the same round: median (least–greatest). Load average %s.\n\n",
-		*rounds, *seconds, routed, loadAverage(b))
+	on := ""
+	if *wire != "" {
+		on = " Over links of " + *wire + "."
+	}
+	fmt.Printf("\nMedians of %d rounds of %g s each, × the %s of the same round: median (least–greatest).%s Load average %s.\n\n",
+		*rounds, *seconds, routed, on, loadAverage(b))
 	found.print(os.Stdout, names, routed)
 	for _, c := range []struct {
 		base string
@@ -116,6 +122,20 @@ func BenchmarkWays(b *testing.B) {
 			fmt.Printf("\n× %s:\n\n", c.base)
 			found.print(os.Stdout, c.ways, c.base)
 		}
+	}
+}
+
+// limit has the hosts of a way send no faster than a link would.
+func limit(w way) {
+	if *wire == "" {
+		return
+	}
+	for _, p := range []place{w.client, w.server} {
+		h, ok := p.(*netlab.Host)
+		if !ok {
+			h = p.(*netlab.Container).Host
+		}
+		h.Run("tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", *wire, "burst", "128kb", "latency", "20ms") // segments of 64 KB stay whole
 	}
 }
 
