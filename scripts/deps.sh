@@ -11,7 +11,7 @@ engines=( # the tests of the CNI plugin and of the DaemonSet run these
 )
 needs=(
 	ip:iproute2 nft:nftables iptables:iptables ping:iputils-ping nsenter:util-linux
-	arping:iputils-arping tcpdump:tcpdump ps:procps curl:curl busybox:busybox-static iperf3:iperf3 shellcheck:shellcheck gcc:gcc git:git strace:strace
+	arping:iputils-arping tcpdump:tcpdump ps:procps curl:curl busybox:busybox-static iperf3:iperf3 shellcheck:shellcheck gcc:gcc git:git strace:strace ethtool:ethtool
 	tc:iproute2 python3:python3 dockerd:docker.io "${engines[@]}"
 )
 if [ "${1:-}" = kernel-wg ]; then
