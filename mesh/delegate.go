@@ -24,6 +24,7 @@ func (d *delegate) NotifyMsg(b []byte) { d.take(b) }
 
 // GetBroadcasts hands out what is to be spread.
 func (d *delegate) GetBroadcasts(overhead, limit int) [][]byte {
+	d.spreading.Store(int64(d.queue.NumQueued()))
 	return d.queue.GetBroadcasts(overhead, limit)
 }
 

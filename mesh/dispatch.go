@@ -153,6 +153,7 @@ func (m *Mesh) mergeRecord(s signed) (*Record, bool) {
 	if err != nil {
 		m.log.Warn("cannot answer an earlier life of this peer", "err", err)
 	}
+	m.changes.Add(1) // an earlier life's record may be taken for this one's, which is no news
 	own := m.records.of(r.ID)
 	if news && own.Body.Departed {
 		m.log.Error("this peer has left the mesh for good in an earlier life: run `weft reset` and join anew", "peer", r.ID)

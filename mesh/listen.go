@@ -66,7 +66,7 @@ func (m *Mesh) listen() error {
 	c.EnableCompression = false // signatures do not compress, and tables are compact already
 	c.Delegate, c.Events = (*delegate)(m), (*delegate)(m)
 	c.Logger = logger
-	m.queue = newQueue(m.count, c.RetransmitMult)
+	m.queue = newQueue(m.audience, c.RetransmitMult)
 	list, err := memberlist.Create(c)
 	if err != nil {
 		_ = tr.Shutdown() // the first error is the one that counts

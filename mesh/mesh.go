@@ -57,18 +57,19 @@ type Config struct {
 // Mesh is this peer's membership of a mesh. New starts it, Close ends it and
 // waits for all that it runs.
 type Mesh struct {
-	cfg      Config
-	log      *slog.Logger
-	list     *memberlist.Memberlist
-	dial     dialer
-	queue    *memberlist.TransmitLimitedQueue
-	keyring  *memberlist.Keyring
-	channels map[string]Channel
-	refusals refusals
-	counts   counts
-	changed  chan struct{}
-	changes  atomic.Uint64 // of records, members and targets
-	copied   chan string
+	cfg       Config
+	log       *slog.Logger
+	list      *memberlist.Memberlist
+	dial      dialer
+	queue     *memberlist.TransmitLimitedQueue
+	keyring   *memberlist.Keyring
+	channels  map[string]Channel
+	refusals  refusals
+	counts    counts
+	changed   chan struct{}
+	changes   atomic.Uint64 // of records, members and targets, counted after each
+	copied    chan string
+	spreading atomic.Int64 // how much news waited to be gossiped of late
 	// inbox holds what memberlist brought, for the one goroutine that handles
 	// it: a delegate must neither wait nor call memberlist.
 	inbox   chan delivery
@@ -92,8 +93,9 @@ type Mesh struct {
 	turn     turn
 	targets  map[string]*target  // as the user gave them
 	attempts map[string]*attempt // by address and port
-	// The changes that attempts and the lateness of members follow already, plus one.
-	locatedAt, lateAt uint64
+	// The changes that attempts, the lateness of members and peers follow already, plus one.
+	locatedAt, lateAt, peersAt uint64
+	peers                      []Peer // what Peers returns
 	// offered tells that a live peer may hold a token that this one has to have.
 	offered bool
 	// heardFrom is where peers can be answered that have written to this one

@@ -22,6 +22,12 @@ const (
 	// pieces would miss somebody until the next exchange; with n ten times as large it
 	// is one of 1,600 at most.
 	thorough = 10
+	// While more than muchNews waits, as when many hosts start at once, each piece is
+	// passed on eight times only, as in a mesh of inBrief: it misses one of 3,000 peers,
+	// who sees by the metadata that he lacks a record and asks for it, or is told of
+	// another piece in his next exchange.
+	muchNews = 64
+	inBrief  = 99
 	// headStart is to how many peers this one's own news goes straight away, so
 	// that a small mesh need not wait for the next rounds of gossip.
 	headStart = 32
@@ -60,13 +66,22 @@ func (b deltaBroadcast) Invalidates(memberlist.Broadcast) bool { return false }
 // tooLarge fits no packet.
 var tooLarge = make(deltaBroadcast, 1<<16)
 
+// audience is for how many peers gossip makes sure that they hear each piece of news.
+func (m *Mesh) audience() int {
+	n := thorough * m.count()
+	if m.spreading.Load() > muchNews {
+		n = min(n, inBrief)
+	}
+	return n
+}
+
 // newQueue makes a queue that never becomes empty: it holds an entry that is too
 // large for any packet. memberlist v0.7.0 numbers entries anew when its queue
 // runs empty, which a replacement can make it do while an entry with an old
 // number is on its way in; a later one of the same length and number then
 // silently overwrites it (hashicorp/memberlist#263).
-func newQueue(nodes func() int, retransmitMult int) *memberlist.TransmitLimitedQueue {
-	q := &memberlist.TransmitLimitedQueue{NumNodes: func() int { return thorough * nodes() }, RetransmitMult: retransmitMult}
+func newQueue(audience func() int, retransmitMult int) *memberlist.TransmitLimitedQueue {
+	q := &memberlist.TransmitLimitedQueue{NumNodes: audience, RetransmitMult: retransmitMult}
 	q.QueueBroadcast(tooLarge)
 	return q
 }

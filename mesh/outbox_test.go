@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/memberlist"
 	"pgregory.net/rapid"
 )
@@ -59,7 +60,7 @@ func TestManyRecordsAtOnceArePassedOnOnlyWhereNobodySaysThatTheyAreNew(t *testin
 	} {
 		m := bare(t)
 		m.cfg.Token.MeshID = meshA
-		m.queue = newQueue(m.count, 4)
+		m.queue = newQueue(m.audience, 4)
 		m.members[newIdentity(t).ID] = &member{}
 		state := message{Protocol: ProtocolVersion, Kind: kindState}
 		for i := range tc.news {
@@ -78,18 +79,27 @@ func TestManyRecordsAtOnceArePassedOnOnlyWhereNobodySaysThatTheyAreNew(t *testin
 	}
 }
 
-func TestGossipMissesHardlyAnybody(t *testing.T) {
+func TestGossipMissesHardlyAnybodyAndOneAtMostWhileThereIsMuch(t *testing.T) {
 	// Up to headStart others are told directly.
 	for _, n := range []int{headStart + 2, 20, 99, 100, 999, 1000, 3000} {
-		q := newQueue(func() int { return n }, memberlist.DefaultLANConfig().RetransmitMult)
-		q.QueueBroadcast(deltaBroadcast("news"))
-		sent := 0
-		for len(q.GetBroadcasts(0, maxPacket)) > 0 {
-			sent++
-		}
-		// Each of n peers tells so many others, drawn by chance.
-		if missed := float64(n) * math.Exp(-float64(sent)); missed > 0.001 {
-			t.Errorf("of %d peers, each of which passes news on %d times, %.4f miss it", n, sent, missed)
+		for news, most := range map[int]float64{1: 0.001, muchNews + 1: 1.1} {
+			m := bare(t)
+			for range n - 1 {
+				m.members[uuid.New()] = &member{}
+			}
+			m.queue = newQueue(m.audience, memberlist.DefaultLANConfig().RetransmitMult)
+			for i := range news {
+				m.queue.QueueBroadcast(deltaBroadcast(fmt.Sprint(i)))
+			}
+			m.spreading.Store(int64(news))
+			sent := 0
+			for msgs := m.queue.GetBroadcasts(0, maxPacket); len(msgs) > 0; msgs = m.queue.GetBroadcasts(0, maxPacket) {
+				sent += len(msgs)
+			}
+			// Each of n peers tells each piece to so many others, drawn by chance.
+			if missed := float64(n) * math.Exp(-float64(sent)/float64(news)); missed > most {
+				t.Errorf("of %d peers, each of which passes %d pieces of news on %d times in sum, %.4f miss one", n, news, sent, missed)
+			}
 		}
 	}
 }

@@ -29,11 +29,19 @@ type Peer struct {
 	Record  Body
 }
 
-// Peers are all that are known, this one included, by name and id.
+// Peers are all that are known, this one included, by name and id. The list is shared
+// by all who ask until something changes, and must not be changed.
 func (m *Mesh) Peers() []Peer {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var out []Peer
+	if changes := m.changes.Load() + 1; m.peersAt != changes { // never 0
+		m.peers, m.peersAt = m.peersLocked(), changes
+	}
+	return m.peers
+}
+
+func (m *Mesh) peersLocked() []Peer {
+	out := make([]Peer, 0, len(m.records))
 	for id, r := range m.records {
 		p := Peer{ID: id, Self: id == m.cfg.Identity.ID, Version: r.Version, Record: r.Body, State: StateFailed, Since: m.lostAt[id]}
 		up, isUp := m.members[id]

@@ -96,7 +96,11 @@ func (t records) bury(self uuid.UUID, now time.Time) (buried []uuid.UUID) {
 func (m *Mesh) bury(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, id := range m.records.bury(m.cfg.Identity.ID, now) {
+	buried := m.records.bury(m.cfg.Identity.ID, now)
+	for _, id := range buried {
 		delete(m.lostAt, id)
+	}
+	if len(buried) > 0 {
+		m.changes.Add(1)
 	}
 }

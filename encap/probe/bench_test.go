@@ -22,7 +22,7 @@ func BenchmarkThousandPaths(b *testing.B) {
 	ticks, spent, begin := 0, time.Duration(0), w.now
 	for b.Loop() {
 		// As in the loop: what is due, when it is due again; and its answers.
-		w.now = max(w.fleet.due(), w.now+restAtLeast)
+		w.now = max(w.fleet.due(), w.now+w.fleet.rest())
 		start := time.Now()
 		asks := w.fleet.tick(w.now, nil)
 		for _, a := range asks {

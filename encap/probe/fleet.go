@@ -11,23 +11,38 @@ const never = time.Duration(math.MaxInt64)
 
 // fleet is all paths. What differs between two runs of it comes from rng.
 type fleet struct {
-	pace  pace
-	rng   *rand.Rand
-	paths map[Path]*path
-	order []*path // as they were given
+	pace    pace
+	late    time.Duration // how late the prober wakes of late, smoothed
+	hurried int           // paths in a hurry
+	rng     *rand.Rand
+	paths   map[Path]*path
+	order   []*path // as they were given
 	// dues is when each of order is due: all that has to be looked at again and
 	// again is near each other.
 	dues    []time.Duration
 	changed bool // Works or MTU of a path, since it was last taken back
 }
 
-func newFleet(rng *rand.Rand) *fleet { return &fleet{rng: rng, pace: paceOf(0)} }
+func newFleet(rng *rand.Rand) *fleet { return &fleet{rng: rng, pace: paceOf(0, 0, 0)} }
+
+// woke takes note of how late the prober woke. A host that was suspended for an hour is
+// not busy.
+func (f *fleet) woke(late time.Duration) { f.late += (min(late, mostLate) - f.late) / 8 }
+
+// step changes a path, and follows what that changes for all.
+func (f *fleet) step(p *path, change func()) {
+	hurried, works, doubt, mtu := p.hurried(), p.works, p.doubt, p.mtu
+	change()
+	f.hurried += p.hurried() - hurried
+	f.dues[p.place] = p.due()
+	f.changed = f.changed || works != p.works || doubt != p.doubt || mtu != p.mtu
+}
 
 // set makes the paths be those of exactly these targets. What is known of
 // those that stay is kept.
 func (f *fleet) set(now time.Duration, targets []Target) {
 	before := f.paths
-	f.pace = paceOf(len(targets))
+	f.pace, f.hurried = paceOf(len(targets), f.hurried, f.late), 0
 	f.paths = make(map[Path]*path, len(targets))
 	f.order, f.dues = f.order[:0], f.dues[:0]
 	for _, t := range targets {
@@ -44,6 +59,7 @@ func (f *fleet) set(now time.Duration, targets []Target) {
 		}
 		p.target, p.place = t, len(f.order)
 		f.paths[t.Path] = p
+		f.hurried += p.hurried()
 		f.order, f.dues = append(f.order, p), append(f.dues, p.due())
 	}
 	clear(f.order[len(f.order):cap(f.order)])
@@ -51,18 +67,18 @@ func (f *fleet) set(now time.Duration, targets []Target) {
 
 // tick appends the probes that are due.
 func (f *fleet) tick(now time.Duration, out []ask) []ask {
+	f.pace = paceOf(len(f.order), f.hurried, f.late)
 	for i, due := range f.dues {
-		if due > now {
-			continue
+		if due <= now {
+			p := f.order[i]
+			f.step(p, func() { out = p.tick(now, f.pace, f.rng, out) })
 		}
-		p := f.order[i]
-		works, doubt, mtu := p.works, p.doubt, p.mtu
-		out = p.tick(now, f.pace, f.rng, out)
-		f.dues[i] = p.due()
-		f.changed = f.changed || works != p.works || doubt != p.doubt || mtu != p.mtu
 	}
 	return out
 }
+
+// rest is how long the prober sleeps at least.
+func (f *fleet) rest() time.Duration { return f.pace.rest(f.hurried) }
 
 // due is when tick has something to do.
 func (f *fleet) due() time.Duration {
@@ -80,10 +96,7 @@ func (f *fleet) answer(now time.Duration, by Path, seq uint64, size int) (due ti
 	if p == nil {
 		return never
 	}
-	works := p.works
-	p.answer(now, seq, size, f.pace, f.rng)
-	f.changed = f.changed || works != p.works
-	f.dues[p.place] = p.due()
+	f.step(p, func() { p.answer(now, seq, size, f.pace, f.rng) })
 	return f.dues[p.place]
 }
 

@@ -6,11 +6,20 @@ import (
 )
 
 const (
-	// everyAtLeast is the time between two small probes of a path.
-	everyAtLeast = 500 * time.Millisecond
-	// perSecond is how many small probes a host sends in sum; with more paths
-	// each is probed less often.
+	// everyAtLeast is the time between two small probes of a path while a host has few,
+	// everyOfMany while it has many, and calmPerSecond how many it sends in sum from few
+	// to many: what it costs to be idle. A dead path is noticed half a second later.
+	everyAtLeast  = 500 * time.Millisecond
+	everyOfMany   = time.Second
+	calmPerSecond = 48
+	// perSecond is how many small probes a host sends in sum at most; with more paths
+	// each is probed still less often.
 	perSecond = 500
+	// quickPerSecond is how many probes a host sends in sum, about, to all paths in
+	// doubt.
+	quickPerSecond = 400
+	// mostLate is the most that a prober that wakes late is taken to have been late.
+	mostLate = 500 * time.Millisecond
 	// quickAtLeast is the time between two probes of a path in doubt.
 	quickAtLeast = 75 * time.Millisecond
 	// fullAtLeast is the time between two looks at whether the MTU still holds,
@@ -43,19 +52,38 @@ type pace struct {
 	full  time.Duration // between two looks at whether the MTU still holds
 }
 
-func paceOf(paths int) pace {
-	every := max(everyAtLeast, time.Duration(paths)*time.Second/perSecond)
-	full := max(fullAtLeast, 2*every, time.Duration(paths)*time.Second/fullPerSecond)
-	return pace{every: every, quick: max(quickAtLeast, every/10), full: full}
+// paceOf is that of so many paths, of which some are in a hurry, on a host that wakes
+// so late. Who wakes late has too much to do, and its answers come late, too: were it
+// to ask the more often for that, it would keep itself, and on a shared machine all
+// others, from ever being on time again.
+func paceOf(paths, hurried int, late time.Duration) pace {
+	every := max(everyAtLeast, min(everyOfMany, share(paths, calmPerSecond)), share(paths, perSecond), 5*late)
+	full := max(fullAtLeast, 2*every, share(paths, fullPerSecond))
+	return pace{every: every, quick: max(quickAtLeast, every/10, share(hurried, quickPerSecond), 2*late), full: full}
+}
+
+// share is the time between two probes of one of n, if there are so many a second in
+// sum.
+func share(n, perSecond int) time.Duration {
+	return time.Duration(n) * time.Second / time.Duration(perSecond)
 }
 
 // dead is how long nothing may come back. The probe after the last answer is a
 // full interval later; from then on, there are many.
 func (p pace) dead() time.Duration { return p.every + patience }
 
+// rest is how long the prober sleeps at least, so that what is due about then goes
+// out together: to wake costs more than to send.
+func (p pace) rest(hurried int) time.Duration {
+	if hurried > 0 {
+		return p.quick / 3
+	}
+	return p.every / 10
+}
+
 // Interval is the longest time between two probes of a path that works, while so
 // many are measured.
-func Interval(paths int) time.Duration { return paceOf(paths).every * 11 / 10 }
+func Interval(paths int) time.Duration { return paceOf(paths, 0, 0).every * 12 / 10 }
 
 // The chance to take a size wrongly for one that does not pass. That the MTU
 // fell is looked for all the time and believed for half a minute; a step of

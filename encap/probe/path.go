@@ -60,6 +60,15 @@ func (p *path) tick(now time.Duration, pace pace, rng *rand.Rand, out []ask) []a
 	return out
 }
 
+// hurried is 1 for a path that is probed quickly, as the last probe was not answered or
+// it is new, and else 0.
+func (p *path) hurried() int {
+	if p.works && p.unheard > 1 || !p.works && p.sent < starters {
+		return 1
+	}
+	return 0
+}
+
 // due is when tick has something to do.
 func (p *path) due() time.Duration {
 	if d, any := p.sizesDue(); any {

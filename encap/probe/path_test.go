@@ -133,7 +133,7 @@ func TestSlowAndUnevenPathsWork(t *testing.T) {
 }
 
 func TestManyPathsAreProbedLessOftenEach(t *testing.T) {
-	for _, n := range []int{1, 100, 250, 1000} {
+	for n, want := range map[int]float64{1: 2, 24: 48, 50: 50, 250: 250, 1000: 500} {
 		w := newWorld(t, 1, n)
 		w.run(10 * time.Second)
 		if !w.all(works) {
@@ -143,12 +143,62 @@ func TestManyPathsAreProbedLessOftenEach(t *testing.T) {
 		w.run(time.Minute)
 		rate := float64(w.sent) / 60
 		t.Logf("%d paths: %.0f probes and %.0f kB a second", n, rate, float64(w.bytes)/60000)
-		if rate > 760 || rate < min(1.9*float64(n), 490) {
+		if rate > want+12 || rate < 0.98*want { // with those of sizes
 			t.Errorf("%d paths: %.0f probes a second", n, rate)
 		}
 		if kB := float64(w.bytes) / 60000; kB > 80 {
 			t.Errorf("%d paths: %.0f kB a second", n, kB)
 		}
+	}
+}
+
+func TestManyPathsThatDieAtOnceAreFoundDeadByNoFloodOfProbes(t *testing.T) {
+	for n, most := range map[int]time.Duration{10: 2500 * time.Millisecond, 24: 2500 * time.Millisecond, 50: 3200 * time.Millisecond, 100: 4500 * time.Millisecond} {
+		w := newWorld(t, 1, n)
+		w.until(30*time.Second, "all work", func() bool { return w.all(works) })
+		w.run(5 * time.Second)
+		w.cut, w.sent = true, 0
+		took := w.until(most, "all are dead", func() bool { return w.all(dead) })
+		rate := float64(w.sent) / took.Seconds()
+		t.Logf("%d paths: %.0f probes a second, dead after %s", n, rate, took)
+		if rate > 1.5*quickPerSecond {
+			t.Errorf("%d paths that die at once: %.0f probes a second", n, rate)
+		}
+	}
+}
+
+func TestHostThatHasTooMuchToDoHardlyAsksMoreForAnswersThatComeLate(t *testing.T) {
+	w := newWorld(t, 1, 49)
+	w.until(30*time.Second, "all work", func() bool { return w.all(works) })
+	rate := func(d time.Duration) float64 {
+		w.sent = 0
+		w.run(d)
+		return float64(w.sent) / d.Seconds()
+	}
+	calm := rate(time.Minute)
+	// It wakes late, and so do all others on the same machine, so that answers come late,
+	// or are lost in full buffers.
+	w.late, w.loss = 300*time.Millisecond, 0.4
+	w.latency = func(int) time.Duration { return time.Duration(w.rng.Int64N(int64(1500 * time.Millisecond))) }
+	rate(10 * time.Second)
+	busy := rate(time.Minute)
+	w.late, w.loss, w.latency = 0, 0, func(int) time.Duration { return 5 * time.Millisecond }
+	rate(10 * time.Second)
+	again := rate(time.Minute)
+	t.Logf("%.0f probes a second while there is time, %.0f while there is none, %.0f after that", calm, busy, again)
+	if busy > 1.6*calm || again > calm+2 || again < calm-2 {
+		t.Error("the probes keep the host busy")
+	}
+}
+
+func TestHostThatWasSuspendedProbesOnAsBefore(t *testing.T) {
+	w := newWorld(t, 1, 20)
+	w.run(5 * time.Second)
+	w.now += time.Hour
+	w.fleet.woke(time.Hour)
+	w.sent = 0
+	if w.run(10 * time.Second); w.sent < 350 || !w.all(works) {
+		t.Errorf("%d probes in ten seconds", w.sent)
 	}
 }
 

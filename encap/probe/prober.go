@@ -165,10 +165,6 @@ func (p *Prober) poke() {
 	}
 }
 
-// restAtLeast keeps the loop from waking for every single probe: to wake costs
-// more than to send.
-const restAtLeast = 25 * time.Millisecond
-
 // loop sends what is due.
 func (p *Prober) loop() {
 	type sending struct {
@@ -180,6 +176,7 @@ func (p *Prober) loop() {
 		sends []sending
 		buf   = make([]byte, mostSize)
 		timer = time.NewTimer(0)
+		wakes = p.now()
 	)
 	defer timer.Stop()
 	for {
@@ -190,6 +187,9 @@ func (p *Prober) loop() {
 		case <-p.wake:
 		}
 		p.mu.Lock()
+		if late := p.now() - wakes; late >= 0 { // and was not woken before
+			p.fleet.woke(late)
+		}
 		asks, sends = p.fleet.tick(p.now(), asks[:0]), sends[:0]
 		for _, a := range asks {
 			if s := p.sockets[a.target.Device]; s != nil {
@@ -198,12 +198,13 @@ func (p *Prober) loop() {
 		}
 		p.tell()
 		p.planned = p.fleet.due()
-		rest := max(p.planned-p.now(), restAtLeast)
+		rest := max(p.planned-p.now(), p.fleet.rest())
 		p.mu.Unlock()
 		for _, s := range sends {
 			m := message{kindAsk, p.self, s.target.Peer, s.seq, s.size}
 			s.by.send(p.codec.seal(buf, m), netip.AddrPortFrom(s.target.Addr, Port))
 		}
+		wakes = p.now() + rest
 		timer.Reset(rest)
 	}
 }

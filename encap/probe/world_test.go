@@ -25,6 +25,7 @@ type world struct {
 	fits    int     // bytes; larger ones are lost
 	cut     bool
 	latency func(size int) time.Duration // there and back
+	late    time.Duration                // by how much the host wakes too late
 
 	works, dies int // how often some path became so
 	sawWorks    map[Path]bool
@@ -74,6 +75,9 @@ func (w *world) run(d time.Duration) {
 	until := w.now + d
 	for {
 		next := w.fleet.due()
+		if next < never {
+			next += w.late
+		}
 		if len(w.sky) > 0 {
 			next = min(next, w.sky[0].at)
 		}
@@ -86,7 +90,10 @@ func (w *world) run(d time.Duration) {
 			a := heap.Pop(&w.sky).(arrival)
 			w.fleet.answer(w.now, a.by, a.seq, a.size)
 		}
-		w.tick()
+		if w.now >= w.fleet.due()+w.late {
+			w.fleet.woke(w.late)
+			w.tick()
+		}
 		if w.fleet.changed {
 			w.fleet.changed = false
 			w.count()
