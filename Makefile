@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X github.com/weft-net/weft/daemon.software=$(VERSION)
 BENCH    = -rounds $(or $(ROUNDS),5) -seconds $(or $(SECONDS_EACH),2)
 TOOLS   := $(GO) tool -modfile=scripts/tools/go.mod
 
-.PHONY: all build image demo test unit sim sim-mutants simnet curves fifty known soak e2e test-kernel-wg bench-kernel-wg lint bench bench-cni sandboxes fuzz deps clean
+.PHONY: all build image demo test unit sim sim-mutants simnet curves fifty known soak e2e kernel test-kernel-wg bench-kernel-wg lint bench bench-cni sandboxes fuzz deps clean
 
 all: build
 
@@ -27,7 +27,7 @@ bin/cnitool: scripts/tools/go.mod
 demo: deps build ## three hosts, six containers, one network; KEEP=1 leaves it up
 	scripts/demo.sh
 
-test: deps lint unit e2e ## everything that has to pass
+test: deps lint unit e2e kernel ## everything that has to pass
 
 unit: ## unit, property and kernel tests, with the race detector
 	scripts/unit.sh $(GO)
@@ -60,6 +60,13 @@ soak: build ## HOSTS (20) with a container each, whose underlay is in trouble fo
 
 e2e: build bin/cnitool ## the real daemon on hosts made of namespaces
 	WEFT_BINARY=$(CURDIR)/bin/weft $(GO) test -count=1 -v -parallel 3 -timeout 20m ./internal/e2e/...
+
+kernel: ## two hosts whose kernel has WireGuard, in a virtual machine; what can be had of test-kernel-wg in a minute or two
+	@if [ "$$(uname -m)" != x86_64 ]; then \
+		echo "the WireGuard of a kernel is tested on x86_64 only"; \
+	else \
+		scripts/deps.sh kernel-wg && scripts/kernel-wg.sh --quick; \
+	fi
 
 test-kernel-wg: ## tests of WireGuard in a virtual machine whose kernel has it
 	scripts/deps.sh kernel-wg
