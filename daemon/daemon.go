@@ -145,7 +145,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, why string, progress 
 	d.endpoints.held = map[string]chan struct{}{}
 	d.attached.byKey = map[string]attachment{}
 	d.attached.goneAt = map[string]time.Time{}
-	d.health.failing = map[string]error{}
+	d.health.failing, d.health.overflown = map[string]error{}, map[string]overflown{}
 	d.keys.begun = make(chan struct{}, 1)
 	d.hearsay = newHearsay(d.steadily)
 	if err := o.Validate(); err != nil {

@@ -102,6 +102,9 @@ var conditions = []condition{
 	{code: "spoofed-packets", severity: api.SeverityWarning,
 		fix:   "find the container that sends by an address which is not its own: `tcpdump -e -n -i weft…` on the host's ends (weft ps -o wide)",
 		check: checkSpoofed},
+	{code: "neighbour-table-full", severity: api.SeverityError,
+		fix:   "raise what the message names, for good in /etc/sysctl.d: `sysctl -w net.ipv4.neigh.default.gc_thresh3=16384`",
+		check: checkNeighbours},
 	{code: "slow-transport", severity: api.SeverityWarning,
 		fix:   "use a kernel with WireGuard (modprobe wireguard), then `weft stop && weft launch --wireguard kernel`",
 		check: checkUserspace},
@@ -127,6 +130,7 @@ type health struct {
 	// when they became more.
 	spoofed   uint64
 	spoofedAt time.Time
+	overflown map[string]overflown // by family
 }
 
 // spoofedShown is how long packets by foreign addresses are a warning.

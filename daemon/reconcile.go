@@ -84,6 +84,7 @@ func (d *Daemon) loop(ctx context.Context) {
 		case <-tick.C:
 			d.settleAll(ctx)
 			d.sweep(ctx)
+			d.lookNeighbours()
 			if watch == nil {
 				watch = d.watchKernel()
 			}
