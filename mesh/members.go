@@ -13,10 +13,12 @@ type member struct {
 	since time.Time
 	claim digest    // of the record that it says it has
 	late  time.Time // since when we have not that record; zero if we have it
+	asked bool      // whether it was asked for that
 }
 
-// The mesh is asked for a record that its owner announces and that has not come
-// by itself for a while, as a lost packet would otherwise cost half a minute.
+// The owner is asked for a record that it announces and that has not come by itself for
+// a while, as a lost packet would otherwise cost half a minute: by a packet, and where
+// that is of no use by connections, more rarely.
 const (
 	lateAfter = 2 * time.Second
 	askAgain  = 10 * time.Second
@@ -133,9 +135,31 @@ func (m *Mesh) lastSeen(id uuid.UUID) *memberlist.Node {
 	return &memberlist.Node{Name: id.String(), Addr: body.Gossip[0].Addr().AsSlice(), Port: body.Gossip[0].Port()}
 }
 
+// wanted is a member that is to be asked for its record, maybe not for the first time.
+type wanted struct {
+	id    uuid.UUID
+	node  *memberlist.Node
+	again bool
+}
+
+// askLate asks those members for their record who are to be asked now.
+func (m *Mesh) askLate(now time.Time) {
+	ask, more := m.late(now)
+	for _, w := range ask {
+		if w.again {
+			m.post(w.node, wantMessage(m.cfg.Identity.ID))
+		} else {
+			m.sendSync(w.id, recordSync{Want: []uuid.UUID{w.id}, Packets: true})
+		}
+	}
+	if more {
+		m.compare()
+	}
+}
+
 // late are the members to be asked for their record now, and whether there are
 // more of them than can be asked.
-func (m *Mesh) late(now time.Time) (ask []*memberlist.Node, more bool) {
+func (m *Mesh) late(now time.Time) (ask []wanted, more bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	changes := m.changes.Load() + 1 // never 0
@@ -145,7 +169,7 @@ func (m *Mesh) late(now time.Time) (ask []*memberlist.Node, more bool) {
 	any := false
 	for id, o := range m.members {
 		if !o.claim.ahead(m.records.of(id)) {
-			o.late = time.Time{}
+			o.late, o.asked = time.Time{}, false
 			continue
 		}
 		any = true
@@ -156,8 +180,11 @@ func (m *Mesh) late(now time.Time) (ask []*memberlist.Node, more bool) {
 		case len(ask) == wantsAtOnce:
 			more = true
 		default:
-			ask = append(ask, o.node)
-			o.late = now.Add(askAgain - lateAfter)
+			ask = append(ask, wanted{id, o.node, o.asked})
+			if o.late = now; o.asked {
+				o.late = now.Add(askAgain - lateAfter)
+			}
+			o.asked = true
 		}
 	}
 	if !any {

@@ -49,31 +49,50 @@ func TestRecordChangesReachAllAndTheSameAgainIsNone(t *testing.T) {
 	})
 }
 
-func TestMissedRecordIsAskedForBeforeTheNextExchange(t *testing.T) {
+func TestMissedRecordIsAskedForByAPacketAndThenByConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, peers := meshOf(t, 2, 0)
+		w, peers := meshOf(t, 2, 0)
 		a, b := peers[0], peers[1]
 		eventually(t, 2*time.Minute, "its metadata has arrived", func() bool {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			return b.members[a.id()].claim.version == 1
 		})
-		b.mu.Lock()
-		delete(b.records, a.id()) // as if every packet with it had been lost
-		b.mu.Unlock()
-		eventually(t, lateAfter+5*time.Second, "the record is there again", func() bool { return b.see(a.id()).Record.Name == "p0" })
+		// Now and then there is an exchange just then, which takes a connection, too.
+		for again, want := range map[bool]func(connections []int) bool{
+			false: func(n []int) bool { return slices.Contains(n, 0) },
+			true:  func(n []int) bool { return !slices.Contains(n, 0) },
+		} {
+			var connections []int
+			for range 5 {
+				time.Sleep(3 * time.Second) // it has been seen that nothing is missing
+				b.lose(a)
+				b.mu.Lock()
+				b.members[a.id()].asked = again
+				b.mu.Unlock()
+				before := w.DialsTo(w.Hosts[0])
+				eventually(t, lateAfter+2*time.Second, "the record is there again", func() bool { return b.see(a.id()).Record.Name == "p0" })
+				connections = append(connections, w.DialsTo(w.Hosts[0])-before)
+			}
+			if !want(connections) {
+				t.Errorf("asked before %t: %v connections", again, connections)
+			}
+		}
 	})
+}
+
+// lose has a peer forget another's record, as if every packet with it had been lost.
+func (p *testPeer) lose(of *testPeer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.records, of.id())
+	p.changes.Add(1)
 }
 
 func TestComparisonOfRecordsTakesPacketsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, peers := meshOf(t, 3, 0)
 		a, b, c := peers[0], peers[1], peers[2]
-		lose := func(p, of *testPeer) {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			delete(p.records, of.id())
-		}
 		knows := func(p, of *testPeer, name string) func() bool {
 			return func() bool { return p.see(of.id()).Record.Name == name }
 		}
@@ -83,8 +102,9 @@ func TestComparisonOfRecordsTakesPacketsAlone(t *testing.T) {
 			}
 			return n
 		}
+		time.Sleep(recentTime) // newcomers are told no more
 		for who, p := range map[string]*testPeer{"who compares": a, "who is compared with": b} {
-			lose(p, c)
+			p.lose(c)
 			before := dials()
 			a.CompareRecords(b.id())
 			eventually(t, 100*time.Millisecond, who+" has what it lacked", knows(p, c, "p2"))

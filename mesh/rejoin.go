@@ -289,13 +289,7 @@ func (m *Mesh) rejoin() {
 			return
 		case now := <-tick.C:
 			m.bury(now)
-			ask, more := m.late(now)
-			for _, n := range ask {
-				m.post(n, wantMessage(m.cfg.Identity.ID))
-			}
-			if more {
-				m.compare()
-			}
+			m.askLate(now)
 			credit = min(credit+triesOfAll/float64(m.count()), moreTries)
 			due, _ := m.inTurn(m.missing(now, false), int(credit))
 			credit = max(0, credit-float64(len(due)))
