@@ -65,7 +65,7 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 		s := sight(p.ID, links[p.ID].paths, quality, now)
 		sights, of[p.ID] = append(sights, s), s
 		// Who was cut off from all hears each of them again at a moment of its own, too.
-		if s.Works && now.Sub(s.Since) >= steady+probe.Interval(len(plan.targets)) {
+		if s.Works && now.Sub(s.Since) >= steady+d.prober.Load().Interval() {
 			reached = append(reached, p.vertex)
 		}
 		if s.Silent || s.Doubt { // what others know is to be there when it is silent
@@ -77,7 +77,7 @@ func (d *Daemon) detour(peers []tunnelPeer, links map[uuid.UUID]*link, quality m
 	r.peers = len(vertices)
 	d.observe(peers, links, quality, now)
 	r.words = r.words.Next(vertices[1:], now)
-	slack := probe.Interval(len(plan.targets)) + margin
+	slack := d.prober.Load().Interval() + margin
 	heard := d.hearsay.about(silent, reached, r.words, slack, now)
 	before := r.exceptions
 	r.exceptions = before.Next(sights, heard, r.hops, slack, now)

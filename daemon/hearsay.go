@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/mesh"
 	"github.com/weft-net/weft/mesh/topology"
 )
@@ -335,7 +334,7 @@ func (d *Daemon) steadily(peers []uuid.UUID) map[uuid.UUID]time.Duration {
 		return out // it is being launched
 	}
 	all := d.qualities()
-	now, atLeast := d.now(), steady+probe.Interval(len(all))
+	now, atLeast := d.now(), steady+d.prober.Load().Interval()
 	for path, q := range all {
 		if !asked[path.Peer] || !q.Works || now.Sub(q.Since) < atLeast {
 			continue

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -54,6 +55,9 @@ func overflows(stat string) (n uint64, err error) {
 			return 0, fmt.Errorf("statistics of neighbours: %w", err)
 		}
 		n += of
+	}
+	if column < 0 {
+		return 0, errors.New("statistics of neighbours: nothing is there")
 	}
 	return n, nil
 }

@@ -17,8 +17,10 @@ const (
 	// answered for the first time.
 	unansweredTime = 2500 * time.Millisecond
 	// together is how far apart it may be noticed that paths fell silent, or came
-	// back, which do so in one moment: where the other daemon ends and starts.
-	together = time.Second
+	// back, which do so in one moment: where the other daemon ends and starts. It is
+	// longer than the time between two probes of one of many paths, and shorter than that
+	// from the last answer of one to the death of the other.
+	together = 1250 * time.Millisecond
 )
 
 // Path is one way to a peer that policy allows.

@@ -24,7 +24,7 @@ func (d *delegate) NotifyMsg(b []byte) { d.take(b) }
 
 // GetBroadcasts hands out what is to be spread.
 func (d *delegate) GetBroadcasts(overhead, limit int) [][]byte {
-	d.spreading.Store(int64(d.queue.NumQueued()))
+	d.spreading.Store(int64(d.queue.NumQueued() - 1)) // see newQueue
 	return d.queue.GetBroadcasts(overhead, limit)
 }
 

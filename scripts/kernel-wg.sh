@@ -16,7 +16,8 @@ e2e.test -test.v -test.parallel 1 -test.timeout 40m -test.run '$end_to_end' || c
 exit \${code:-0}"
 if [ "${1:-}" = --quick ]; then
 	shift
-	tests="encap.test -test.v -test.timeout 5m -test.run 'KernelCarries|IsSetRepairedAndRemoved' -test.skip /vxlan || code=1
+	tests="[ \$(encap.test -test.list 'KernelCarries|IsSetRepairedAndRemoved' | wc -l) = 2 ] && [ \$(e2e.test -test.list KernelCarries | wc -l) = 1 ] || code=1
+encap.test -test.v -test.timeout 5m -test.run 'KernelCarries|IsSetRepairedAndRemoved' -test.skip /vxlan || code=1
 e2e.test -test.v -test.timeout 10m -test.run KernelCarries || code=1
 exit \${code:-0}"
 fi

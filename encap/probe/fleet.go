@@ -14,20 +14,32 @@ type fleet struct {
 	pace    pace
 	late    time.Duration // how late the prober wakes of late, smoothed
 	hurried int           // paths in a hurry
-	rng     *rand.Rand
-	paths   map[Path]*path
-	order   []*path // as they were given
+	// interval is the longest time between two probes of a path that works, of those that
+	// are under way, and intervalAt when it was that.
+	interval, intervalAt time.Duration
+	rng                  *rand.Rand
+	paths                map[Path]*path
+	order                []*path // as they were given
 	// dues is when each of order is due: all that has to be looked at again and
 	// again is near each other.
 	dues    []time.Duration
-	changed bool // Works or MTU of a path, since it was last taken back
+	changed bool // Works, Doubt or MTU of a path, since it was last taken back
 }
 
-func newFleet(rng *rand.Rand) *fleet { return &fleet{rng: rng, pace: paceOf(0, 0, 0)} }
+func newFleet(rng *rand.Rand) *fleet { return &fleet{rng: rng, pace: paceOf(0, 0)} }
 
 // woke takes note of how late the prober woke. A host that was suspended for an hour is
 // not busy.
 func (f *fleet) woke(late time.Duration) { f.late += (min(late, mostLate) - f.late) / 8 }
+
+// setPace is for so many paths from now on. Those that were put off by a slower pace
+// are still to come.
+func (f *fleet) setPace(now time.Duration, paths int) {
+	f.pace = paceOf(paths, f.late)
+	if i := f.pace.interval(f.late); i >= f.interval || now-f.intervalAt > f.interval {
+		f.interval, f.intervalAt = i, now
+	}
+}
 
 // step changes a path, and follows what that changes for all.
 func (f *fleet) step(p *path, change func()) {
@@ -42,7 +54,8 @@ func (f *fleet) step(p *path, change func()) {
 // those that stay is kept.
 func (f *fleet) set(now time.Duration, targets []Target) {
 	before := f.paths
-	f.pace, f.hurried = paceOf(len(targets), f.hurried, f.late), 0
+	f.hurried = 0
+	f.setPace(now, len(targets))
 	f.paths = make(map[Path]*path, len(targets))
 	f.order, f.dues = f.order[:0], f.dues[:0]
 	for _, t := range targets {
@@ -67,7 +80,7 @@ func (f *fleet) set(now time.Duration, targets []Target) {
 
 // tick appends the probes that are due.
 func (f *fleet) tick(now time.Duration, out []ask) []ask {
-	f.pace = paceOf(len(f.order), f.hurried, f.late)
+	f.setPace(now, len(f.order))
 	for i, due := range f.dues {
 		if due <= now {
 			p := f.order[i]
@@ -78,7 +91,7 @@ func (f *fleet) tick(now time.Duration, out []ask) []ask {
 }
 
 // rest is how long the prober sleeps at least.
-func (f *fleet) rest() time.Duration { return f.pace.rest(f.hurried) }
+func (f *fleet) rest() time.Duration { return f.pace.rest(f.hurried > 0) }
 
 // due is when tick has something to do.
 func (f *fleet) due() time.Duration {

@@ -15,9 +15,6 @@ const (
 	// perSecond is how many small probes a host sends in sum at most; with more paths
 	// each is probed still less often.
 	perSecond = 500
-	// quickPerSecond is how many probes a host sends in sum, about, to all paths in
-	// doubt.
-	quickPerSecond = 400
 	// mostLate is the most that a prober that wakes late is taken to have been late.
 	mostLate = 500 * time.Millisecond
 	// quickAtLeast is the time between two probes of a path in doubt.
@@ -52,14 +49,13 @@ type pace struct {
 	full  time.Duration // between two looks at whether the MTU still holds
 }
 
-// paceOf is that of so many paths, of which some are in a hurry, on a host that wakes
-// so late. Who wakes late has too much to do, and its answers come late, too: were it
+// paceOf is that of so many paths on a host that wakes so late. Who wakes late has too much to do, and its answers come late, too: were it
 // to ask the more often for that, it would keep itself, and on a shared machine all
 // others, from ever being on time again.
-func paceOf(paths, hurried int, late time.Duration) pace {
+func paceOf(paths int, late time.Duration) pace {
 	every := max(everyAtLeast, min(everyOfMany, share(paths, calmPerSecond)), share(paths, perSecond), 5*late)
 	full := max(fullAtLeast, 2*every, share(paths, fullPerSecond))
-	return pace{every: every, quick: max(quickAtLeast, every/10, share(hurried, quickPerSecond), 2*late), full: full}
+	return pace{every: every, quick: max(quickAtLeast, every/10, 2*late), full: full}
 }
 
 // share is the time between two probes of one of n, if there are so many a second in
@@ -74,16 +70,18 @@ func (p pace) dead() time.Duration { return p.every + patience }
 
 // rest is how long the prober sleeps at least, so that what is due about then goes
 // out together: to wake costs more than to send.
-func (p pace) rest(hurried int) time.Duration {
-	if hurried > 0 {
-		return p.quick / 3
+func (p pace) rest(hurried bool) time.Duration {
+	if hurried {
+		return min(p.every/10, p.quick/3)
 	}
 	return p.every / 10
 }
 
-// Interval is the longest time between two probes of a path that works, while so
-// many are measured.
-func Interval(paths int) time.Duration { return paceOf(paths, 0, 0).every * 12 / 10 }
+// interval is the longest time between two probes of a path that works, on a host that
+// wakes so late.
+func (p pace) interval(late time.Duration) time.Duration {
+	return p.every + p.every/10 + p.rest(false) + late
+}
 
 // The chance to take a size wrongly for one that does not pass. That the MTU
 // fell is looked for all the time and believed for half a minute; a step of

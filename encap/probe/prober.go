@@ -125,6 +125,13 @@ func (p *Prober) Qualities() map[Path]Quality {
 	return p.fleet.qualities(p.now(), p.beginning)
 }
 
+// Interval is the longest time between two probes of a path that works, at present.
+func (p *Prober) Interval() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fleet.interval
+}
+
 // Changed receives after Works, Doubt or MTU of some path changed, once for any number
 // of changes that were not looked at yet.
 func (p *Prober) Changed() <-chan struct{} { return p.changed }
@@ -165,6 +172,9 @@ func (p *Prober) poke() {
 	}
 }
 
+// longestRest is how long the loop sleeps where nothing is due.
+const longestRest = time.Hour
+
 // loop sends what is due.
 func (p *Prober) loop() {
 	type sending struct {
@@ -198,7 +208,7 @@ func (p *Prober) loop() {
 		}
 		p.tell()
 		p.planned = p.fleet.due()
-		rest := max(p.planned-p.now(), p.fleet.rest())
+		rest := min(max(p.planned-p.now(), p.fleet.rest()), longestRest)
 		p.mu.Unlock()
 		for _, s := range sends {
 			m := message{kindAsk, p.self, s.target.Peer, s.seq, s.size}

@@ -26,6 +26,7 @@ type world struct {
 	cut     bool
 	latency func(size int) time.Duration // there and back
 	late    time.Duration                // by how much the host wakes too late
+	wakes   time.Duration                // when it does, at the earliest
 
 	works, dies int // how often some path became so
 	sawWorks    map[Path]bool
@@ -76,7 +77,7 @@ func (w *world) run(d time.Duration) {
 	for {
 		next := w.fleet.due()
 		if next < never {
-			next += w.late
+			next = max(next, w.wakes) + w.late
 		}
 		if len(w.sky) > 0 {
 			next = min(next, w.sky[0].at)
@@ -90,9 +91,17 @@ func (w *world) run(d time.Duration) {
 			a := heap.Pop(&w.sky).(arrival)
 			w.fleet.answer(w.now, a.by, a.seq, a.size)
 		}
-		if w.now >= w.fleet.due()+w.late {
+		if due := w.fleet.due(); due < never && w.now >= max(due, w.wakes)+w.late {
 			w.fleet.woke(w.late)
 			w.tick()
+			w.wakes = w.now + w.fleet.rest()
+		}
+		hurried := 0
+		for _, p := range w.fleet.order {
+			hurried += p.hurried()
+		}
+		if hurried != w.fleet.hurried {
+			w.t.Fatalf("%d paths are in a hurry, and %d are said to be", hurried, w.fleet.hurried)
 		}
 		if w.fleet.changed {
 			w.fleet.changed = false
