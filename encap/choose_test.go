@@ -107,7 +107,7 @@ func TestNewerPathOfOneTransportIsTakenAtOnceAndLeftWhenItFails(t *testing.T) {
 		t.Fatalf("it waits for what works: %+v", c)
 	}
 	broken := map[string]probe.Quality{"weft-wg": working(epoch), "weft-w1": {Since: now, Sent: 9, RTT: time.Millisecond}}
-	now = now.Add(time.Second)
+	now = now.Add(together)
 	if c = Choose(paths, broken, c, now); c.Path != older {
 		t.Fatalf("it stays by what does not work: %+v", c)
 	}
