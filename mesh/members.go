@@ -135,8 +135,8 @@ func (m *Mesh) lastSeen(id uuid.UUID) *memberlist.Node {
 	return &memberlist.Node{Name: id.String(), Addr: body.Gossip[0].Addr().AsSlice(), Port: body.Gossip[0].Port()}
 }
 
-// wanted is a member that is to be asked for its record, maybe not for the first time.
-type wanted struct {
+// asking is a member that is to be asked for its record, maybe not for the first time.
+type asking struct {
 	id    uuid.UUID
 	node  *memberlist.Node
 	again bool
@@ -145,11 +145,11 @@ type wanted struct {
 // askLate asks those members for their record who are to be asked now.
 func (m *Mesh) askLate(now time.Time) {
 	ask, more := m.late(now)
-	for _, w := range ask {
-		if w.again {
-			m.post(w.node, wantMessage(m.cfg.Identity.ID))
+	for _, a := range ask {
+		if a.again {
+			m.post(a.node, wantMessage(m.cfg.Identity.ID))
 		} else {
-			m.sendSync(w.id, recordSync{Want: []uuid.UUID{w.id}, Packets: true})
+			m.sendSync(a.id, recordSync{Want: []uuid.UUID{a.id}, Packets: true})
 		}
 	}
 	if more {
@@ -159,7 +159,7 @@ func (m *Mesh) askLate(now time.Time) {
 
 // late are the members to be asked for their record now, and whether there are
 // more of them than can be asked.
-func (m *Mesh) late(now time.Time) (ask []wanted, more bool) {
+func (m *Mesh) late(now time.Time) (ask []asking, more bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	changes := m.changes.Load() + 1 // never 0
@@ -180,7 +180,7 @@ func (m *Mesh) late(now time.Time) (ask []wanted, more bool) {
 		case len(ask) == wantsAtOnce:
 			more = true
 		default:
-			ask = append(ask, wanted{id, o.node, o.asked})
+			ask = append(ask, asking{id, o.node, o.asked})
 			if o.late = now; o.asked {
 				o.late = now.Add(askAgain - lateAfter)
 			}

@@ -82,7 +82,7 @@ func TestManyRecordsAtOnceArePassedOnOnlyWhereNobodySaysThatTheyAreNew(t *testin
 
 func TestGossipMissesHardlyAnybodyAndOneAtMostWhileThereIsMuch(t *testing.T) {
 	// Up to headStart others are told directly.
-	for _, n := range []int{headStart + 2, 99, 100, 999, 1000, 3000} {
+	for _, n := range []int{headStart + 2, 20, 99, 100, 999, 1000, 3000} {
 		// How often the piece of news is passed on that is passed on least, of so many.
 		least := func(news int) int {
 			m := bare(t)

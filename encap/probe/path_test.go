@@ -163,7 +163,7 @@ func TestManyPathsThatDieAtOnceAreDeadInTime(t *testing.T) {
 }
 
 func TestNoPathThatWorksIsLeftUnaskedForLongerThanItIsSaid(t *testing.T) {
-	for n := range map[int]bool{1: true, 30: true, 250: true, 1000: true} {
+	for _, n := range []int{1, 30, 250, 1000} {
 		w := newWorld(t, uint64(n), n)
 		w.until(30*time.Second, "all work", func() bool { return w.all(works) })
 		w.run(5 * time.Second)
