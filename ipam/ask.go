@@ -36,16 +36,15 @@ func (a *Allocator) ask(ctx context.Context, to uuid.UUID, op func(*Core, uint64
 	if err := a.do(func(c *Core) (Effects, error) { return op(c, nonce) }); err != nil {
 		return nil, err
 	}
-	ok := a.wait(ctx, func(c *Core) bool {
-		if q.answer == nil && enough(c) {
-			q.answer = &Answer{By: to, Nonce: nonce}
+	var answer *Answer
+	a.wait(ctx, func(c *Core) bool {
+		answer = q.answer // an answer that comes later is written to q only
+		if answer == nil && enough(c) {
+			answer = &Answer{By: to, Nonce: nonce}
 		}
-		return q.answer != nil
+		return answer != nil
 	})
-	if !ok {
-		return nil, nil
-	}
-	return q.answer, nil
+	return answer, nil
 }
 
 // wait waits for something to become true of the core.
