@@ -41,6 +41,7 @@ func TestWrongCommandLinesAreRefusedInOneLineBeforeTheDaemonIsAsked(t *testing.T
 		"expose nonsense":                           "is not an address",
 		"hide 10.32.0.7 10.32.0.8":                  "see weft hide --help",
 		"status everything":                         "see weft status --help",
+		"status --graph mermaid":                    "--graph=mermaid",
 		"stop now":                                  "see weft stop --help",
 		"reset":                                     "say --yes",
 		"launch --range lots":                       "is not a prefix",

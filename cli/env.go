@@ -33,10 +33,17 @@ func fromEnvironment(cmd *cobra.Command, env func(string) (string, bool)) error 
 // arguments wraps cobra's checks so that their errors are usage errors.
 func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usage("%s (usage: %s)", err, cmd.UseLine())
+		err := check(cmd, args)
+		if err == nil {
+			return nil
 		}
-		return nil
+		hint := ""
+		cmd.Flags().Visit(func(f *pflag.Flag) {
+			if f.NoOptDefVal != "" && f.Value.Type() != "bool" && len(args) > 0 {
+				hint = fmt.Sprintf("; if it is the value of --%s: --%s=%s", f.Name, f.Name, args[0])
+			}
+		})
+		return usage("%s%s (usage: %s)", err, hint, cmd.UseLine())
 	}
 }
 

@@ -145,7 +145,9 @@ func run(ctx context.Context, o Options, log *slog.Logger, why string, progress 
 	d.endpoints.held = map[string]chan struct{}{}
 	d.attached.byKey = map[string]attachment{}
 	d.attached.goneAt = map[string]time.Time{}
-	d.health.failing, d.health.overflown = map[string]error{}, map[string]overflown{}
+	d.health.failing = map[string]error{}
+	// What was dropped before this daemon is news as well: it is looked at when asked.
+	d.health.tallies = map[string]tally{spoofed: {}}
 	d.keys.begun = make(chan struct{}, 1)
 	d.hearsay = newHearsay(d.steadily)
 	if err := o.Validate(); err != nil {

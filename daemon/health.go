@@ -124,38 +124,57 @@ type health struct {
 	mu      sync.Mutex
 	failing map[string]error
 	// What the address plan complained of last, and when.
-	plan   string
-	planAt time.Time
-	// spoofed is how many packets were dropped by the last look, and spoofedAt
-	// when they became more.
-	spoofed   uint64
-	spoofedAt time.Time
-	overflown map[string]overflown // by family
+	plan    string
+	planAt  time.Time
+	tallies map[string]tally // by what is counted
 }
 
-// spoofedShown is how long packets by foreign addresses are a warning.
-const spoofedShown = time.Hour
+// tally is how often something was by the last look, and when that had become more.
+type tally struct {
+	count uint64
+	at    time.Time
+}
+
+// tallyShown is how long after it became more a tally is a warning.
+const tallyShown = time.Hour
+
+// tally notes a count. The first of what is not known yet is what was before.
+func (h *health) tally(what string, n uint64, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	last, known := h.tallies[what]
+	if known && n > last.count {
+		last.at = now
+	}
+	last.count = n
+	h.tallies[what] = last
+}
+
+// tallied is what was noted, and whether it became more a short time ago.
+func (h *health) tallied(what string, now time.Time) (t tally, more bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t = h.tallies[what]
+	return t, !t.at.IsZero() && now.Sub(t.at) <= tallyShown
+}
+
+// spoofed is the tally of packets that containers sent by foreign addresses.
+const spoofed = "spoofed"
 
 // lookSpoofed reads how many packets containers have sent by foreign addresses.
 func (d *Daemon) lookSpoofed() uint64 {
 	n := bridge.Spoofed(d.opts.Bridge)
-	d.health.mu.Lock()
-	defer d.health.mu.Unlock()
-	if n > d.health.spoofed {
-		d.health.spoofedAt = d.now()
-	}
-	d.health.spoofed = n
+	d.health.tally(spoofed, n, d.now())
 	return n
 }
 
 func checkSpoofed(d *Daemon) string {
-	d.health.mu.Lock()
-	defer d.health.mu.Unlock()
-	if d.health.spoofedAt.IsZero() || d.now().Sub(d.health.spoofedAt) > spoofedShown {
+	t, more := d.health.tallied(spoofed, d.now())
+	if !more {
 		return ""
 	}
 	return fmt.Sprintf("containers of this host sent by addresses that are not theirs: %d packets, all dropped, the last at about %s",
-		d.health.spoofed, d.health.spoofedAt.Format(time.TimeOnly))
+		t.count, t.at.Format(time.TimeOnly))
 }
 
 func (h *health) trouble(text string, at time.Time) {

@@ -23,12 +23,6 @@ var neighbourTables = []neighbours{
 	{"IPv6", "/proc/net/stat/ndisc_cache", "net.ipv6.neigh.default.gc_thresh3"},
 }
 
-// overflown is how often a table was full by the last look, and when that became more.
-type overflown struct {
-	count uint64
-	at    time.Time
-}
-
 // overflows is how often the table was full since the machine's start, by what the
 // kernel says of it: a line of names, and a line of hexadecimal numbers for each
 // processor.
@@ -72,33 +66,16 @@ func (d *Daemon) lookNeighbours() {
 		}
 		n, err := overflows(string(stat))
 		if d.note("read "+table.stat, err); err == nil {
-			d.health.noteOverflows(table.family, n, d.now())
+			d.health.tally("full table of "+table.family, n, d.now())
 		}
 	}
 }
 
-// noteOverflows takes the first count for what was before this daemon.
-func (h *health) noteOverflows(family string, n uint64, now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	last, known := h.overflown[family]
-	if known && n > last.count {
-		last.at = now
-	}
-	last.count = n
-	h.overflown[family] = last
-}
-
-// overflownShown is how long a table that was full is a warning.
-const overflownShown = time.Hour
-
 func checkNeighbours(d *Daemon) string {
-	d.health.mu.Lock()
-	defer d.health.mu.Unlock()
 	var parts []string
 	for _, table := range neighbourTables {
-		if o := d.health.overflown[table.family]; !o.at.IsZero() && d.now().Sub(o.at) <= overflownShown {
-			parts = append(parts, fmt.Sprintf("%s (%s), the last time at about %s", table.family, table.limit, o.at.Format(time.TimeOnly)))
+		if t, more := d.health.tallied("full table of "+table.family, d.now()); more {
+			parts = append(parts, fmt.Sprintf("%s (%s), the last time at about %s", table.family, table.limit, t.at.Format(time.TimeOnly)))
 		}
 	}
 	if len(parts) == 0 {

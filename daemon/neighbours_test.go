@@ -10,7 +10,7 @@ import (
 func TestFullTableOfNeighboursIsAWarningForAnHour(t *testing.T) {
 	now := time.Unix(1000, 0)
 	d := &Daemon{now: func() time.Time { return now }}
-	d.health.overflown = map[string]overflown{}
+	d.health.tallies = map[string]tally{}
 	for _, step := range []struct {
 		what  string
 		after time.Duration
@@ -24,7 +24,7 @@ func TestFullTableOfNeighboursIsAWarningForAnHour(t *testing.T) {
 		{"an hour later", 31 * time.Minute, 8, false},
 	} {
 		now = now.Add(step.after)
-		d.health.noteOverflows("IPv4", step.count, now)
+		d.health.tally("full table of IPv4", step.count, now)
 		if got := checkNeighbours(d); strings.Contains(got, "net.ipv4.neigh.default.gc_thresh3") != step.warns || strings.Contains(got, "IPv6") {
 			t.Errorf("%s: %q", step.what, got)
 		}

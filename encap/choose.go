@@ -16,11 +16,6 @@ const (
 	// unansweredTime is how long a path that was just chosen may take to be
 	// answered for the first time.
 	unansweredTime = 2500 * time.Millisecond
-	// together is how far apart it may be noticed that paths fell silent, or came
-	// back, which do so in one moment: where the other daemon ends and starts. It is
-	// longer than the time between two probes of one of many paths, and shorter than that
-	// from the last answer of one to the death of the other.
-	together = 1250 * time.Millisecond
 )
 
 // Path is one way to a peer that policy allows.
@@ -152,10 +147,16 @@ func isDead(q probe.Quality, chosen, now time.Time) bool {
 func outlives(q, dead probe.Quality, now time.Time) bool {
 	if q.Works && q.Since.Before(dead.Since) {
 		// By then the dead one had been silent for long.
-		return q.Heard.After(dead.Since.Add(-together))
+		return q.Heard.After(dead.Since.Add(-together(dead)))
 	}
-	return q.Works && now.Sub(q.Since) >= together
+	return q.Works && now.Sub(q.Since) >= together(q)
 }
+
+// together is how far apart it may be noticed that paths fell silent, or came back,
+// which do so in one moment: where the other daemon ends and starts. It is longer than
+// the time between two probes, and shorter than that from the last answer of one path
+// to the death of the other.
+func together(q probe.Quality) time.Duration { return max(time.Second, q.Every+q.Every/4) }
 
 func firstOf(paths []Path, is func(Path) bool) (Path, bool) {
 	if i := slices.IndexFunc(paths, is); i >= 0 {

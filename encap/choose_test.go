@@ -16,6 +16,7 @@ var (
 	viaWireGuard = Path{"weft-wg", TransportWireGuard}
 	allPaths     = []Path{viaDirect, viaVXLAN, viaWireGuard}
 	epoch        = time.Unix(1_000_000, 0)
+	apart        = together(probe.Quality{Every: 500 * time.Millisecond})
 )
 
 func working(since time.Time) probe.Quality { return heard(since, epoch.Add(24*time.Hour)) }
@@ -26,6 +27,12 @@ func heard(since, last time.Time) probe.Quality {
 
 func dead(since time.Time) probe.Quality {
 	return probe.Quality{Since: since, Sent: 5, RTT: time.Millisecond}
+}
+
+// seldom is a path of so many that each is probed every two seconds only.
+func seldom(q probe.Quality) probe.Quality {
+	q.Every = 2 * time.Second
+	return q
 }
 
 func unanswered() probe.Quality { return probe.Quality{Since: epoch, Sent: 5} }
@@ -46,10 +53,12 @@ func TestChoice(t *testing.T) {
 		"only the slowest works at first":            {allPaths, map[string]probe.Quality{"weft-wg": working(short)}, Choice{}, viaWireGuard, "fastest that works"},
 		"the chosen one is not allowed any more":     {[]Path{viaWireGuard}, map[string]probe.Quality{"weft-vx": working(long)}, was(viaVXLAN), viaWireGuard, "fastest that is allowed"},
 		"the chosen one died":                        {allPaths, map[string]probe.Quality{"eth0": dead(now), "weft-wg": working(short)}, was(viaDirect), viaWireGuard, "direct does not work"},
-		"all fell silent together":                   {allPaths, map[string]probe.Quality{"eth0": dead(now), "weft-wg": heard(long, now.Add(-together))}, was(viaDirect), viaDirect, "no probe is answered"},
-		"another was heard since":                    {allPaths, map[string]probe.Quality{"eth0": dead(now), "weft-wg": heard(long, now.Add(-together/2))}, was(viaDirect), viaWireGuard, "direct does not work"},
-		"all come back together":                     {allPaths, map[string]probe.Quality{"eth0": dead(long), "weft-wg": working(now.Add(-together / 2))}, was(viaDirect), viaDirect, "no probe is answered"},
-		"only another came back":                     {allPaths, map[string]probe.Quality{"eth0": dead(long), "weft-wg": working(now.Add(-together))}, was(viaDirect), viaWireGuard, "direct does not work"},
+		"all fell silent together":                   {allPaths, map[string]probe.Quality{"eth0": dead(now), "weft-wg": heard(long, now.Add(-apart))}, was(viaDirect), viaDirect, "no probe is answered"},
+		"another was heard since":                    {allPaths, map[string]probe.Quality{"eth0": dead(now), "weft-wg": heard(long, now.Add(-apart/2))}, was(viaDirect), viaWireGuard, "direct does not work"},
+		"all come back together":                     {allPaths, map[string]probe.Quality{"eth0": dead(long), "weft-wg": working(now.Add(-apart / 2))}, was(viaDirect), viaDirect, "no probe is answered"},
+		"only another came back":                     {allPaths, map[string]probe.Quality{"eth0": dead(long), "weft-wg": working(now.Add(-apart))}, was(viaDirect), viaWireGuard, "direct does not work"},
+		"a seldom probed one was heard since":        {allPaths, map[string]probe.Quality{"eth0": seldom(dead(now)), "weft-wg": seldom(heard(long, now.Add(-2*apart)))}, was(viaDirect), viaWireGuard, "direct does not work"},
+		"seldom probed ones come back together":      {allPaths, map[string]probe.Quality{"eth0": seldom(dead(long)), "weft-wg": seldom(working(now.Add(-2 * apart)))}, was(viaDirect), viaDirect, "no probe is answered"},
 		"all died":                                   {allPaths, map[string]probe.Quality{"eth0": dead(now), "weft-vx": dead(now), "weft-wg": dead(now)}, was(viaVXLAN), viaVXLAN, "no probe is answered on any"},
 		"none was ever answered":                     {allPaths, map[string]probe.Quality{"eth0": unanswered(), "weft-vx": unanswered(), "weft-wg": unanswered()}, was(viaWireGuard), viaWireGuard, "no probe is answered on any"},
 		"the chosen one was never answered":          {allPaths, map[string]probe.Quality{"eth0": unanswered(), "weft-vx": working(short)}, was(viaDirect), viaVXLAN, "direct does not work"},
@@ -107,7 +116,7 @@ func TestNewerPathOfOneTransportIsTakenAtOnceAndLeftWhenItFails(t *testing.T) {
 		t.Fatalf("it waits for what works: %+v", c)
 	}
 	broken := map[string]probe.Quality{"weft-wg": working(epoch), "weft-w1": {Since: now, Sent: 9, RTT: time.Millisecond}}
-	now = now.Add(together)
+	now = now.Add(apart)
 	if c = Choose(paths, broken, c, now); c.Path != older {
 		t.Fatalf("it stays by what does not work: %+v", c)
 	}

@@ -126,6 +126,7 @@ func (f *fleet) qualities(now time.Duration, beginning time.Time) map[Path]Quali
 			RTT:   p.rtt,
 			Loss:  p.loss(now),
 			MTU:   p.mtu,
+			Every: f.interval,
 		}
 	}
 	return out

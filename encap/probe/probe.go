@@ -38,4 +38,5 @@ type Quality struct {
 	RTT   time.Duration // smoothed; 0 if nothing was ever answered
 	Loss  float64       // of the last probes, 0 to 1
 	MTU   int           // bytes, the largest IP packet that came through both ways; 0 if not known
+	Every time.Duration // the longest time between two probes, at present
 }
