@@ -39,7 +39,7 @@ func TestKilledDaemonLosesNoPingAndNoAddress(t *testing.T) {
 	_, addrB := attached(t, hosts[0], "b")
 	c, addrC := attached(t, hosts[2], "c")
 	hosts[0].Run("weft", "expose")
-	before := hosts[0].Snapshot()
+	before := followed(t, hosts[0])
 	checks := []func(){
 		pinging(t, a, addrB, "on one host"), pinging(t, a, addrC, "out to another host"), pinging(t, c, addrA, "in from another host"),
 	}

@@ -2,10 +2,13 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/internal/netlab"
 )
 
@@ -16,7 +19,7 @@ func TestWhatOthersRemoveComesBack(t *testing.T) {
 	_, addrC := attached(t, hosts[1], "c")
 	outside := hosts[1].Addr.String()
 	h := hosts[0]
-	was := h.Snapshot()
+	was := followed(t, h)
 	veth := strings.Fields(h.Run("bash", "-c", "ip -o link show master weft | awk -F'[ :@]+' '{print $2}'"))[0]
 	for name, cmd := range map[string]string{
 		"a route":            "ip route delete 10.40.0.0/13",
@@ -50,6 +53,20 @@ func TestWhatOthersRemoveComesBack(t *testing.T) {
 			netlab.Eventually(t, "everything is as it was", func() bool { diff = settledDiff(was, h.Snapshot()); return diff == "" })
 		})
 	}
+}
+
+// followed is how a host is that has followed all that its peers say of themselves: where their
+// gateways are comes a moment after the links.
+func followed(t *testing.T, h *netlab.Host) (is netlab.Snapshot) {
+	t.Helper()
+	netlab.Eventually(t, h.Name+" has followed its peers", func() bool {
+		before := h.Snapshot()
+		known := !slices.ContainsFunc(status(t, h).Peers, func(p api.Peer) bool { return !p.Gateway.IsValid() })
+		time.Sleep(500 * time.Millisecond)
+		is = h.Snapshot()
+		return known && netlab.Diff(before, is) == ""
+	})
+	return is
 }
 
 // settledDiff leaves out what has to differ after a device was made anew: its
@@ -145,7 +162,7 @@ func TestManyAtOnceLeaveNothingBehind(t *testing.T) {
 	h := hosts[0]
 	attached(t, h, "stays") // a bridge without any port is without a carrier, too
 	free := status(t, h).IPAM.Free
-	was := h.Snapshot()
+	was := followed(t, h)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	addrs := map[string]bool{}

@@ -203,7 +203,7 @@ func TestWhatOthersRemoveOfWireGuardComesBack(t *testing.T) {
 	h := hosts[0]
 	a, _ := attached(t, h, "a")
 	_, addrC := attached(t, hosts[1], "c")
-	was := h.Snapshot()
+	was := followed(t, h)
 	for name, cmd := range map[string]string{
 		"the device":   "ip link delete weft-wg",
 		"its state":    "ip link set weft-wg down",
