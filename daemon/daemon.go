@@ -187,11 +187,15 @@ func run(ctx context.Context, o Options, log *slog.Logger, why string, progress 
 		defer d.speaking.Wait()
 		return "", srv.close()
 	}
+	d.endOnce.Do(func() { close(d.end) }) // however it ends, nobody waits for this any more
 	err = srv.close()
 	cancel()
 	wg.Wait()
 	if d.endAll.Load() {
 		log.Info("daemon stops, and all that it runs with it")
+		d.haltPlan() // or it would start again what is being ended
+		d.kernel.Lock()
+		defer d.kernel.Unlock()
 		return "", errors.Join(err, d.tunnels.End())
 	}
 	if copied == "" {
@@ -216,7 +220,9 @@ func (d *Daemon) Stop(req api.StopRequest) error {
 		}
 		d.standBy.Store(true)
 	}
-	d.endAll.Store(req.All)
+	if req.All { // another that asks for less does not take it back
+		d.endAll.Store(true)
+	}
 	d.endOnce.Do(func() { close(d.end) })
 	return nil
 }
@@ -235,6 +241,8 @@ func (d *Daemon) close() error {
 	if p := d.prober.Load(); p != nil {
 		p.Close()
 	}
+	d.kernel.Lock() // a request whose end was not waited for may be at work
+	defer d.kernel.Unlock()
 	if d.tunnels != nil {
 		errs = append(errs, d.tunnels.Close())
 	}

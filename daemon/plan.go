@@ -216,6 +216,11 @@ func (d *Daemon) setGateway(a netip.Addr) { d.bridged.Store(&a) }
 
 // takeGateway allocates the bridge's own address, if there is none.
 func (d *Daemon) takeGateway(ctx context.Context) error {
+	unlock, err := d.containers.lock(ctx, ownerGateway) // two at once would give two addresses
+	if err != nil {
+		return fmt.Errorf("wait for another request: %w", err)
+	}
+	defer unlock()
 	if d.gateway().IsValid() {
 		return nil
 	}

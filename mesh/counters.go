@@ -62,10 +62,11 @@ func (c *counts) count(in *map[string]uint64, reason string) {
 // Counters are the counts up to now.
 func (m *Mesh) Counters() Counters {
 	c := &m.counts
+	spreading := m.queue.NumQueued() - 1 // see newQueue; its lock is taken before the mesh's, and the counts' after that
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return Counters{
 		RecordsRefused: maps.Clone(c.records), MessagesRefused: maps.Clone(c.messages), LastRefused: c.last,
-		Dropped: c.dropped.Load(), Unsent: c.unsent.Load(), Spreading: m.queue.NumQueued() - 1, // see newQueue
+		Dropped: c.dropped.Load(), Unsent: c.unsent.Load(), Spreading: spreading,
 	}
 }

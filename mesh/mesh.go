@@ -82,6 +82,9 @@ type Mesh struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 
+	// publishing is held from when this peer's record changes until it is announced.
+	publishing sync.Mutex
+
 	sendMu  sync.Mutex
 	sending map[string]sending // by memberlist's name of the peer
 
@@ -188,10 +191,19 @@ func (m *Mesh) Refusals() []Refusal { return m.refusals.all() }
 // a peer that has departed says nothing more. It fails if the body is over the
 // limits that other peers hold it to.
 func (m *Mesh) Publish(body Body) error {
+	return m.publish(func(Body) Body { return body })
+}
+
+// publish makes this peer's record what next makes of the one before. One after the
+// other, so that an older record is not announced after a newer one.
+func (m *Mesh) publish(next func(Body) Body) error {
+	m.publishing.Lock()
+	defer m.publishing.Unlock()
 	m.mu.Lock()
+	own := m.records.of(m.cfg.Identity.ID)
+	body := next(own.Body)
 	body.Token, body.SealKey = m.turn.standing(), m.cfg.Identity.sealKey().PublicKey().Bytes()
 	body.Confined = m.confinedLocked()
-	own := m.records.of(m.cfg.Identity.ID)
 	body = body.seenBy(m.cfg.Life, own.Body)
 	body.Protocol = ProtocolVersion
 	if own.Body.Departed || own.Version > 0 && string(encode(own.Body)) == string(encode(body)) {
@@ -215,11 +227,11 @@ func (m *Mesh) Publish(body Body) error {
 // A few peers are told on a connection of their own, so that the word is not
 // lost with this host. It fails if there are others and none could be told.
 func (m *Mesh) Depart(ctx context.Context) error {
-	m.mu.Lock()
-	body := m.records.of(m.cfg.Identity.ID).Body
-	m.mu.Unlock()
-	body.Departed, body.DepartedAt, body.Prefixes, body.Gateway, body.FreeBlocks = true, time.Now().Unix(), nil, netip.Addr{}, 0
-	if err := m.Publish(body); err != nil {
+	err := m.publish(func(own Body) Body {
+		own.Departed, own.DepartedAt, own.Prefixes, own.Gateway, own.FreeBlocks = true, time.Now().Unix(), nil, netip.Addr{}, 0
+		return own
+	})
+	if err != nil {
 		return err
 	}
 	m.mu.Lock()

@@ -55,6 +55,13 @@ func TestWhichAddressesAreTried(t *testing.T) {
 	}
 }
 
+func TestTargetsAreShownWhileAnotherIsStillBeingLookedUp(t *testing.T) {
+	m := &Mesh{records: records{}, attempts: map[string]*attempt{}, targets: map[string]*target{"192.0.2.9": {addrs: []string{"192.0.2.9:6783"}}}}
+	if got := m.Targets(); len(got) != 1 || got[0].Connected || got[0].LastError != "" {
+		t.Errorf("targets: %+v", got)
+	}
+}
+
 func TestWhoIsAMemberWhenItsTurnComesIsNotJoinedAgain(t *testing.T) {
 	m := bare(t)
 	m.joining = make(chan struct{}, 1)

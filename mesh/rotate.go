@@ -242,13 +242,12 @@ func (m *Mesh) turnOn(now time.Time, mayAsk bool) (ask uuid.UUID) {
 // retell puts into this peer's record how far it is.
 func (m *Mesh) retell() {
 	m.mu.Lock()
-	body := m.records.of(m.cfg.Identity.ID).Body
 	told := m.records.of(m.cfg.Identity.ID).Version > 0
 	m.mu.Unlock()
 	if !told {
 		return
 	}
-	if err := m.Publish(body); err != nil {
+	if err := m.publish(func(own Body) Body { return own }); err != nil {
 		m.log.Error("cannot tell of the new token", "err", err)
 	}
 }

@@ -151,7 +151,9 @@ func (m *Mesh) Targets() []Target {
 		t := m.targets[name]
 		shown := Target{Target: name, Addrs: slices.Clone(t.addrs), LastError: t.err}
 		for _, addr := range t.addrs {
-			m.showAttempt(&shown, m.attempts[addr])
+			if a := m.attempts[addr]; a != nil { // else another target is still being looked up
+				m.showAttempt(&shown, a)
+			}
 		}
 		if shown.Connected {
 			shown.LastError, shown.NextTry = t.err, time.Time{}
