@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -155,6 +156,30 @@ func TestTokenNeverReachesTheArgumentsOfTheBackground(t *testing.T) {
 	got := strings.Join(childArgs(cmd, []string{"a", "b"}), " ")
 	if got != "launch --foreground --name=n --join=a --join=b" {
 		t.Errorf("arguments: %s", got)
+	}
+}
+
+func TestBackgroundGetsTheListsThatWereGiven(t *testing.T) {
+	a := &app{World: World{Env: func(string) (string, bool) { return "", false }}}
+	want := []string{"192.0.2.1", "exec:/run/discover a,b", `exec:/run/discover "x y"`, "file:/a b"}
+	for _, parse := range []func() []string{
+		func() []string { return childArgs(a.launch(), want) },
+		func() []string { // given by a flag, and passed on twice
+			cmd := a.launch()
+			if err := cmd.ParseFlags(childArgs(a.launch(), want)[1:]); err != nil {
+				t.Fatal(err)
+			}
+			got, _ := cmd.Flags().GetStringSlice("join")
+			return childArgs(a.launch(), got)
+		},
+	} {
+		cmd := a.launch()
+		if err := cmd.ParseFlags(parse()[1:]); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := cmd.Flags().GetStringSlice("join"); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q, %v; want %q", got, err, want)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -366,15 +367,29 @@ func childArgs(cmd *cobra.Command, join []string) []string {
 		default:
 			values := []string{f.Value.String()}
 			if list, ok := f.Value.(pflag.SliceValue); ok {
-				values = list.GetSlice()
+				values = asList(list.GetSlice())
 			}
 			for _, v := range values {
 				out = append(out, "--"+f.Name+"="+v)
 			}
 		}
 	})
-	for _, j := range join {
+	for _, j := range asList(join) {
 		out = append(out, "--join="+j)
+	}
+	return out
+}
+
+// asList writes each value as a list of that one, for a flag that takes a list: it is
+// read as a line of a table, where commas and quotes mean something.
+func asList(values []string) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		var b strings.Builder
+		w := csv.NewWriter(&b)
+		_ = w.Write([]string{v}) // a string takes all
+		w.Flush()
+		out[i] = strings.TrimSuffix(b.String(), "\n")
 	}
 	return out
 }

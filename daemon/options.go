@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/encap"
@@ -141,9 +143,29 @@ func (h HostOptions) or(o HostOptions) HostOptions {
 // defaultHost is how a host is that was told nothing.
 func defaultHost() HostOptions {
 	name, _ := os.Hostname()
+	name = clean(name)
 	yes, no := true, false
 	return HostOptions{Name: name, Bridge: DefaultBridge, Port: DefaultPort, Masquerade: &yes, Observer: &no, ReclaimAfter: DefaultReclaimAfter,
 		ReleaseAfter: DefaultReleaseAfter, DockerSocket: DefaultDockerSocket, WireGuard: WireGuardAuto, RotateKeys: -1}
+}
+
+// maxName is how long the name of a host may be, in bytes.
+const maxName = 64
+
+// clean is a name as hosts can have it: the kernel takes any bytes for a host's, and
+// other hosts refuse a record that is no UTF-8.
+func clean(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || unicode.IsSpace(r) || !unicode.IsPrint(r) {
+			return '-'
+		}
+		return r
+	}, name)
+	for len(name) > maxName {
+		_, size := utf8.DecodeLastRuneInString(name)
+		name = name[:len(name)-size]
+	}
+	return name
 }
 
 // DefaultOptions is what `weft launch` does when it is told nothing.
@@ -166,8 +188,8 @@ func (o Options) Validate() error {
 		return bad("the socket's path is empty")
 	case len(o.Socket) > 107:
 		return bad("the socket's path %s is longer than 107 bytes, the most that the kernel takes", o.Socket)
-	case len(o.Name) > 64 || strings.ContainsAny(o.Name, " \t\n"):
-		return bad("the name %q is longer than 64 bytes or has blanks in it", o.Name)
+	case o.Name != clean(o.Name):
+		return bad("the name %q is longer than %d bytes, or has blanks in it or what cannot be printed", o.Name, maxName)
 	case o.Bridge != "" && !bridgeName.MatchString(o.Bridge):
 		return bad("the bridge's name %q is not 1 to 12 letters, digits, - or _ after a letter", o.Bridge)
 	case o.Encap != "" && !slices.Contains(encap.Modes, encap.Mode(o.Encap)):

@@ -24,6 +24,8 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		"socket's path is": func(o *Options) { o.Socket = "" },
 		"longer than 107":  func(o *Options) { o.Socket = "/" + strings.Repeat("x", 107) },
 		"the name":         func(o *Options) { o.Name = "two words" },
+		"be printed":       func(o *Options) { o.Name = "caf\xe9" },
+		"than 64 bytes":    func(o *Options) { o.Name = strings.Repeat("x", 65) },
 		"bridge's name":    func(o *Options) { o.Bridge = "much-too-long" },
 		"is not known":     func(o *Options) { o.Encap = "geneve" },
 		"carried by":       func(o *Options) { o.WireGuard = "hand" },
@@ -38,6 +40,19 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		var e *api.Error
 		if err := o.Validate(); !errors.As(err, &e) || e.Code != api.CodeInvalid || !strings.Contains(e.Message, want) {
 			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
+
+func TestNameOfAHostIsOneThatOthersTake(t *testing.T) {
+	for hostname, want := range map[string]string{
+		"h1": "h1", "café": "café", "caf\xe9": "caf-", "two words": "two-words", "a\x1b[31m": "a-[31m",
+		strings.Repeat("é", 33): strings.Repeat("é", 32), "": "",
+	} {
+		got := clean(hostname)
+		var back string
+		if err := strict.Unmarshal(encode(got), &back); got != want || err != nil || back != got {
+			t.Errorf("%q: %q, which is read back as %q, %v; want %q", hostname, got, back, err, want)
 		}
 	}
 }

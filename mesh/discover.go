@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // A target is what a user says to join:
@@ -45,6 +47,8 @@ func CheckTarget(target string) error {
 	path, isFile := strings.CutPrefix(target, targetFile)
 	program, isExec := strings.CutPrefix(target, targetExec)
 	switch {
+	case !utf8.ValidString(target) || strings.ContainsFunc(target, unicode.IsControl):
+		return fmt.Errorf("target %q has in it what cannot be printed", target)
 	case target == targetCast:
 		return nil
 	case isFile && !strings.HasPrefix(path, "/"):
