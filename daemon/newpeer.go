@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
+	"sync"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/ipam"
@@ -105,23 +107,29 @@ func (d *Daemon) helloSelf(p *peerState) mesh.HelloSelf {
 	return mesh.HelloSelf{ID: p.identity.ID, Name: d.opts.Name, Advertise: d.gossipAt()}
 }
 
-// greet says hello to targets until one lets us in.
+// greet says hello to targets until one lets us in. Without a target there is neither
+// a welcome nor an error.
 func (d *Daemon) greet(ctx context.Context, p *peerState, targets []string) (mesh.Welcome, error) {
 	self := d.helloSelf(p)
 	finder := mesh.Finder{Token: p.token, Self: netip.AddrPortFrom(d.advertise(), d.opts.Port)}
-	var errs []error
-	for _, target := range targets {
-		addrs, err := finder.Lookup(ctx, target)
-		if err != nil {
-			errs = append(errs, &api.Error{Code: api.CodeFailed, Message: oneLine(err), Fix: "see that it leads to a host that runs weft, or give an address to --join"})
-		}
-		for _, addr := range addrs {
-			w, err := mesh.Hello(ctx, addr, p.token, self)
-			if err == nil {
-				return w, nil
+	var wg sync.WaitGroup
+	errs, found := make([]error, len(targets)), make([][]string, len(targets))
+	for i, target := range targets {
+		wg.Go(func() {
+			var err error
+			if found[i], err = finder.Lookup(ctx, target); err != nil {
+				errs[i] = &api.Error{Code: api.CodeFailed, Message: oneLine(err), Fix: "see that it leads to a host that runs weft, or give an address to --join"}
 			}
-			errs = append(errs, err)
-		}
+		})
 	}
-	return mesh.Welcome{}, errors.Join(errs...)
+	wg.Wait()
+	addrs := slices.Concat(found...)
+	if len(addrs) == 0 {
+		return mesh.Welcome{}, errors.Join(errs...)
+	}
+	w, err := mesh.HelloFirst(ctx, addrs, p.token, self)
+	if err != nil {
+		return w, errors.Join(append(errs, err)...)
+	}
+	return w, nil
 }

@@ -25,6 +25,15 @@ func Hello(ctx context.Context, addr string, t Token, self HelloSelf) (Welcome, 
 	return w, err
 }
 
+// HelloFirst is Hello to several, and returns as soon as one lets this host in. One
+// that is earlier in the list has a head start.
+func HelloFirst(ctx context.Context, addrs []string, t Token, self HelloSelf) (Welcome, error) {
+	w, _, err := first(ctx, addrs, func(ctx context.Context, addr string) (Welcome, error) {
+		return Hello(ctx, addr, t, self)
+	}, func(Welcome) {})
+	return w, err
+}
+
 // hello is Hello over any connection; it also returns the address that a name
 // led to, so that membership is asked of the very host that was greeted.
 func hello(ctx context.Context, dial dialer, addr string, t Token, self HelloSelf) (Welcome, string, error) {

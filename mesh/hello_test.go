@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -114,6 +115,27 @@ func TestHelloToWhatIsNotWeftSaysSo(t *testing.T) {
 	_, port, _ := net.SplitHostPort(addr)
 	if !errors.As(err, &unreachable) || errors.Is(err, errNotWeft) || !strings.Contains(err.Error(), "TCP and UDP pass to port "+port) {
 		t.Errorf("hello to nobody: %v", err)
+	}
+}
+
+func TestHelloDoesNotWaitForEachOfManyThatAreSilent(t *testing.T) {
+	tok := newToken(t)
+	p := start(t, nil, Config{Token: tok, Name: "p"})
+	var addrs []string
+	for range 12 { // a minute, if each had its time
+		silent, _ := serve(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+		addrs = append(addrs, silent)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	self := HelloSelf{ID: newIdentity(t).ID, Name: "stranger"}
+	if _, err := HelloFirst(ctx, append(addrs, p.Advertise().String()), tok, self); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	cancel()
+	if _, err := HelloFirst(ctx, addrs[:2], tok, self); err == nil || !strings.Contains(err.Error(), addrs[0]) || !strings.Contains(err.Error(), addrs[1]) {
+		t.Errorf("nobody answers: %v", err)
 	}
 }
 
