@@ -352,6 +352,9 @@ func (a *app) printReadiness(r daemon.Ready) {
 	} else {
 		a.say("%s %s: %d peers, no address space until a container needs it", r.Name, verb, r.Peers)
 	}
+	if r.Refused != "" {
+		a.say("It is alone: %s. It goes on trying; `weft status` says what to do.", r.Refused)
+	}
 	if r.SetAside != "" {
 		a.say("The store could not be read and is now %s. This host is a new peer: attach its containers again.", r.SetAside)
 	}

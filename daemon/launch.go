@@ -20,7 +20,7 @@ import (
 // A join that fails is tried again after joinPause, for joinAgain in all.
 const (
 	joinPause = 300 * time.Millisecond
-	joinAgain = 3 * time.Second
+	joinAgain = 10 * time.Second
 )
 
 // Step is one finished step of a launch.
@@ -41,6 +41,8 @@ type Ready struct {
 	Prefixes []netip.Prefix `json:"prefixes"`
 	// SetAside is where the store is that could not be read, if it was set aside.
 	SetAside string `json:"setAside,omitempty"`
+	// Refused says why no host of the mesh lets this one in, where that is so.
+	Refused string `json:"refused,omitempty"`
 }
 
 // launch takes a host from nothing, or from what an earlier daemon left, to a
@@ -151,7 +153,7 @@ func (d *Daemon) launch(ctx context.Context, turn *store.Turn, progress func(Ste
 	ready(Ready{
 		Founded: founded, Name: d.opts.Name, Join: d.joinLine(), Peers: len(d.mesh.Peers()),
 		Gateway:  netip.PrefixFrom(d.gateway(), d.settings.Range.Bits()),
-		Prefixes: d.plan.Prefixes(d.identity.ID), SetAside: d.setAside,
+		Prefixes: d.plan.Prefixes(d.identity.ID), SetAside: d.setAside, Refused: checkRejections(d),
 	})
 	return srv, nil
 }

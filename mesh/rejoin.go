@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -31,8 +32,10 @@ type attempt struct {
 	peer  uuid.UUID // who answered there last, or says that it is there
 	err   string    // "" after success
 	cause string    // kind of err, which is logged when it changes
-	wait  time.Duration
-	next  time.Time
+	// refused is what who answered there last had against this peer; nil for nothing.
+	refused *RefusedError
+	wait    time.Duration
+	next    time.Time
 	// later tells that nobody may be there to be reached in this way: nothing waits
 	// for it.
 	later bool
@@ -162,7 +165,7 @@ func (m *Mesh) try(ctx context.Context, addr string) error {
 		return err // nobody wants to go there any more
 	}
 	if err == nil {
-		a.peer, a.err, a.cause, a.wait = id, "", "", 0
+		a.peer, a.err, a.cause, a.refused, a.wait = id, "", "", nil, 0
 		return nil
 	}
 	if id != uuid.Nil {
@@ -175,7 +178,9 @@ func (m *Mesh) try(ctx context.Context, addr string) error {
 		a.cause = c
 		m.log.Warn("cannot join", "addr", addr, "err", err)
 	}
-	a.err = err.Error()
+	if a.err = err.Error(); !errors.As(err, &a.refused) {
+		a.refused = nil
+	}
 	a.wait = min(max(2*a.wait, firstWait), lastWait)
 	// Jitter keeps hosts that lost each other at the same moment apart.
 	a.next = time.Now().Add(a.wait/2 + rand.N(a.wait/2))
@@ -209,6 +214,23 @@ func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error)
 			fmt.Sprintf("peer %s (%s) there has left this mesh for good: run `weft reset` on that host and join anew", w.ID, w.Name)}
 	}
 	return w.ID, m.joinThrough(ctx, w.ID, at, addr)
+}
+
+// Rejections are what the hosts that this peer has greeted have against it, by their
+// addresses, where it is alone: none while any other is a member.
+func (m *Mesh) Rejections() []*RefusedError {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.members) > 0 {
+		return nil
+	}
+	var out []*RefusedError
+	for _, addr := range slices.Sorted(maps.Keys(m.attempts)) {
+		if r := m.attempts[addr].refused; r != nil {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // joinThrough exchanges everything with a peer that has let this one in. Of several

@@ -51,6 +51,10 @@ func TestTokenIsChangedWhileContainersTalk(t *testing.T) {
 	newcomer.Run("weft", "launch", "--join", hosts[0].Addr.String(), "--token", fresh)
 
 	// Who was away is told by hand, and an old token in a unit file does no harm.
+	if r := away.Try("weft", "launch"); r.Code != 0 || !strings.Contains(r.Stderr, "no host of the mesh lets this one in") || !warns(t, away, "refused-by-mesh") {
+		t.Errorf("a host that missed the change is told: %+v", r)
+	}
+	away.Run("weft", "stop")
 	away.Run("weft", "launch", "--token", fresh)
 	kill9(t, hosts[0])
 	hosts[0].Run("weft", "launch", "--token", old)
