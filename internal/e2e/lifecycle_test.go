@@ -237,7 +237,7 @@ func flip(token string) string {
 
 func TestLaunchInTheForegroundEndsCleanlyOnSIGTERM(t *testing.T) {
 	h := netlab.New(t).Host("h")
-	r := h.Try("timeout", "--preserve-status", "-s", "TERM", "2", "weft", "launch", "--foreground")
+	r := h.Try("timeout", "--preserve-status", "-s", "TERM", "6", "weft", "launch", "--foreground")
 	// What it prints is logged, and must not have the token in it.
 	if r.Code != 0 || !strings.Contains(r.Stderr, "weft token show") || strings.Contains(r.Stdout+r.Stderr, "weft1-") {
 		t.Errorf("exit code %d, stdout %q, stderr:\n%s", r.Code, r.Stdout, r.Stderr)

@@ -127,15 +127,23 @@ func TestAnsweredCommitsOutliveAKilledProcess(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		// From before it opens the store to some commits later.
+		// From before it opens the store to some commits later; in every second
+		// round from the first commit on, however long that takes.
+		reader, first := bufio.NewReader(out), ""
+		if round%2 == 1 {
+			if first, err = reader.ReadString('\n'); err != nil {
+				t.Fatalf("seed %d, round %d: %v, the writer says %s", seed, round, err, errs.String())
+			}
+		}
 		kill := time.AfterFunc(time.Duration(random.IntN(30_000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
-		lines, err := io.ReadAll(bufio.NewReader(out))
+		rest, err := io.ReadAll(reader)
+		lines := first + string(rest)
 		_ = cmd.Wait() // killed
 		kill.Stop()
 		if err != nil || errs.Len() > 0 {
 			t.Fatalf("seed %d, round %d: %v, the writer says %s", seed, round, err, errs.String())
 		}
-		n := strings.Count(string(lines), "\n")
+		n := strings.Count(lines, "\n")
 		answered += n
 		s, err := Open(dir, true)
 		if err != nil {
@@ -147,7 +155,7 @@ func TestAnsweredCommitsOutliveAKilledProcess(t *testing.T) {
 		}
 	}
 	t.Logf("%d kills, %d answered commits, none lost", rounds, answered)
-	if answered < rounds/4 { // a slow disk answers few before the kill
+	if answered < rounds/2 { // a slow disk answers few before the kill
 		t.Errorf("only %d commits were answered in %d rounds", answered, rounds)
 	}
 }
