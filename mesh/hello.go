@@ -64,6 +64,9 @@ type HelloSelf struct {
 	Back      bool   // it wants to know whether it can be connected to at Advertise
 	// line is the key of a peer that keeps the connection as a line; nil if it ends.
 	line ed25519.PrivateKey
+	// rival is the nonce of a younger life of this peer, in spite of which it is to be
+	// let in; 0 for none.
+	rival uint64
 }
 
 // Welcome is what a peer answers that lets a host in.
@@ -98,6 +101,8 @@ type helloOpen struct {
 	Back bool   `cbor:"9,keyasint,omitempty"`  // connect back, and say whether that worked
 	Line bool   `cbor:"10,keyasint,omitempty"` // the connection becomes a line
 	Life Life   `cbor:"20,keyasint,omitzero"`
+	// Rival is the nonce of another life of the client, which is younger.
+	Rival uint64 `cbor:"21,keyasint,omitempty"`
 }
 
 type verdict struct {
@@ -130,6 +135,8 @@ type helloEnd struct {
 	// What was asked for only: an older peer could not check the proof of more.
 	Back back       `cbor:"4,keyasint,omitempty"`
 	From netip.Addr `cbor:"5,keyasint,omitzero"`
+	// Life is the other one of the client where that is refused as a copy.
+	Life Life `cbor:"20,keyasint,omitzero"`
 }
 
 // RefusedError says that a peer did not let this host in, or that this host
@@ -138,6 +145,7 @@ type RefusedError struct {
 	Addr   string
 	Code   string
 	Reason string
+	Life   Life // the other one, of a copy; zero if it is not said
 }
 
 func (e *RefusedError) Error() string { return fmt.Sprintf("%s refuses: %s", e.Addr, e.Reason) }

@@ -77,8 +77,10 @@ var errNotWeft = errors.New("what listens there is not weft")
 
 func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error) {
 	fail := func(err error) (Welcome, error) { return Welcome{}, &UnreachableError{addr, err} }
-	refuse := func(code, reason string) (Welcome, error) { return Welcome{}, &RefusedError{addr, code, reason} }
-	open := helloOpen{Protocol: ProtocolVersion, Mesh: t.MeshID, ID: self.ID, Name: self.Name, Advertise: self.Advertise, Nonce: nonce(), Hint: t.hint(), Back: self.Back, Line: self.line != nil, Life: self.Life}
+	refuse := func(code, reason string) (Welcome, error) {
+		return Welcome{}, &RefusedError{Addr: addr, Code: code, Reason: reason}
+	}
+	open := helloOpen{Protocol: ProtocolVersion, Mesh: t.MeshID, ID: self.ID, Name: self.Name, Advertise: self.Advertise, Nonce: nonce(), Hint: t.hint(), Back: self.Back, Line: self.line != nil, Life: self.Life, Rival: self.rival}
 	if self.Settings != nil {
 		sum := sha256.Sum256(self.Settings)
 		open.Settings = sum[:]
@@ -140,11 +142,11 @@ func greet(conn net.Conn, addr string, t Token, self HelloSelf) (Welcome, error)
 		return fail(errors.New("the end of the hello has no valid proof"))
 	}
 	if end.Verdict.Code != "" {
-		return refuse(end.Verdict.Code, clip(end.Verdict.Reason))
+		return Welcome{}, &RefusedError{addr, end.Verdict.Code, clip(end.Verdict.Reason), end.Life}
 	}
 	switch {
 	case answer.ID == self.ID && self.Life.other(answer.Life) && self.Life.givesWay(answer.Life):
-		return refuse(CodeCopy, copyVerdict(self.ID, addr).Reason)
+		return Welcome{}, &RefusedError{addr, CodeCopy, copyVerdict(self.ID, addr).Reason, answer.Life}
 	case answer.ID == self.ID:
 		return refuse(CodeSelf, "that address is this host's own")
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net"
-	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,8 +16,9 @@ type doorman struct {
 	tokens   func() []Token // that are understood, the one that is used first
 	self     HelloSelf
 	departed func(uuid.UUID) bool // whether that peer has left for good
-	// elsewhere is where that peer lives already, if it does; nil to let all in.
-	elsewhere func(id uuid.UUID, l Life, from netip.AddrPort) (where string, ok bool)
+	// elsewhere is where who says hello lives already, if it does, and which life that
+	// is; nil to let all in.
+	elsewhere func(helloOpen) (where string, other Life, ok bool)
 	refused   func(addr, name string, v verdict)
 	back      func(helloOpen) bool              // tries to connect to a peer where it says that it is
 	line      func(id uuid.UUID, conn net.Conn) // keeps a line, and owns its connection
@@ -71,8 +71,8 @@ func (d *doorman) answer(conn net.Conn) error {
 		end.Verdict = verdict{CodeSettings, "the settings of the mesh (range, block size, encapsulation, ports) differ from that host's: run `weft reset` there and join anew"}
 	}
 	if end.Verdict.Code == "" && open.ID != d.self.ID && d.elsewhere != nil {
-		if where, ok := d.elsewhere(open.ID, open.Life, open.Advertise); ok {
-			end.Verdict = copyVerdict(open.ID, where)
+		if where, other, ok := d.elsewhere(open); ok {
+			end.Verdict, end.Life = copyVerdict(open.ID, where), other
 		}
 	}
 	if end.Verdict.Code != "" {

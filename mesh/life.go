@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -17,10 +17,11 @@ import (
 //
 // A copy is found out in two ways. Whoever is greeted by a peer that answers
 // elsewhere, by another life, does not let it in; that is before the copy has
-// said anything in the mesh. And a life that hears a record of its own peer by
-// another life says so in its next one (Body.Rival). Who reads there of itself
-// knows that the other is no earlier life: none of those could know of it. Both
-// then know, and the younger gives way.
+// said anything in the mesh. One that runs, and is the older, says so when it greets
+// again, and is let in: the other hears of it by gossip. And a life that hears a
+// record of its own peer by another life says so in its next one (Body.Rival). Who
+// reads there of itself knows that the other is no earlier life: none of those could
+// know of it. Both then know, and the younger gives way.
 type Life struct {
 	Nonce uint64 `cbor:"1,keyasint"` // never 0
 	Since int64  `cbor:"2,keyasint"` // when it began, in milliseconds of Unix time
@@ -57,25 +58,36 @@ func (b Body) seenBy(l Life, latest Body) Body {
 // elsewhereTime bounds the question whether a peer is somewhere else.
 const elsewhereTime = 1500 * time.Millisecond
 
-// elsewhere finds out whether a peer that says hello from an address lives
-// somewhere else already; it returns where.
-func (m *Mesh) elsewhere(id uuid.UUID, l Life, from netip.AddrPort) (where string, ok bool) {
+// elsewhere finds out whether a peer that says hello lives somewhere else already; it
+// returns where. One that knows of that life, and is the older of the two, does not
+// have to stay out: the other will give way.
+func (m *Mesh) elsewhere(open helloOpen) (where string, other Life, ok bool) {
 	m.mu.Lock()
-	known, up := m.records.of(id).Body, m.members[id] != nil
+	known, up := m.records.of(open.ID).Body, m.members[open.ID] != nil
 	m.mu.Unlock()
-	if !up || !l.other(known.Life) || slices.Contains(known.Gossip, from) {
-		return "", false
+	if !up || !open.Life.other(known.Life) || slices.Contains(known.Gossip, open.Advertise) {
+		return "", Life{}, false
 	}
 	ctx, cancel := context.WithTimeout(m.ctx, elsewhereTime)
 	defer cancel()
 	self := HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Advertise: m.Advertise(), Settings: m.cfg.Settings, Life: m.cfg.Life}
 	for _, at := range known.Gossip[:min(len(known.Gossip), 2)] {
 		w, _, err := hello(ctx, m.dial, at.String(), m.Tokens().Use, self)
-		if err == nil && w.ID == id && l.other(w.Life) {
-			return at.String(), true
+		if err == nil && w.ID == open.ID && open.Life.other(w.Life) {
+			return at.String(), w.Life, open.Rival != w.Life.Nonce || open.Life.givesWay(w.Life)
 		}
 	}
-	return "", false
+	return "", Life{}, false
+}
+
+// staysIn tells whether a hello was refused because of a younger life, which is the
+// one that has to give way. Who does not say which life it means is believed.
+func (l Life) staysIn(err error) (younger Life, ok bool) {
+	var refused *RefusedError
+	if errors.As(err, &refused) && refused.Code == CodeCopy && l.other(refused.Life) {
+		return refused.Life, !l.givesWay(refused.Life)
+	}
+	return Life{}, false
 }
 
 // copyVerdict refuses a copy.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -129,6 +130,9 @@ func TestHelloFindsThePeerThatRunsElsewhere(t *testing.T) {
 		"a copy asks a third":                    {a, HelloSelf{ID: b.id(), Life: younger}, CodeCopy},
 		"a copy asks the other":                  {b, HelloSelf{ID: b.id(), Life: younger}, CodeCopy},
 		"who was there first asks its copy":      {b, HelloSelf{ID: b.id(), Life: older}, CodeSelf},
+		"who was there first asks a third":       {a, HelloSelf{ID: b.id(), Life: older}, CodeCopy},
+		"and knows of the other":                 {a, HelloSelf{ID: b.id(), Life: older, rival: b.Mesh.cfg.Life.Nonce}, ""},
+		"a copy that knows of the other":         {a, HelloSelf{ID: b.id(), Life: younger, rival: b.Mesh.cfg.Life.Nonce}, CodeCopy},
 		"a restart in the same place asks":       {a, HelloSelf{ID: b.id(), Life: younger, Advertise: b.Advertise()}, ""},
 		"one that does not say which life it is": {a, HelloSelf{ID: b.id()}, ""},
 		"another peer":                           {a, HelloSelf{ID: newIdentity(t).ID, Life: younger}, ""},
@@ -142,5 +146,62 @@ func TestHelloFindsThePeerThatRunsElsewhere(t *testing.T) {
 	b.Close()
 	if got := ask(a, HelloSelf{ID: b.id(), Life: younger}); got != "" {
 		t.Errorf("a peer that moved is refused with %q", got)
+	}
+}
+
+// Two halves of a mesh each have one of a peer's copies as a member, and meet.
+func TestOfCopiesInTwoHalvesTheElderStaysWhoeverGreetsFirst(t *testing.T) {
+	identity := newIdentity(t)
+	for name, dials := range map[string]struct{ elder, younger bool }{
+		"the elder":           {elder: true},
+		"the younger":         {younger: true},
+		"both, at one moment": {elder: true, younger: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tok, w := newToken(t), newNetwork(t, 4)
+				half := func(name string, copied, member *host, life Life) (one, other *testPeer) {
+					one = start(t, copied, Config{Token: tok, Name: "pc", Identity: identity, Life: life})
+					other = start(t, member, Config{Token: tok, Name: name, Targets: []string{copied.Addr.String()}})
+					if _, err := other.Join(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					both := []*testPeer{one, other}
+					all(t, time.Minute, "knows the other", both, knowsAlive(both))
+					return one, other
+				}
+				now := time.Now()
+				elder, of1 := half("p1", w.Hosts[0], w.Hosts[1], NewLife(now))
+				younger, of2 := half("p2", w.Hosts[2], w.Hosts[3], NewLife(now.Add(time.Second)))
+				if dials.elder {
+					if err := elder.SetTargets([]string{of2.Advertise().String()}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if dials.younger {
+					if err := younger.SetTargets([]string{of1.Advertise().String()}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				select {
+				case <-younger.Copied():
+				case <-time.After(5 * time.Minute):
+					t.Error("the younger does not give way")
+				}
+				younger.Close()
+				if err := of2.SetTargets([]string{of1.Advertise().String()}); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, 5*time.Minute, "the other half has the elder", func() bool {
+					s := of2.see(identity.ID)
+					return s.State == StateAlive && s.Record.Life == elder.Mesh.cfg.Life
+				})
+				select {
+				case why := <-elder.Copied():
+					t.Errorf("the elder gives way: %s", why)
+				default:
+				}
+			})
+		})
 	}
 }

@@ -189,7 +189,13 @@ func (m *Mesh) try(ctx context.Context, addr string) error {
 
 // greetAndJoin returns who answered at an address, if anybody did.
 func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error) {
-	w, at, err := m.greet(ctx, addr)
+	self := m.helloSelf()
+	self.Back = m.asksBack()
+	w, at, err := m.greet(ctx, addr, self)
+	if younger, ok := m.cfg.Life.staysIn(err); ok {
+		self.rival = younger.Nonce
+		w, at, err = m.greet(ctx, addr, self)
+	}
 	if err == nil {
 		m.noteBack(w)
 	}
@@ -205,13 +211,15 @@ func (m *Mesh) greetAndJoin(ctx context.Context, addr string) (uuid.UUID, error)
 	case errors.As(err, &refused) && refused.Code == CodeSelf:
 		return m.cfg.Identity.ID, nil
 	case errors.As(err, &refused) && refused.Code == CodeCopy:
-		m.tellCopied(err.Error())
+		if _, ok := m.cfg.Life.staysIn(err); !ok {
+			m.tellCopied(err.Error())
+		}
 		return uuid.Nil, err
 	case err != nil:
 		return uuid.Nil, err
 	case m.hasDeparted(w.ID):
-		return w.ID, &RefusedError{addr, CodeDeparted,
-			fmt.Sprintf("peer %s (%s) there has left this mesh for good: run `weft reset` on that host and join anew", w.ID, w.Name)}
+		return w.ID, &RefusedError{Addr: addr, Code: CodeDeparted,
+			Reason: fmt.Sprintf("peer %s (%s) there has left this mesh for good: run `weft reset` on that host and join anew", w.ID, w.Name)}
 	}
 	return w.ID, m.joinThrough(ctx, w.ID, at, addr)
 }
@@ -260,9 +268,7 @@ func (m *Mesh) helloSelf() HelloSelf {
 // greet says hello with the token that is used. Where that is not the other's any
 // more, and a next one was held when the others went on without this peer, it
 // goes on to that one.
-func (m *Mesh) greet(ctx context.Context, addr string) (w Welcome, at string, err error) {
-	self := m.helloSelf()
-	self.Back = m.asksBack()
+func (m *Mesh) greet(ctx context.Context, addr string, self HelloSelf) (w Welcome, at string, err error) {
 	t := m.Tokens()
 	w, at, err = hello(ctx, m.dial, addr, t.Use, self)
 	var refused *RefusedError
