@@ -121,17 +121,14 @@ func (m *Mesh) isAt(ctx context.Context, addr string, id uuid.UUID) bool {
 	return err == nil && w.ID == id
 }
 
-// dialTo opens a stream to an address; see network.
-func (m *Mesh) dialTo(ctx context.Context, addr, verify string) (net.Conn, error) {
-	if verify != "" {
-		known := path{WayDirect, addr}
-		if p, ok := m.reached.get(verify); !ok || p != known {
-			if id, err := uuid.Parse(verify); err != nil || !m.isAt(ctx, addr, id) {
-				return nil, &UnreachableError{addr, errors.New("it is not the peer that is meant")}
-			}
+// dialTo opens a stream by a path; see network.
+func (m *Mesh) dialTo(ctx context.Context, p path, verify string) (net.Conn, error) {
+	if verify != "" && !m.reached.isSure(verify, p) {
+		if id, err := uuid.Parse(verify); err != nil || !m.isAt(ctx, p.addr, id) {
+			return nil, &UnreachableError{p.addr, errors.New("it is not the peer that is meant")}
 		}
 	}
-	return m.dial(ctx, addr)
+	return m.dial(ctx, p.addr)
 }
 
 // backDue is a peer to be asked whether it can connect back, if nobody who was

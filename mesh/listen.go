@@ -40,7 +40,7 @@ func (m *Mesh) listen() error {
 		if err := door.answer(c); err != nil {
 			m.log.Debug("hello broke off", "from", c.RemoteAddr(), "err", err)
 		}
-	}, network{paths: m.paths, reached: &m.reached, callers: m.callers, dial: m.dialTo, news: m.poke})
+	}, network{route: m.route, reached: m.reached, callers: m.callers, dial: m.dialTo, news: m.poke})
 	m.transport = tr
 
 	c := memberlist.DefaultLANConfig()

@@ -109,7 +109,7 @@ type Mesh struct {
 	at        atomic.Pointer[netip.AddrPort] // where the others reach this peer now
 	transport *transport
 	callers   *callers
-	reached   reached
+	reached   *reached
 	relines   chan struct{} // the lines have to be looked at
 	joining   chan struct{} // holds one while everything is exchanged with a peer
 }
@@ -124,7 +124,7 @@ func New(cfg Config) (*Mesh, error) {
 		cfg: cfg, log: cfg.Logger, dial: dialTCP, channels: map[string]Channel{}, changed: make(chan struct{}, 1), copied: make(chan string, 1),
 		inbox: make(chan delivery, inboxMessages), outbox: make(chan letter, outboxMessages), sending: map[string]sending{}, newMeta: make(chan struct{}, 1), retold: make(chan struct{}, 1),
 		ctx: ctx, cancel: cancel, members: map[uuid.UUID]*member{}, lostAt: map[uuid.UUID]time.Time{},
-		reached: reached{by: map[string]path{}}, relines: make(chan struct{}, 1), joining: make(chan struct{}, 1),
+		reached: newReached(), relines: make(chan struct{}, 1), joining: make(chan struct{}, 1),
 		confinement: confinement{through: map[uuid.UUID]word{}, asked: map[uuid.UUID]time.Time{}, held: map[uuid.UUID]bool{}},
 		targets:     map[string]*target{}, attempts: map[string]*attempt{}, look: make(chan struct{}, 1), heardFrom: map[uuid.UUID]netip.AddrPort{},
 	}

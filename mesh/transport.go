@@ -43,12 +43,12 @@ type transport struct {
 
 // network is what a transport knows of the ways to the peers.
 type network struct {
-	paths   func(memberlist.Address) (list []path, doubtful bool)
+	route   func(memberlist.Address) route
 	reached *reached
 	callers *callers
-	// dial opens a connection to an address; if verify is set, only to where the
-	// peer of that name answers a hello.
-	dial func(ctx context.Context, addr, verify string) (net.Conn, error)
+	// dial opens a connection by a path; if verify is set, only to where the peer of
+	// that name answers a hello, now or when it was reached so before.
+	dial func(ctx context.Context, p path, verify string) (net.Conn, error)
 	news func() // a peer is reached by another way
 }
 
@@ -94,11 +94,10 @@ func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 
 // WriteToAddress sends a packet.
 func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
-	paths, doubtful := t.net.paths(a)
 	last, known := t.net.reached.get(a.Name)
 	at := time.Now()
 	var err error
-	for _, p := range packetPaths(paths, last, known, doubtful) {
+	for _, p := range packetPaths(t.net.route(a), last, known) {
 		if p.way == WayLine {
 			t.net.callers.packet(a.Name, b) // what is lost is lost, as with any packet
 			continue
@@ -119,18 +118,17 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(t.ctx, timeout)
 	defer cancel()
-	paths, doubtful := t.net.paths(a)
-	verify := ""
-	if doubtful {
+	r, verify := t.net.route(a), ""
+	if r.doubtful {
 		verify = a.Name
 	}
-	conn, by, err := race(ctx, paths, func(ctx context.Context, p path) (net.Conn, error) {
+	conn, by, err := race(ctx, r.paths, func(ctx context.Context, p path) (net.Conn, error) {
 		if p.way == WayLine {
 			return t.net.callers.call(ctx, a.Name)
 		}
-		return t.net.dial(ctx, p.addr, verify)
+		return t.net.dial(ctx, p, verify)
 	})
-	if t.net.reached.set(a.Name, by) && slices.Contains(paths, by) {
+	if t.net.reached.set(a.Name, by, r.doubtful) && slices.Contains(r.paths, by) {
 		t.net.news()
 	}
 	if err != nil {

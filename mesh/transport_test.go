@@ -119,8 +119,8 @@ func TestNothingReachesMemberlistBeforeItIsReady(t *testing.T) {
 
 func asKnown() network {
 	return network{
-		paths:   func(a memberlist.Address) ([]path, bool) { return []path{{WayDirect, a.Addr}}, false },
-		reached: &reached{by: map[string]path{}}, callers: newCallers(), news: func() {},
+		route:   func(a memberlist.Address) route { return route{paths: []path{{WayDirect, a.Addr}}} },
+		reached: newReached(), callers: newCallers(), news: func() {},
 	}
 }
 

@@ -69,26 +69,45 @@ func overlayOf(own, peer Body) (at netip.AddrPort) {
 	return at
 }
 
-// paths are the ways to who is behind an address of memberlist's. Doubtful tells
-// that at one of them somebody else may be: what is said of a network behind NAT
-// holds inside of it.
-func (m *Mesh) paths(a memberlist.Address) (out []path, doubtful bool) {
+// route is how a peer may be reached.
+type route struct {
+	paths    []path
+	confined bool // it cannot be connected to, or this peer cannot
+	// doubtful tells that at one of the paths somebody else may be: what is said of a
+	// network behind NAT holds inside of it.
+	doubtful bool
+}
+
+// routeTo is the route of the paths to a peer. A port is forwarded to a host that
+// says a second address, too, which is in a network behind the router.
+func routeTo(own, peer Body, known string, hasLine bool) route {
+	r := route{paths: pathsTo(own, peer, known, hasLine), confined: own.Confined || peer.Confined}
+	r.doubtful = r.confined || len(peer.Gossip) > 1 || len(r.paths) > 1 && r.paths[1].way == WayDirect
+	return r
+}
+
+// route is the way to who is behind an address of memberlist's.
+func (m *Mesh) route(a memberlist.Address) route {
 	id, err := uuid.Parse(a.Name)
 	if err != nil {
-		return []path{{WayDirect, a.Addr}}, false
+		return route{paths: []path{{WayDirect, a.Addr}}}
 	}
 	hasLine := m.callers.has(a.Name)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	own, peer := m.records.of(m.cfg.Identity.ID).Body, m.records.of(id).Body
-	return pathsTo(own, peer, a.Addr, hasLine), own.Confined || peer.Confined
+	return routeTo(own, peer, a.Addr, hasLine)
 }
 
 // reached is by which path each peer was last reached, by memberlist's name.
 type reached struct {
 	mu sync.Mutex
 	by map[string]path
+	// sure are those of them at which the peer itself was found.
+	sure map[string]bool
 }
+
+func newReached() *reached { return &reached{by: map[string]path{}, sure: map[string]bool{}} }
 
 func (r *reached) get(name string) (path, bool) {
 	r.mu.Lock()
@@ -97,14 +116,24 @@ func (r *reached) get(name string) (path, bool) {
 	return p, ok
 }
 
+// isSure tells whether it is by that path, and the peer itself was found there.
+func (r *reached) isSure(name string, p path) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sure[name] && r.by[name] == p
+}
+
 // set notes a path, and tells whether it is news; the zero value is none.
-func (r *reached) set(name string, p path) (news bool) {
+func (r *reached) set(name string, p path, sure bool) (news bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	news = r.by[name] != p
-	if p == (path{}) {
+	switch {
+	case p == (path{}):
 		delete(r.by, name)
-	} else {
+		delete(r.sure, name)
+	default:
+		r.sure[name] = sure || r.sure[name] && !news
 		r.by[name] = p
 	}
 	return news
@@ -115,6 +144,7 @@ func (r *reached) clear() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.by)
+	clear(r.sure)
 }
 
 // packetPaths are those that a packet takes: packets tell nobody whether they
@@ -122,16 +152,16 @@ func (r *reached) clear() {
 // as the link did not work, they try the link as well: when links change again the way
 // by the tunnels is the first to break. Where there was none, a peer that cannot be
 // connected to is reached by other ways.
-func packetPaths(paths []path, last path, known, doubtful bool) []path {
-	first := paths[0]
-	if known && slices.Contains(paths, last) {
-		if last.way == WayOverlay && first.way == WayDirect && !doubtful {
+func packetPaths(r route, last path, known bool) []path {
+	first := r.paths[0]
+	if known && slices.Contains(r.paths, last) {
+		if last.way == WayOverlay && first.way == WayDirect && !r.confined {
 			return []path{first, last}
 		}
 		return []path{last}
 	}
-	if i := slices.IndexFunc(paths, func(p path) bool { return p.way != WayDirect }); doubtful && i >= 0 {
-		first = paths[i]
+	if i := slices.IndexFunc(r.paths, func(p path) bool { return p.way != WayDirect }); r.confined && i >= 0 {
+		first = r.paths[i]
 	}
 	return []path{first}
 }
@@ -149,7 +179,7 @@ func (m *Mesh) Reached(id uuid.UUID) (way Way, at netip.AddrPort, ok bool) {
 	if n := m.nodeOrLast(id); n != nil {
 		a = n.FullAddress()
 	}
-	if paths, _ := m.paths(a); !slices.Contains(paths, p) {
+	if !slices.Contains(m.route(a).paths, p) {
 		return "", at, false
 	}
 	at, _ = netip.ParseAddrPort(p.addr) // a line has none

@@ -51,7 +51,7 @@ func TestPacketsFollowTheStreams(t *testing.T) {
 		paths    []path
 		last     path
 		known    bool
-		doubtful bool
+		confined bool
 		want     []path
 	}{
 		"nothing is known":                 {all, path{}, false, false, []path{direct}},
@@ -63,7 +63,7 @@ func TestPacketsFollowTheStreams(t *testing.T) {
 		"it can, as a stream found":        {all, direct, true, true, []path{direct}},
 		"it cannot, and there is no other": {all[:1], path{}, false, true, []path{direct}},
 	} {
-		if got := packetPaths(tc.paths, tc.last, tc.known, tc.doubtful); !slices.Equal(got, tc.want) {
+		if got := packetPaths(route{paths: tc.paths, confined: tc.confined}, tc.last, tc.known); !slices.Equal(got, tc.want) {
 			t.Errorf("%s: %v; want %v", name, got, tc.want)
 		}
 	}
@@ -124,7 +124,7 @@ func TestAWayThatWasNoneIsNotKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		peers := meshIn(t, newNetwork(t, 2), 2)
 		one, two := peers[0], peers[1]
-		one.reached.set(two.id().String(), path{WayDirect, one.Advertise().String()})
+		one.reached.set(two.id().String(), path{WayDirect, one.Advertise().String()}, false)
 		if way, at, ok := one.Reached(two.id()); ok {
 			t.Errorf("it is reached by %q at %v", way, at)
 		}
@@ -133,5 +133,50 @@ func TestAWayThatWasNoneIsNotKnown(t *testing.T) {
 			way, at, ok := one.Reached(two.id())
 			return ok && way == WayDirect && at == two.Advertise()
 		})
+	})
+}
+
+func TestWhoSaysSeveralAddressesMayBeSomebodyElseAtOneOfThem(t *testing.T) {
+	one, other, mine := netip.MustParseAddrPort("192.0.2.1:6783"), netip.MustParseAddrPort("192.168.1.2:6783"), netip.MustParseAddrPort("192.0.2.9:6783")
+	says := func(confined bool, at ...netip.AddrPort) Body { return Body{Gossip: at, Confined: confined} }
+	for name, tc := range map[string]struct {
+		own, peer Body
+		known     netip.AddrPort
+		want      bool
+	}{
+		"one address":                  {says(false, mine), says(false, one), one, false},
+		"nothing is said yet":          {says(false, mine), Body{}, one, false},
+		"several":                      {says(false, mine), says(false, one, other), one, true},
+		"it has moved":                 {says(false, mine), says(false, other), one, true},
+		"nobody can connect to it":     {says(false, mine), says(true, one), one, true},
+		"nobody can connect to either": {says(true, mine), says(false, one), one, true},
+	} {
+		if got := routeTo(tc.own, tc.peer, tc.known.String(), true).doubtful; got != tc.want {
+			t.Errorf("%s: doubtful = %v", name, got)
+		}
+	}
+}
+
+// A port is forwarded to a peer in a private network, and another peer has its
+// address in the one beside this host.
+func TestAStreamGoesToThePeerThatIsMeantWherePrivateNetworksOverlap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 3)
+		peers := meshIn(t, w, 3)
+		here, beside, meant := peers[0], peers[1], peers[2]
+		if err := meant.Publish(Body{Name: "p2", Gossip: []netip.AddrPort{beside.Advertise(), meant.Advertise()}}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, time.Minute, "both addresses are known", func() bool { return len(here.see(meant.id()).Record.Gossip) == 2 })
+		here.reached.clear()
+		here.Send(meant.id(), "board", []byte("psst"))
+		eventually(t, 10*time.Second, "the message arrives", func() bool { return len(meant.board.messages()) == 1 })
+		if _, at, ok := here.Reached(meant.id()); !ok || at != meant.Advertise() {
+			t.Errorf("it is reached at %v, %v; want %v", at, ok, meant.Advertise())
+		}
+		// Who was found at an address is not asked for every stream.
+		if !here.reached.isSure(meant.id().String(), path{WayDirect, meant.Advertise().String()}) {
+			t.Error("it is asked again")
+		}
 	})
 }
