@@ -133,7 +133,7 @@ func (d *Daemon) askMesh(ctx context.Context, p *peerState, known []netip.AddrPo
 	defer cancel()
 	self := d.helloSelf(p)
 	self.Settings, self.Life = encode(p.settings), d.life
-	finder := mesh.Finder{Token: p.token, Self: netip.AddrPortFrom(d.advertise(), d.opts.Port)}
+	finder := mesh.Finder{Token: p.token, Port: d.opts.Port, Own: d.underlays()}
 	addrs := map[string]bool{}
 	for _, a := range known {
 		addrs[a.String()] = !slices.Contains(d.announced(), a.Addr())

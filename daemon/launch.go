@@ -218,7 +218,7 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	m, err := mesh.New(mesh.Config{
 		Identity: d.identity, Life: d.life, Name: d.opts.Name, Token: d.token, Tokens: p.tokens, KeepTokens: d.keep.saveTokens, Settings: encode(d.settings),
 		Bind:      netip.AddrPortFrom(netip.IPv4Unspecified(), d.opts.Port),
-		Advertise: d.gossipAt(), Inside: d.inside(),
+		Advertise: d.gossipAt(), Own: d.underlays(),
 		Snapshot: p.snapshot, Targets: p.targets, Channels: []mesh.Channel{d.replicate, d.hearsay, &d.heardAt}, Logger: d.log,
 	})
 	if err != nil {

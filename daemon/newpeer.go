@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"slices"
 	"sync"
 
@@ -111,7 +110,7 @@ func (d *Daemon) helloSelf(p *peerState) mesh.HelloSelf {
 // a welcome nor an error.
 func (d *Daemon) greet(ctx context.Context, p *peerState, targets []string) (mesh.Welcome, error) {
 	self := d.helloSelf(p)
-	finder := mesh.Finder{Token: p.token, Self: netip.AddrPortFrom(d.advertise(), d.opts.Port)}
+	finder := mesh.Finder{Token: p.token, Port: d.opts.Port, Own: d.underlays()}
 	var wg sync.WaitGroup
 	errs, found := make([]error, len(targets)), make([][]string, len(targets))
 	for i, target := range targets {

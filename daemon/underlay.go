@@ -38,14 +38,6 @@ func (d *Daemon) announced() []netip.Addr {
 	return append(out, slices.DeleteFunc(slices.Clone(own), func(a netip.Addr) bool { return slices.Contains(out, a) })...)
 }
 
-// inside is its own address where a router forwards; the zero value elsewhere.
-func (d *Daemon) inside() (a netip.Addr) {
-	if len(d.forwarded) > 0 {
-		a = d.advertise()
-	}
-	return a
-}
-
 // gossipAt is where the others are told first that this host's gossip is.
 func (d *Daemon) gossipAt() netip.AddrPort { return netip.AddrPortFrom(d.announced()[0], d.opts.Port) }
 
@@ -145,7 +137,7 @@ func (d *Daemon) renewUnderlay() {
 	d.underlay.Store(&now)
 	d.kernel.Unlock()
 	d.heardAt.clear()
-	d.mesh.Move(d.gossipAt())
+	d.mesh.Move(d.gossipAt(), now)
 }
 
 // renewed are those of the addresses given that are on an interface, or, where

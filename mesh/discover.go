@@ -81,8 +81,9 @@ func checkHost(target string) error {
 
 // Finder finds out where targets lead to.
 type Finder struct {
-	Token Token          // of the hosts that are looked for
-	Self  netip.AddrPort // this host's gossip; its port is that of targets without one
+	Token Token        // of the hosts that are looked for
+	Port  uint16       // of this host's gossip, and of targets without one
+	Own   []netip.Addr // this host's addresses, on whose segments it asks
 }
 
 // Lookup returns the addresses, each with a port, that a target leads to now, in
@@ -90,11 +91,11 @@ type Finder struct {
 func (f Finder) Lookup(ctx context.Context, target string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
-	hosts, port := []string{target}, f.Self.Port()
+	hosts, port := []string{target}, f.Port
 	var err error
 	if target == targetCast {
-		hosts, err = f.Token.askSegment(ctx, f.Self.Addr())
-		hosts = slices.DeleteFunc(hosts, func(h string) bool { return h == f.Self.String() })
+		hosts, err = f.Token.askSegments(ctx, f.Own)
+		hosts = slices.DeleteFunc(hosts, f.isSelf)
 	}
 	if path, ok := strings.CutPrefix(target, targetFile); ok {
 		hosts, err = listed(readListing(path))
@@ -122,6 +123,11 @@ func (f Finder) Lookup(ctx context.Context, target string) ([]string, error) {
 		return nil, fmt.Errorf("look up target %s: %w", target, err)
 	}
 	return out, nil // some of several names may be wrong
+}
+
+// isSelf tells whether this host's gossip is at an address.
+func (f Finder) isSelf(at string) bool {
+	return slices.ContainsFunc(f.Own, func(a netip.Addr) bool { return netip.AddrPortFrom(a, f.Port).String() == at })
 }
 
 func lookupHost(ctx context.Context, target string, port uint16) ([]string, error) {

@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,7 +38,7 @@ func TestATargetLeadsToAddresses(t *testing.T) {
 	good := write("good", "#!/bin/sh\necho $1\necho 192.0.2.9:1\n", 0o700)
 	bad := write("bad", "#!/bin/sh\necho 'no credentials' >&2\nexit 3\n", 0o700)
 	wrong := write("wrong", "192.0.2.1\nno such: line\n", 0o600)
-	f := Finder{Self: netip.MustParseAddrPort("192.0.2.100:6783")}
+	f := Finder{Port: 6783}
 	empty := write("empty", "# nobody\n", 0o600)
 	for target, want := range map[string][]string{
 		"192.0.2.1":             {"192.0.2.1:6783"},

@@ -91,11 +91,17 @@ func (m *Mesh) Advertise() netip.AddrPort {
 	return m.cfg.Advertise
 }
 
-// Move tells the mesh that its peer is reached elsewhere from now on. The others
-// hear of it by the record; to memberlist the peer stays where it began, which
-// says no more than who it is. What is known of ways to here holds no more.
-func (m *Mesh) Move(at netip.AddrPort) {
+// Move tells the mesh that its peer is reached elsewhere from now on, and has these
+// addresses of its own. The others hear of it by the record; to memberlist the peer
+// stays where it began, which says no more than who it is. What is known of ways to
+// here holds no more.
+func (m *Mesh) Move(at netip.AddrPort, own []netip.Addr) {
 	m.at.Store(&at)
+	m.own.Store(&own)
+	select {
+	case m.moved <- struct{}{}:
+	default: // it is looked at already
+	}
 	m.mu.Lock()
 	clear(m.confinement.through)
 	m.mu.Unlock()

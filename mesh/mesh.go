@@ -40,9 +40,9 @@ type Config struct {
 	Settings   []byte         // of the mesh, opaque here; peers with others are refused
 	Bind       netip.AddrPort // where to listen, TCP and UDP; port 0 for any that is free
 	Advertise  netip.AddrPort // where the other peers reach this one; zero for where it listens
-	// Inside is the own address that hosts on its segment are told, where a router
-	// forwards Advertise; zero if that is an own one.
-	Inside   netip.Addr
+	// Own are this host's own addresses, on whose segments other hosts find it; nil for
+	// that of Advertise, which may be that of a router that forwards.
+	Own      []netip.Addr
 	Snapshot []byte   // what Snapshot returned in an earlier life; nil for none
 	Targets  []string // hosts to join, see CheckTarget; the port is Bind's where there is none
 	Channels []Channel
@@ -107,6 +107,8 @@ type Mesh struct {
 	confinement confinement
 
 	at        atomic.Pointer[netip.AddrPort] // where the others reach this peer now
+	own       atomic.Pointer[[]netip.Addr]   // its host's own addresses now, as Config.Own
+	moved     chan struct{}                  // they are others
 	transport *transport
 	callers   *callers
 	reached   *reached
@@ -123,7 +125,7 @@ func New(cfg Config) (*Mesh, error) {
 	m := &Mesh{
 		cfg: cfg, log: cfg.Logger, dial: dialTCP, channels: map[string]Channel{}, changed: make(chan struct{}, 1), copied: make(chan string, 1),
 		inbox: make(chan delivery, inboxMessages), outbox: make(chan letter, outboxMessages), sending: map[string]sending{}, newMeta: make(chan struct{}, 1), retold: make(chan struct{}, 1),
-		ctx: ctx, cancel: cancel, members: map[uuid.UUID]*member{}, lostAt: map[uuid.UUID]time.Time{},
+		moved: make(chan struct{}, 1), ctx: ctx, cancel: cancel, members: map[uuid.UUID]*member{}, lostAt: map[uuid.UUID]time.Time{},
 		reached: newReached(), relines: make(chan struct{}, 1), joining: make(chan struct{}, 1),
 		confinement: confinement{through: map[uuid.UUID]word{}, asked: map[uuid.UUID]time.Time{}, held: map[uuid.UUID]bool{}},
 		targets:     map[string]*target{}, attempts: map[string]*attempt{}, look: make(chan struct{}, 1), heardFrom: map[uuid.UUID]netip.AddrPort{},
@@ -132,6 +134,7 @@ func New(cfg Config) (*Mesh, error) {
 	if cfg.Tokens != nil {
 		m.turn.Tokens = *cfg.Tokens
 	}
+	m.own.Store(&cfg.Own)
 	for _, c := range cfg.Channels {
 		m.channels[c.Name()] = c
 	}
@@ -152,7 +155,7 @@ func New(cfg Config) (*Mesh, error) {
 	m.wg.Go(m.exchange)
 	m.wg.Go(m.follow)
 	m.wg.Go(m.tellMeta)
-	m.wg.Go(m.hearSegment)
+	m.wg.Go(m.hearSegments)
 	m.wg.Go(m.rotate)
 	m.wg.Go(m.keepLines)
 	m.wg.Go(m.send)

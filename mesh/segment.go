@@ -5,14 +5,11 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
-	"syscall"
+	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Hosts of a mesh find each other on their network segment: one asks by
@@ -65,8 +62,29 @@ func (t Token) readSegment(packet, nonce []byte) (netip.AddrPort, bool) {
 	return a.At, ok
 }
 
-// askSegment returns where the gossip is of those that answer on the segment of
-// a local address, in order.
+// askSegments returns where the gossip is of those that answer on the segments of
+// this host's own addresses, in order. One that cannot be asked by is no failure as
+// long as there is another.
+func (t Token) askSegments(ctx context.Context, own []netip.Addr) ([]string, error) {
+	own = slices.DeleteFunc(slices.Clone(own), func(a netip.Addr) bool { return !a.Is4() })
+	if len(own) == 0 {
+		return nil, errors.New("this host has no IPv4 address to ask by")
+	}
+	found, errs := make([][]string, len(own)), make([]error, len(own))
+	var wg sync.WaitGroup
+	for i, local := range own {
+		wg.Go(func() { found[i], errs[i] = t.askSegment(ctx, local) })
+	}
+	wg.Wait()
+	out := slices.Concat(found...)
+	slices.Sort(out)
+	if slices.Contains(errs, nil) {
+		return slices.Compact(out), nil
+	}
+	return nil, errors.Join(errs...)
+}
+
+// askSegment is askSegments for one of them, in no order.
 func (t Token) askSegment(ctx context.Context, local netip.Addr) ([]string, error) {
 	// The local address decides by which interface the question leaves.
 	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0)))
@@ -92,77 +110,10 @@ func (t Token) askSegment(ctx context.Context, local netip.Addr) ([]string, erro
 			out = append(out, at.String())
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out), ctx.Err()
+	return out, ctx.Err()
 }
 
 func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
-}
-
-// listenSegment joins the group on the interface of a local address.
-func listenSegment(ctx context.Context, local netip.Addr) (net.PacketConn, error) {
-	c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
-		e := raw.Control(func(fd uintptr) {
-			// Several daemons in one network namespace hear the same questions.
-			if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err == nil {
-				err = unix.SetsockoptIPMreq(int(fd), unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &unix.IPMreq{Multiaddr: segmentGroup.As4(), Interface: local.As4()})
-			}
-		})
-		return errors.Join(e, err)
-	}}
-	conn, err := c.ListenPacket(ctx, "udp4", netip.AddrPortFrom(segmentGroup, SegmentPort).String())
-	if err != nil {
-		return nil, fmt.Errorf("listen for hosts on the segment of %s: %w", local, err)
-	}
-	return conn, nil
-}
-
-// inside is where hosts on the segment reach this one.
-func (m *Mesh) inside() netip.AddrPort {
-	at := m.Advertise()
-	if m.cfg.Inside.IsValid() {
-		return netip.AddrPortFrom(m.cfg.Inside, at.Port())
-	}
-	return at
-}
-
-func (m *Mesh) answerSegment(packet []byte) []byte {
-	t := m.Tokens()
-	for _, tok := range t.all() {
-		if answer := tok.answerSegment(packet, m.inside()); answer != nil {
-			return answer
-		}
-	}
-	return nil
-}
-
-// hearSegment answers questions until the mesh ends. That it cannot is no reason
-// not to start: --join knows other ways.
-func (m *Mesh) hearSegment() {
-	local := m.inside().Addr()
-	if m.cfg.Transport != nil || !local.Is4() {
-		return
-	}
-	conn, err := listenSegment(m.ctx, local)
-	if err != nil {
-		m.log.Warn("hosts do not find this one by multicast", "err", err)
-		return
-	}
-	defer context.AfterFunc(m.ctx, func() { conn.Close() })()
-	for b := make([]byte, segmentLimit); ; {
-		n, from, err := conn.ReadFrom(b)
-		if m.ctx.Err() != nil {
-			return
-		}
-		if err != nil {
-			m.log.Debug("question on the segment", "err", err)
-			time.Sleep(time.Second) // whatever it is, it must not keep the host busy
-			continue
-		}
-		if answer := m.answerSegment(b[:n]); answer != nil {
-			_, _ = conn.WriteTo(answer, from) // a lost one is asked for again
-		}
-	}
 }

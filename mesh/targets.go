@@ -91,7 +91,7 @@ func (m *Mesh) wanted() map[string]bool {
 // lookUp finds out where the targets lead to whose time has come, or all.
 func (m *Mesh) lookUp(ctx context.Context, all bool) {
 	m.mu.Lock()
-	now, finder := time.Now(), Finder{Token: m.turn.Use, Self: m.Advertise()}
+	now, finder := time.Now(), Finder{Token: m.turn.Use, Port: m.Advertise().Port()}
 	var due []string
 	for name, t := range m.targets {
 		if all || !now.Before(t.next) {
@@ -99,6 +99,9 @@ func (m *Mesh) lookUp(ctx context.Context, all bool) {
 		}
 	}
 	m.mu.Unlock()
+	for _, at := range m.inside() {
+		finder.Own = append(finder.Own, at.Addr())
+	}
 	var wg sync.WaitGroup
 	for _, name := range due {
 		wg.Go(func() {

@@ -53,6 +53,25 @@ func TestTargetsAreAddressesNamesFilesAndPrograms(t *testing.T) {
 	})
 }
 
+// A host on two segments is found on each, also when an address goes to another
+// interface.
+func TestHostIsFoundByMulticastOnTheSegmentOfEachAddress(t *testing.T) {
+	lab := newLab(t)
+	both, early, late := lab.Host("both"), lab.Host("early"), lab.Host("late")
+	second := lab.Segment(both, early, late)
+	for _, h := range []*netlab.Host{early, late} {
+		h.Run("ip", "link", "delete", "eth0") // they are on the second segment alone
+	}
+	both.Run("weft", "launch", "--advertise", both.Addr.String()+","+second[0].String())
+	join := []string{"weft", "launch", "--join", "multicast:", "--token", tokenOf(t, both)}
+	netlab.Eventually(t, "one finds it on the second segment", func() bool { return early.Try(join...).Code == 0 })
+	early.Run("weft", "leave", "--yes")
+	both.Run("bash", "-c", `ip link add lan type bridge && ip link set eth1 master lan && ip link set lan up &&
+		ip address del `+second[0].String()+`/24 dev eth1 && ip address add `+second[0].String()+`/24 dev lan`)
+	netlab.Eventually(t, "another finds it when the address is a bridge's", func() bool { return late.Try(join...).Code == 0 })
+	netlab.Eventually(t, "it is a member", func() bool { return stateOf(status(t, both), "late") == "alive" })
+}
+
 func TestConnectAndForgetAreKept(t *testing.T) {
 	lab, hosts := launched(t, 2)
 	a, b := hosts[0], hosts[1]
