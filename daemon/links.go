@@ -58,7 +58,8 @@ type linkPlan struct {
 // The holder of the kernel's lock calls it.
 func (d *Daemon) planLinks() (linkPlan, error) {
 	u := d.devices()
-	carried := d.adopted()
+	adopted := d.adopted()
+	carried := adopted.Carriers
 	quality := d.qualities()
 	slots := d.keys.list()
 	needed := map[string]bool{}
@@ -97,11 +98,11 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 				case encap.TransportVXLAN:
 					guarded.VXLAN, guarded.Ends = true, append(guarded.Ends, at.theirs)
 				}
-				way, ok := d.way(p, i, at, u, quality)
+				way, ok := d.way(p, i, at, u, knownMTU(p, i, quality, adopted))
 				if !ok {
 					continue
 				}
-				n := d.narrowed(narrow, i, at, u, way.MTU, six)
+				n := d.narrowed(narrow, adopted, i, at, u, way.MTU, six)
 				if n != (encap.Narrow{}) {
 					narrow[at.theirs], settles = n, settles || n.Pending()
 				}
@@ -115,7 +116,7 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 				at, _ := endsOn(i, allowed[v.Transport], u)
 				l.paths = append(l.paths, encap.Path{Device: i.Device, Transport: v.Transport})
 				if p.VTEP.IsValid() {
-					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: p.VTEP, MTU: d.most(p, i, at, u)})
+					plan.targets = append(plan.targets, probe.Target{Path: probe.Path{Peer: p.ID, Device: i.Device}, Addr: p.VTEP, MTU: d.most(p, i, at, u), Known: knownMTU(p, i, quality, adopted)})
 				}
 			}
 		}
@@ -178,12 +179,15 @@ func (d *Daemon) decide(p tunnelPeer, l *link, paths []encap.Path, carried map[n
 // narrowed is what is known of the way over the underlay between two ends, after a
 // look at what fits into a tunnel on it: 0 for all that its device takes. What was
 // seen of the way before in this pass counts. Without IPv6 (six) there is nothing to see.
-func (d *Daemon) narrowed(now map[netip.Addr]encap.Narrow, i encap.Instance, at ends, u underlay, fits int, six bool) encap.Narrow {
+func (d *Daemon) narrowed(now map[netip.Addr]encap.Narrow, adopted encap.Adopted, i encap.Instance, at ends, u underlay, fits int, six bool) encap.Narrow {
+	overhead, device := encap.Overhead(i.Transport, at.own), u[at.own].MTU
 	before, seen := now[at.theirs]
 	if !seen {
-		before = d.narrow[at.theirs]
+		before, seen = d.narrow[at.theirs]
 	}
-	overhead, device := encap.Overhead(i.Transport, at.own), u[at.own].MTU
+	if !seen {
+		before = encap.AdoptNarrow(adopted.Narrow[at.theirs], device, d.now())
+	}
 	if i.Transport == encap.TransportDirect || d.opts.MTU != 0 || fits+overhead >= device || !six {
 		fits = 0
 	}
@@ -241,17 +245,35 @@ func whyNone(p tunnelPeer, verdicts []encap.Verdict) string {
 	return strings.Join(reasons, "; ")
 }
 
-// adopted says by which device an earlier process led the traffic, before this
-// one has decided anything.
-func (d *Daemon) adopted() map[netip.Prefix]string {
+// adopted is what an earlier process has left, before this one has decided anything.
+func (d *Daemon) adopted() encap.Adopted {
 	if d.decided != nil {
-		return nil
+		return encap.Adopted{}
 	}
-	carried, err := d.tunnels.Carries()
+	adopted, err := d.tunnels.Adopt()
 	if err != nil {
 		d.log.Warn("what an earlier daemon chose is not known", "err", err)
 	}
-	return carried
+	return adopted
+}
+
+// knownMTU is the largest packet that a path to a peer is known to take, in bytes, 0 if
+// nothing is known: what was measured, or what an earlier process found. Traffic
+// takes a new key before its path is measured, so what another of WireGuard's takes,
+// which goes the same way, counts until then.
+func knownMTU(p tunnelPeer, i encap.Instance, quality map[probe.Path]probe.Quality, adopted encap.Adopted) (mtu int) {
+	if q, measured := quality[probe.Path{Peer: p.ID, Device: i.Device}]; measured {
+		return q.MTU
+	}
+	if mtu = adopted.MTUs[encap.Hop{Dst: p.Prefixes[0], Device: i.Device}]; mtu != 0 || i.Transport != encap.TransportWireGuard {
+		return mtu
+	}
+	for device := range p.slots {
+		if other := quality[probe.Path{Peer: p.ID, Device: device}].MTU; other != 0 && (mtu == 0 || other < mtu) {
+			mtu = other
+		}
+	}
+	return mtu
 }
 
 // baseTransport is the one that this host has even without a peer that needs it.
@@ -286,9 +308,9 @@ func (d *Daemon) most(p tunnelPeer, i encap.Instance, at ends, u underlay) int {
 	return max(leastPath, most)
 }
 
-// way is a peer's end of a path, if it has one. What the path takes is said only
-// if it is less than what the device does.
-func (d *Daemon) way(p tunnelPeer, i encap.Instance, at ends, u underlay, quality map[probe.Path]probe.Quality) (w encap.Way, ok bool) {
+// way is a peer's end of a path, if it has one. What the path takes, of which found is
+// known, is said only if it is less than what the device does.
+func (d *Daemon) way(p tunnelPeer, i encap.Instance, at ends, u underlay, found int) (w encap.Way, ok bool) {
 	w = encap.Way{Port: p.ports[i.Transport], Underlay: at.theirs}
 	if i.Transport == encap.TransportWireGuard {
 		there, ok := p.slots[i.Device]
@@ -301,7 +323,7 @@ func (d *Daemon) way(p tunnelPeer, i encap.Instance, at ends, u underlay, qualit
 	// What the device does, which ends at an address of one family.
 	own := d.most(tunnelPeer{}, i, ends{own: cmp.Or(i.Underlay, d.advertise())}, u)
 	mtu := d.most(p, i, at, u)
-	if found := quality[probe.Path{Peer: p.ID, Device: i.Device}].MTU; found >= leastPath {
+	if found >= leastPath {
 		mtu = min(mtu, found)
 	}
 	if mtu < own {
@@ -330,7 +352,8 @@ type tunnelPeer struct {
 
 // tunnelPeers are the other peers with the prefixes that the address plan gives
 // them, whatever they claim. A peer whose daemon does not answer keeps its
-// routes: its kernel forwards without it. Carried is what adopted returned.
+// routes: its kernel forwards without it. Carried is by which
+// device an earlier process led the traffic.
 func (d *Daemon) tunnelPeers(carried map[netip.Prefix]string) []tunnelPeer {
 	var out []tunnelPeer
 	own, confined := d.ownLink(), d.mesh.Reachability().Confined

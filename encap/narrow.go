@@ -49,6 +49,15 @@ func (n Narrow) Next(found, overhead, device int, now time.Time) Narrow {
 	return Narrow{}
 }
 
+// AdoptNarrow is a way that an earlier process found to be so narrow, over this host's
+// device of that MTU; 0 for one of which it knew nothing.
+func AdoptNarrow(mtu, device int, now time.Time) Narrow {
+	if mtu == 0 || mtu >= device {
+		return Narrow{}
+	}
+	return Narrow{MTU: mtu, device: device, since: now, until: now.Add(narrowTime)}
+}
+
 // Pending tells whether a way may be found narrow because time passes.
 func (n Narrow) Pending() bool { return n.MTU == 0 && !n.since.IsZero() }
 

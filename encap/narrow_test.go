@@ -35,3 +35,20 @@ func TestWayIsNarrowForATimeAfterItWasFoundSo(t *testing.T) {
 		t.Errorf("this host's device has another MTU: %d", n.MTU)
 	}
 }
+
+func TestWayThatAnEarlierProcessFoundNarrowStaysSo(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	n := AdoptNarrow(1276, 1500, now)
+	if n = n.Next(0, 60, 1500, now); n.MTU != 1276 {
+		t.Errorf("before anything is measured: %d", n.MTU)
+	}
+	if n = n.Next(1200, 60, 1500, now.Add(time.Second)); n.MTU != 1260 {
+		t.Errorf("it is narrower by now: %d", n.MTU)
+	}
+	if n = n.Next(0, 60, 1500, now.Add(time.Second+narrowTime)); n.MTU != 0 {
+		t.Errorf("it is measured anew: %d", n.MTU)
+	}
+	if n := AdoptNarrow(1276, 1276, now); n != (Narrow{}) {
+		t.Errorf("this host's device says it by now: %v", n)
+	}
+}

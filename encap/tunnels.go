@@ -344,22 +344,45 @@ func (t *Tunnels) Userspace() bool {
 	return false
 }
 
-// Carries says by which device each prefix is reached, as the kernel has it: what
-// an earlier process has chosen.
-func (t *Tunnels) Carries() (map[netip.Prefix]string, error) {
+// Adopted is what an earlier process has chosen and found out, as the kernel's routes
+// have it. The zero value is nothing.
+type Adopted struct {
+	Carriers map[netip.Prefix]string // the device by which each prefix is reached
+	MTUs     map[Hop]int             // bytes, of the routes that say one
+	Narrow   map[netip.Addr]int      // see Remote
+}
+
+// Hop is the way to a prefix by one device, whether or not it carries the traffic.
+type Hop struct {
+	Dst    netip.Prefix
+	Device string
+}
+
+// Adopt looks at what an earlier process has left.
+func (t *Tunnels) Adopt() (Adopted, error) {
 	links, err := t.conn.Links()
 	if err != nil {
-		return nil, err
+		return Adopted{}, err
 	}
 	names := map[int]string{}
 	for _, l := range links {
 		names[l.Index] = l.Name
 	}
 	routes, err := t.conn.Routes(true)
-	out := map[netip.Prefix]string{}
+	out := Adopted{Carriers: map[netip.Prefix]string{}, MTUs: map[Hop]int{}, Narrow: map[netip.Addr]int{}}
 	for _, r := range routes {
-		if !r.Unreachable && r.Metric == 0 {
-			out[r.Dst] = names[r.Device]
+		if r.Unreachable {
+			continue
+		}
+		if r.Metric == narrowMetric {
+			out.Narrow[r.Dst.Addr()] = r.MTU
+			continue
+		}
+		if r.Metric == 0 {
+			out.Carriers[r.Dst] = names[r.Device]
+		}
+		if r.MTU > 0 {
+			out.MTUs[Hop{r.Dst, names[r.Device]}] = r.MTU
 		}
 	}
 	return out, err

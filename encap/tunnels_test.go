@@ -208,10 +208,22 @@ func TestSecondEndOfATransportTakesOver(t *testing.T) {
 func TestWhatAnEarlierProcessChoseIsSeen(t *testing.T) {
 	n := nodes(t)
 	n[0].carries(n[1], 1, 0, 1)
-	var got map[netip.Prefix]string
-	n[0].do(func() (err error) { got, err = n[0].tunnels.Carries(); return err })
-	if got[n[1].peer.Prefixes[0]] != "vx0" {
+	var got Adopted
+	adopt := func() {
+		t.Helper()
+		n[0].do(func() (err error) { got, err = n[0].tunnels.Adopt(); return err })
+	}
+	adopt()
+	if got.Carriers[n[1].peer.Prefixes[0]] != "vx0" || len(got.Narrow) != 0 {
 		t.Errorf("%v", got)
+	}
+	n[0].run(fmt.Sprintf("ip route replace %s dev u0 proto 87 metric 300 mtu 1234; ip route add 192.0.2.77 dev u0 proto 87 metric %d mtu 1276", n[1].peer.Prefixes[0], narrowMetric))
+	adopt()
+	if mtu := got.MTUs[Hop{n[1].peer.Prefixes[0], "u0"}]; mtu != 1234 {
+		t.Errorf("the other end takes %d", mtu)
+	}
+	if mtu := got.Narrow[netip.MustParseAddr("192.0.2.77")]; mtu != 1276 || len(got.Narrow) != 1 {
+		t.Errorf("narrow are %v", got.Narrow)
 	}
 }
 

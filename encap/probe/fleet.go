@@ -64,6 +64,7 @@ func (f *fleet) set(now time.Duration, targets []Target) {
 			// Not all at once, and yet soon.
 			start := now + time.Duration(f.rng.Int64N(int64(f.pace.quick)))
 			p = &path{target: t, first: f.rng.Uint64(), next: start, since: now}
+			p.believe(t.Known)
 		}
 		if p.target.MTU != t.MTU {
 			said := p.mtu

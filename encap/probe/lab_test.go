@@ -115,7 +115,7 @@ func (h *host) set(peer *host, devices ...string) {
 func (h *host) trySet(peer *host, devices ...string) error {
 	var targets []Target
 	for _, d := range devices {
-		targets = append(targets, Target{Path{peer.id, d}, peer.gateway, 1500})
+		targets = append(targets, Target{Path: Path{peer.id, d}, Addr: peer.gateway, MTU: 1500})
 	}
 	return h.ns.Do(func() error { return h.prober.Set(targets) })
 }

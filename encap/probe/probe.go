@@ -22,6 +22,9 @@ type Target struct {
 	Path
 	Addr netip.Addr // of the peer: its gateway, or another to which the device's route leads
 	MTU  int        // bytes; the most that is worth trying, headers of the probe's IP included
+	// Known is what the path took when somebody else measured it, in bytes; 0 for nothing.
+	// It is believed of a path that is new here, until that is measured.
+	Known int
 }
 
 // Quality is what is known of a path.
@@ -37,6 +40,6 @@ type Quality struct {
 	Sent  int           // probes, since the path is a target
 	RTT   time.Duration // smoothed; 0 if nothing was ever answered
 	Loss  float64       // of the last probes, 0 to 1
-	MTU   int           // bytes, the largest IP packet that came through both ways; 0 if not known
+	MTU   int           // bytes, the largest IP packet that came through both ways, or Target.Known before any did; 0 if not known
 	Every time.Duration // the longest time between two probes, at present
 }

@@ -157,7 +157,7 @@ func TestAnswerIsAsLargeAsTheAskAndGivenToThoseWhoMeanThisHost(t *testing.T) {
 func TestBadTargetsAreRefusedAndChangeNothing(t *testing.T) {
 	l := newLab(t)
 	l.set("u0")
-	good := Target{to(l.b, "u0"), l.b.gateway, 1500}
+	good := Target{Path: to(l.b, "u0"), Addr: l.b.gateway, MTU: 1500}
 	for what, bad := range map[string]func(t *Target){
 		"no device":       func(t *Target) { t.Device = "" },
 		"no address":      func(t *Target) { t.Addr = netip.Addr{} },

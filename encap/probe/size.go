@@ -186,6 +186,16 @@ func (p *path) conclude(now time.Duration, pace pace, rng *rand.Rand) {
 	}
 }
 
+// believe takes over what somebody else found. It is confirmed as soon as the path
+// works, and more is tried right after.
+func (p *path) believe(known int) {
+	if known < leastMTU {
+		return
+	}
+	p.mtu = min(known, p.target.MTU)
+	p.lo, p.hi = p.mtu, p.target.MTU+1
+}
+
 // retarget takes note of another most that is worth trying.
 func (p *path) retarget(now time.Duration, mtu int) {
 	p.abandon()

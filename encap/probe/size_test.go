@@ -157,3 +157,37 @@ func TestOldAnswersOfFullSizeDoNotHideThatThePathShrank(t *testing.T) {
 		return p.mtu == 1300
 	})
 }
+
+func TestPathThatWasMeasuredBeforeIsNotWiderUntilItIsMeasured(t *testing.T) {
+	for _, c := range []struct{ known, fits int }{{1400, 1400}, {1400, 1422}, {1400, 1500}, {1400, 1333}, {1450, 1450}, {1500, 1500}} {
+		w := newWorld(t, 7, 1)
+		target := targetsOf(1, 1450)
+		target[0].Known = c.known
+		w.fits = c.fits
+		w.fleet.set(0, nil)
+		w.fleet.set(0, target)
+		if got := w.only().mtu; got != min(c.known, 1450) {
+			t.Fatalf("%v: MTU is %d before anything was measured", c, got)
+		}
+		measured := min(c.fits, 1450)
+		if least := min(c.known, measured); c.fits >= c.known {
+			for w.only().mtu != measured {
+				if w.now > 5*time.Second {
+					t.Fatalf("%v: MTU is %d after 5 s", c, w.only().mtu)
+				}
+				if got := w.only().mtu; got < least || got > measured {
+					t.Fatalf("%v: MTU is %d in between", c, got)
+				}
+				w.run(10 * time.Millisecond)
+			}
+		} else {
+			w.until1(5*time.Second, "the largest is found", func(p *path) bool { return p.mtu == measured })
+		}
+		// What is known is of the path before it was measured, and not news.
+		target[0].Known = 1200
+		w.fleet.set(w.now, target)
+		if got := w.only().mtu; got != measured {
+			t.Errorf("%v: MTU is %d after it was measured as %d", c, got, measured)
+		}
+	}
+}

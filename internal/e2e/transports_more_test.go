@@ -193,6 +193,34 @@ func TestSegmentThatShrinksIsFoundOutInTheClear(t *testing.T) {
 	}
 }
 
+func TestNewDaemonTokenAndKeysKnowHowNarrowTheWayIs(t *testing.T) {
+	for _, transport := range []string{"vxlan", "wireguard"} {
+		lab := newLab(t)
+		h1, h2 := lab.Host("h1"), lab.Host("h2")
+		h2.Run(strings.Fields(h1.Run("weft", "launch", "--encap", transport))...)
+		uses(t, h1, h2, transport)
+		answering(t, h1, h2)
+		a, _ := attached(t, h1, "a")
+		_, addr := attached(t, h2, "c")
+		lab.Underlay().Run("ip", "link", "set", "p2", "mtu", "1400")
+		for _, h := range []*netlab.Host{h1, h2} {
+			netlab.Eventually(t, "the link's MTU is what fits", func() bool { return linkTo(t, h, map[*netlab.Host]*netlab.Host{h1: h2, h2: h1}[h]).MTU <= 1400-40 })
+		}
+		check := pinging(t, a, addr, transport, "-M", "dont", "-s", "1392")
+		for _, h := range []*netlab.Host{h1, h2} {
+			h.Run("weft", "stop")
+			h.Run("weft", "launch")
+			answering(t, h1, h2)
+		}
+		h1.Run("weft", "token", "rotate", "--yes")
+		answering(t, h1, h2)
+		if transport == "wireguard" {
+			h1.Run("weft", "keys", "rotate", "--timeout", fmt.Sprint(3*time.Minute*netlab.Slowness))
+		}
+		check()
+	}
+}
+
 func TestNothingButWeftsOwnIsOnTheUnderlayOfAnEncryptedMesh(t *testing.T) {
 	lab := newLab(t)
 	h1, h2 := lab.Host("h1"), lab.Host("h2")
