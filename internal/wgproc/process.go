@@ -142,7 +142,8 @@ func (p Process) End(device string) (ended bool, err error) {
 			}
 		}
 		if !again {
-			return ended, p.forget(device)
+			lost, err := p.endLost(device)
+			return ended || lost, errors.Join(err, p.forget(device))
 		}
 		ended = true
 	}
@@ -161,6 +162,11 @@ func (p Process) EndAll() (ended bool, err error) {
 	locks, _ := filepath.Glob(lockPath(p.Dir, "*")) // the pattern is a good one
 	for _, path := range locks {
 		devices[deviceOf(path)] = true
+	}
+	for _, x := range programs() {
+		if filepath.Clean(x.dir) == filepath.Clean(p.Dir) {
+			devices[x.device] = true
+		}
 	}
 	for device := range devices {
 		was, e := p.End(device)
@@ -192,11 +198,20 @@ func (p Process) endPart(path string, part int64) error {
 	if err != nil || pid == 0 {
 		return err
 	}
-	fail := func(err error) error {
-		return fmt.Errorf("end userspace WireGuard (pid %d): %w", pid, err)
-	}
 	if pid == elsewhere {
 		return fmt.Errorf("end userspace WireGuard: it is in another container, and ends with that (%s)", path)
+	}
+	return end(pid, func() (bool, error) {
+		now, err := holder(path, part)
+		return now == pid, err
+	})
+}
+
+// end ends a process, if it still is the one that is meant once it is held: it may
+// have ended by itself, and the number may be another's.
+func end(pid int, isMeant func() (bool, error)) error {
+	fail := func(err error) error {
+		return fmt.Errorf("end userspace WireGuard (pid %d): %w", pid, err)
 	}
 	process, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
@@ -206,8 +221,8 @@ func (p Process) endPart(path string, part int64) error {
 		return fail(err)
 	}
 	defer unix.Close(process)
-	if now, err := holder(path, part); err != nil || now != pid {
-		return err // it ended by itself, and the number may be another's
+	if meant, err := isMeant(); err != nil || !meant {
+		return err
 	}
 	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
 		if err := unix.PidfdSendSignal(process, signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {

@@ -125,6 +125,56 @@ func TestThereIsOneProcessForADevice(t *testing.T) {
 	})
 }
 
+func TestProcessWhoseDirectoryIsGoneIsFoundByItsDevice(t *testing.T) {
+	for what, end := range map[string]func(p Process, device string) (bool, error){
+		"by its device":    func(p Process, device string) (bool, error) { return p.End(device) },
+		"by its directory": func(p Process, _ string) (bool, error) { return p.EndAll() },
+		"by its device, for another directory": func(p Process, device string) (bool, error) {
+			p.Dir = filepath.Join(p.Dir, "another")
+			return p.Remove(device)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inside(t, func(p Process, device string, conn *nl.Conn) {
+				start(t, p, device)
+				start(t, p, device+"b")
+				if err := os.RemoveAll(p.Dir); err != nil {
+					t.Fatal(err)
+				}
+				if ended, err := end(p, device); !ended || err != nil {
+					t.Errorf("ended: %v, %v", ended, err)
+				}
+				if _, err := conn.Link(device); err == nil {
+					t.Error("the process goes on")
+				}
+				if _, err := conn.Link(device + "b"); (err == nil) != (what != "by its directory") {
+					t.Errorf("the other device: %v", err)
+				}
+				if _, err := p.End(device + "b"); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func TestProcessIsNotTakenForThatOfAnotherNamespaceOrDirectory(t *testing.T) {
+	inside(t, func(p Process, device string, conn *nl.Conn) {
+		pid := start(t, p, device)
+		inside(t, func(other Process, _ string, _ *nl.Conn) {
+			if ended, err := other.End(device); ended || err != nil {
+				t.Errorf("End in another namespace = %v, %v", ended, err)
+			}
+		})
+		if ended, err := Own(t.TempDir(), "test").EndAll(); ended || err != nil {
+			t.Errorf("EndAll of another directory = %v, %v", ended, err)
+		}
+		if now, err := holder(lockPath(p.Dir, device), carrier); now != pid || err != nil {
+			t.Errorf("the lock has %d, %v; want %d", now, err, pid)
+		}
+	})
+}
+
 func TestStartSaysWhyItFailsAndLeavesNothing(t *testing.T) {
 	inside(t, func(p Process, device string, conn *nl.Conn) {
 		if _, err := conn.CreateBridge(device, nil); err != nil {
