@@ -51,6 +51,7 @@ sysctls back as they were. Other hosts go on without it.`,
 	cmd.Flags().BoolVar(&force, "force", false, "go on where no peer can take over this host's address space")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	cmd.Flags().StringVar(&opts.StateDir, "state-dir", opts.StateDir, "state `directory`, for when no daemon runs")
+	cmd.Flags().StringVar(&opts.Bridge, "bridge", "", "`name` of the bridge, for when the store is lost; weft with the default state directory")
 	return a.withOutput(cmd, formatsOne)
 }
 

@@ -144,11 +144,23 @@ func (d *Daemon) checkDevices() error {
 		}
 		what, fix := "a device", "give another name with --bridge"
 		if l.IsWeft() {
-			what, fix = "a device of an earlier weft", "`weft reset` removes it, or give another name with --bridge"
+			what, fix = "a device of an earlier weft", d.resetLost()+" removes it if the store of that weft is lost; else give its --state-dir, or another name with --bridge"
 		}
 		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("there is %s named %s already", what, name), Fix: fix}
 	}
 	return nil
+}
+
+// resetLost is the command that removes what a weft has left here whose store is lost.
+func (d *Daemon) resetLost() string {
+	line := "`weft reset --force"
+	if d.opts.StateDir != DefaultStateDir {
+		line += " --state-dir " + d.opts.StateDir
+	}
+	if d.opts.Bridge != DefaultBridge || d.opts.StateDir != DefaultStateDir {
+		line += " --bridge " + d.opts.Bridge
+	}
+	return line + "`"
 }
 
 // checkSettings makes sure that this host can have what the mesh has.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,6 +18,7 @@ import (
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/internal/journal"
+	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/internal/store"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
@@ -182,15 +185,33 @@ func (d *Daemon) giveAll(ctx context.Context, heirs []uuid.UUID) (uuid.UUID, err
 }
 
 // Reset removes every trace of a weft whose daemon does not run. Its address
-// space can then not be handed over, which takes force.
+// space can then not be handed over, which takes force. Where its store is lost, the
+// bridge of the options says what is of that weft.
 func Reset(ctx context.Context, o Options, log *slog.Logger, force bool) (api.ResetReport, error) {
+	if o.Bridge != "" && !bridgeName.MatchString(o.Bridge) {
+		return api.ResetReport{}, &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("no weft has a bridge named %q", o.Bridge)}
+	}
 	k, p, _, err := openKeep(o.StateDir, false)
 	var report api.ResetReport
 	var locked *store.LockedError
 	var known *api.Error
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return api.ResetReport{Removed: []string{}}, nil
+		if o.Bridge == "" && o.StateDir == DefaultStateDir {
+			o.Bridge = DefaultBridge
+		}
+		left, e := leftDevices(o)
+		if e != nil || len(left) == 0 {
+			return api.ResetReport{Removed: []string{}}, e
+		}
+		if !force {
+			return report, &api.Error{Code: api.CodeConflict,
+				Message: fmt.Sprintf("there is no store in %s, and the kernel has %s of a weft", o.StateDir, strings.Join(left, ", ")),
+				Fix:     "if its store is in another directory, give that as --state-dir; if it is lost, `weft reset --force`: the others inherit this host's address space once they have agreed that it is gone"}
+		}
+		if k, p, _, err = openKeep(o.StateDir, true); err == nil {
+			report.Left = append(report.Left, "sysctls that weft changed: what they were was in the store")
+		}
 	case errors.As(err, &locked):
 		return report, &api.Error{Code: api.CodeConflict, Message: locked.Error(), Fix: "give its --socket, or end it first"}
 	case force && (unreadable(err) || errors.As(err, &known)):
@@ -211,7 +232,7 @@ func Reset(ctx context.Context, o Options, log *slog.Logger, force bool) (api.Re
 		return api.ResetReport{}, errors.Join(err, k.Close())
 	}
 	if p.host.Bridge == "" {
-		p.host.Bridge = leftBridge()
+		p.host.Bridge = cmp.Or(o.Bridge, leftBridge())
 	}
 	o.HostOptions = p.host.or(defaultHost())
 	b, err := bridge.New(k, log)
@@ -259,6 +280,30 @@ func removeFromKernel(k keep, o Options, tunnels func() ([]string, error), b *br
 		return removed, fmt.Errorf("remove weft from the kernel: %w", err)
 	}
 	return removed, nil
+}
+
+// leftDevices are those of a bridge and its tunnels that weft has in the kernel; none
+// without a bridge's name, since they could be of a weft whose store is elsewhere.
+func leftDevices(o Options) (names []string, err error) {
+	if o.Bridge == "" {
+		return nil, nil
+	}
+	conn, err := nl.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	for _, name := range append([]string{o.Bridge}, o.deviceNames()...) {
+		l, err := conn.Link(name)
+		switch {
+		case errors.Is(err, nl.ErrNotFound):
+		case err != nil:
+			return nil, err
+		case l.IsWeft():
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }
 
 func set(list []string) map[string]bool {

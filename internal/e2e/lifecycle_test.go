@@ -164,6 +164,40 @@ func TestResetWithoutADaemon(t *testing.T) {
 	h.Run("weft", "reset", "--yes") // nothing to do is no error
 }
 
+func TestResetAfterTheStateDirectoryWasDeleted(t *testing.T) {
+	h := newLab(t).Host("h1")
+	// The kernel says which process has the device, whatever became of its lock.
+	carrier := func() string { return h.Try("bash", "-c", "grep -ls '^iff:.weft-wg$' /proc/[0-9]*/fdinfo/*").Stdout }
+	for _, running := range []bool{false, true} {
+		h.Run("weft", "launch", "--wireguard", "userspace")
+		if carrier() == "" {
+			t.Fatal("no process has the device")
+		}
+		if running {
+			h.Run("rm", "-rf", "/var/lib/weft")
+			h.Run("weft", "stop", "--all")
+			if left := carrier(); left != "" {
+				t.Errorf("after stop --all there is still %s", left)
+			}
+		} else {
+			h.Run("weft", "stop")
+			h.Run("rm", "-rf", "/var/lib/weft")
+		}
+		refuses(t, h, 1, "weft reset --force", "weft", "launch")
+		refuses(t, h, 1, "no store", "weft", "reset", "--yes")
+		h.Run("weft", "reset", "--yes", "--force")
+		if left := carrier(); left != "" {
+			t.Errorf("after a reset there is still %s", left)
+		}
+	}
+	for _, look := range []string{"ip -o link show type bridge", "ip route show proto 87", "nft list tables | grep weft"} {
+		if left := h.Try("bash", "-c", look).Stdout; left != "" {
+			t.Errorf("%s: %s", look, left)
+		}
+	}
+	h.Run("weft", "launch")
+}
+
 func TestFailedLaunchLeavesNothingBehind(t *testing.T) {
 	lab := newLab(t)
 	founder, h := lab.Host("founder"), lab.Host("h")

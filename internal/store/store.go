@@ -122,7 +122,9 @@ func (s *Store) Destroy(others ...string) error {
 			err = errors.Join(err, e)
 		}
 	}
-	err = errors.Join(err, os.Remove(filepath.Join(s.dir, lockName)))
+	if e := os.Remove(filepath.Join(s.dir, lockName)); e != nil && !errors.Is(e, fs.ErrNotExist) { // somebody deletes the directory
+		err = errors.Join(err, e)
+	}
 	s.closed.Do(func() { err = errors.Join(err, s.lock.Close()) })
 	if e := os.Remove(s.dir); e != nil && !errors.Is(e, syscall.ENOTEMPTY) && !errors.Is(e, fs.ErrNotExist) && !errors.Is(e, syscall.EBUSY) && !errors.Is(e, syscall.EROFS) {
 		err = errors.Join(err, e)

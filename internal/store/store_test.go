@@ -90,4 +90,12 @@ func TestDestroyRemovesOnlyWhatIsOurs(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "mine")); err != nil {
 		t.Error("a file of the user's was removed")
 	}
+
+	s = open(t, dir)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Destroy(); err != nil {
+		t.Errorf("a store that somebody has deleted: %v", err)
+	}
 }
