@@ -26,6 +26,9 @@ type condition struct {
 	check func(d *Daemon) string
 }
 
+// probesNotPossible explains what else is said of links then.
+const probesNotPossible = "probes-not-possible"
+
 // conditions is the registry, in the order in which they are shown.
 var conditions = []condition{
 	{code: api.WarnLoop, severity: api.SeverityError,
@@ -84,10 +87,13 @@ var conditions = []condition{
 	{code: "underlay-not-read", severity: api.SeverityWarning, dependsOn: api.WarnKernel,
 		fix:   "nothing has to be done if it goes away; changes of this host's addresses are not followed meanwhile",
 		check: func(d *Daemon) string { return d.health.of("underlay") }},
+	{code: probesNotPossible, severity: api.SeverityWarning,
+		fix:   "`ss -lnup | grep :6786` shows by whom; end it",
+		check: checkProbing},
 	{code: "no-link", severity: api.SeverityError,
 		fix:   "`weft status links` says why",
 		check: checkLinks},
-	{code: "link-not-proven", severity: api.SeverityWarning,
+	{code: "link-not-proven", severity: api.SeverityWarning, dependsOn: probesNotPossible,
 		fix:   "if containers there cannot be reached: let the transport's UDP port pass between the hosts (weft status links -o wide); if they can, the other host's weft is too old to answer, or its firewall drops UDP 6786 inside of the tunnel",
 		check: checkProven},
 	{code: "link-silent", severity: api.SeverityWarning,
@@ -99,7 +105,7 @@ var conditions = []condition{
 	{code: "keys-change-held", severity: api.SeverityWarning,
 		fix:   "let the UDP ports of both slots pass between the hosts (`weft status -o json | jq .peers[].keys`), upgrade the hosts that are named as old, start those that do not answer",
 		check: checkKeys},
-	{code: "slow-link", severity: api.SeverityWarning,
+	{code: "slow-link", severity: api.SeverityWarning, dependsOn: probesNotPossible,
 		fix:   "let the faster transport pass between the hosts: UDP 6784 for VXLAN, or the mesh's port; direct needs a segment that carries the containers' addresses",
 		check: checkSlow},
 	{code: "spoofed-packets", severity: api.SeverityWarning,

@@ -53,6 +53,9 @@ func (d *Daemon) foundAlone(p *peerState) (err error) {
 func (d *Daemon) decideSettings(p *peerState, founders []string) error {
 	p.settings = foundingSettings(d.opts)
 	p.settings.Founders = founders
+	if clash := portsClash(d.opts.Port, p.settings.VXLANPort, p.settings.WireGuardPort); clash != "" {
+		return &api.Error{Code: api.CodeInvalid, Message: clash, Fix: "give another --port, --vxlan-port or --wireguard-port"}
+	}
 	if err := ipam.Validate(p.settings.Range, p.settings.BlockBits); err != nil {
 		return &api.Error{Code: api.CodeInvalid, Message: err.Error(), Fix: "choose another --range"}
 	}

@@ -15,7 +15,9 @@ import (
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/engine"
+	"github.com/weft-net/weft/mesh"
 )
 
 // Defaults of a mesh and of a host in it.
@@ -200,10 +202,8 @@ func (o Options) Validate() error {
 		return bad("of the trusted subnets %v, one is not a network such as 192.168.1.0/24", o.Trusted)
 	case !slices.Contains([]string{"", WireGuardAuto, WireGuardKernel, WireGuardUserspace}, o.WireGuard):
 		return bad("WireGuard cannot be carried by %q: this weft has %s, %s and %s", o.WireGuard, WireGuardAuto, WireGuardKernel, WireGuardUserspace)
-	case o.VXLANPort != 0 && o.VXLANPort == cmp.Or(o.Port, DefaultPort):
-		return bad("gossip and VXLAN cannot share port %d", o.VXLANPort)
-	case o.WireGuardPort != 0 && o.WireGuardPort == cmp.Or(o.Port, DefaultPort):
-		return bad("gossip and WireGuard cannot share port %d", o.WireGuardPort)
+	case portsClash(cmp.Or(o.Port, DefaultPort), o.VXLANPort, o.WireGuardPort) != "":
+		return bad("%s", portsClash(cmp.Or(o.Port, DefaultPort), o.VXLANPort, o.WireGuardPort))
 	case slices.ContainsFunc(o.advertised(), func(a netip.Addr) bool { return !a.IsGlobalUnicast() || a.Is4In6() }):
 		return bad("of the addresses %v, one is not one that peers can reach this host by", o.advertised())
 	case len(o.advertised()) > maxAdvertised:
@@ -229,6 +229,23 @@ func (o Options) Validate() error {
 			Fix: "`weft token new` makes one; give the same --token and --founders on each of them"}
 	}
 	return nil
+}
+
+// portsClash says which two parts of weft would have the same UDP port, "" if none; a
+// port of 0 is not known yet. WireGuard's second port gets out of the way of all.
+func portsClash(gossip, vxlan, wireguard uint16) string {
+	ports := []struct {
+		what string
+		port uint16
+	}{{"gossip", gossip}, {"VXLAN", vxlan}, {"WireGuard", wireguard}, {"probes", probe.Port}, {"discovery by multicast", mesh.SegmentPort}}
+	for i, b := range ports {
+		for _, a := range ports[:i] {
+			if a.port == b.port && a.port != 0 {
+				return fmt.Sprintf("%s and %s cannot share port %d", a.what, b.what, a.port)
+			}
+		}
+	}
+	return ""
 }
 
 // tunnelDevices are the names of the devices to other hosts, by transport; of

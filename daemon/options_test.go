@@ -31,9 +31,14 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		"carried by":       func(o *Options) { o.WireGuard = "hand" },
 		"and VXLAN cannot": func(o *Options) { o.VXLANPort = DefaultPort },
 		"and WireGuard":    func(o *Options) { o.WireGuardPort = DefaultPort },
-		"peers can reach":  func(o *Options) { o.Advertise = netip.MustParseAddr("0.0.0.0") },
-		"an MTU of":        func(o *Options) { o.MTU = 100 },
-		"not positive":     func(o *Options) { o.Timeout = 0 },
+		"VXLAN and WireGuard cannot share port 7000":             func(o *Options) { o.VXLANPort, o.WireGuardPort = 7000, 7000 },
+		"WireGuard and probes cannot share port 6786":            func(o *Options) { o.WireGuardPort = 6786 },
+		"VXLAN and probes cannot share port 6786":                func(o *Options) { o.VXLANPort = 6786 },
+		"gossip and probes cannot share port 6786":               func(o *Options) { o.Port = 6786 },
+		"WireGuard and discovery by multicast cannot share port": func(o *Options) { o.WireGuardPort = 6787 },
+		"peers can reach": func(o *Options) { o.Advertise = netip.MustParseAddr("0.0.0.0") },
+		"an MTU of":       func(o *Options) { o.MTU = 100 },
+		"not positive":    func(o *Options) { o.Timeout = 0 },
 	} {
 		o := DefaultOptions()
 		change(&o)
@@ -53,6 +58,18 @@ func TestNameOfAHostIsOneThatOthersTake(t *testing.T) {
 		var back string
 		if err := strict.Unmarshal(encode(got), &back); got != want || err != nil || back != got {
 			t.Errorf("%q: %q, which is read back as %q, %v; want %q", hostname, got, back, err, want)
+		}
+	}
+}
+
+func TestMeshIsNotFoundedWithPortsThatClashWithDefaults(t *testing.T) {
+	for port, want := range map[uint16]string{DefaultVXLANPort: "gossip and VXLAN", DefaultWGPort: "gossip and WireGuard", 7000: ""} {
+		o := DefaultOptions()
+		o.Port = port
+		d := &Daemon{opts: o}
+		err := d.decideSettings(&peerState{}, nil)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("gossip on port %d: %v; want %q", port, err, want)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/weft-net/weft/api"
+	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/mesh"
 )
@@ -56,6 +57,9 @@ func (d *Daemon) preflight(known *peerState) error {
 		}
 	}
 	if known == nil {
+		if err := checkProbePort(); err != nil {
+			return err // a host that is known goes on without probes; see checkProbing
+		}
 		return d.checkDevices()
 	}
 	return d.checkSameHost(*known)
@@ -130,6 +134,16 @@ func checkPort(port uint16) error {
 		return taken("UDP", err)
 	}
 	return u.Close()
+}
+
+// checkProbePort makes sure that nothing else has the port of probes, which is the
+// same on all hosts.
+func checkProbePort() error {
+	if err := probe.CheckPort(); err != nil {
+		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("UDP port %d, by which hosts try out whether packets get through, is taken: %v", probe.Port, err),
+			Fix: fmt.Sprintf("`ss -lnup | grep :%d` shows by whom; end it", probe.Port)}
+	}
+	return nil
 }
 
 // checkDevices makes sure, for a new peer, that its devices' names are free.

@@ -2,7 +2,11 @@ package daemon
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/encap/probe"
 )
@@ -17,6 +21,18 @@ func (d *Daemon) probe(targets []probe.Target) {
 		err = d.prober.Load().Set(targets)
 	}
 	d.note("probe", err)
+}
+
+// checkProbing says whether another program keeps this host from sending probes. Other
+// errors are of devices that are not there, and end with what those come from.
+func checkProbing(d *Daemon) string {
+	d.health.mu.Lock()
+	err := d.health.failing["probe"]
+	d.health.mu.Unlock()
+	if !errors.Is(err, unix.EADDRINUSE) {
+		return ""
+	}
+	return fmt.Sprintf("UDP port %d is taken by another program, so links cannot be tried out: one that fails is not left for another, and no faster one is taken", probe.Port)
 }
 
 // startProber starts the prober, and anew when the mesh's token has changed.

@@ -56,6 +56,16 @@ func step(op string, err error) error {
 	return nil
 }
 
+// CheckPort finds out whether another program has the port in the caller's network
+// namespace. Probers by other devices are not in the way.
+func CheckPort() error {
+	s, err := openSocket("lo")
+	if err != nil {
+		return err
+	}
+	return s.conn.Close()
+}
+
 // serves tells whether the socket still is on the device of its name: one that
 // was made anew has another index, to which the socket is not bound.
 func (s *socket) serves() bool {

@@ -167,7 +167,11 @@ func TestResetWithoutADaemon(t *testing.T) {
 func TestResetAfterTheStateDirectoryWasDeleted(t *testing.T) {
 	h := newLab(t).Host("h1")
 	// The kernel says which process has the device, whatever became of its lock.
-	carrier := func() string { return h.Try("bash", "-c", "grep -ls '^iff:.weft-wg$' /proc/[0-9]*/fdinfo/*").Stdout }
+	carrier := func() string {
+		return h.Try("bash", "-c", `for p in $(grep -ls '^iff:.weft-wg$' /proc/[0-9]*/fdinfo/* | cut -d/ -f3); do
+			[ "$(readlink /proc/$p/ns/net)" = "$(readlink /proc/self/ns/net)" ] && echo $p
+		done`).Stdout
+	}
 	for _, running := range []bool{false, true} {
 		h.Run("weft", "launch", "--wireguard", "userspace")
 		if carrier() == "" {
@@ -226,7 +230,8 @@ func TestFailedLaunchLeavesNothingBehind(t *testing.T) {
 		"port taken":                        {1, "TCP port 7001 is taken", append([]string{"weft", "launch", "--port", "7001"}, free...)},
 		"VXLAN port taken":                  {1, "UDP port 7002, which the mesh uses for vxlan, is taken", append([]string{"weft", "launch", "--encap", "vxlan", "--vxlan-port", "7002"}, free...)},
 		"WireGuard port taken":              {1, "UDP port 7002, which the mesh uses for wireguard, is taken", append([]string{"weft", "launch", "--wireguard-port", "7002"}, free...)},
-		"gossip on WireGuard's port":        {2, "cannot have UDP port 6785", append([]string{"weft", "launch", "--port", "6785"}, free...)},
+		"gossip on WireGuard's port":        {2, "gossip and WireGuard cannot share port 6785", append([]string{"weft", "launch", "--port", "6785"}, free...)},
+		"WireGuard on the probes' port":     {2, "cannot share port 6786", append([]string{"weft", "launch", "--wireguard-port", "6786"}, free...)},
 		"another transport than the mesh's": {1, "the mesh's encapsulation is auto, not vxlan", append(join, "--encap", "vxlan")},
 		"no nft":                            {1, "apt-get install nftables", append([]string{"env", "PATH=/run/nonft", weft, "launch"}, free...)},
 		"bridge's name is another device's": {1, "named mine already", append([]string{"weft", "launch", "--bridge", "mine"}, free...)},
