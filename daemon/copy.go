@@ -133,10 +133,13 @@ func (d *Daemon) askMesh(ctx context.Context, p *peerState, known []netip.AddrPo
 	defer cancel()
 	self := d.helloSelf(p)
 	self.Settings, self.Life = encode(p.settings), d.life
+	// An address that is kept and on no interface here may be a router's, or that of the
+	// host of which this one is a copy.
+	self.Advertise = netip.AddrPortFrom(d.advertise(), d.opts.Port)
 	finder := mesh.Finder{Token: p.token, Port: d.opts.Port, Own: d.underlays()}
 	addrs := map[string]bool{}
 	for _, a := range known {
-		addrs[a.String()] = !slices.Contains(d.announced(), a.Addr())
+		addrs[a.String()] = !slices.Contains(d.underlays(), a.Addr())
 	}
 	for _, target := range p.targets {
 		found, err := finder.Lookup(ctx, target)

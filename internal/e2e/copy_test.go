@@ -128,6 +128,30 @@ func TestCopyThatStartsApartGivesWayWhenItMeetsTheMesh(t *testing.T) {
 	}
 }
 
+// What a host was told to advertise is in its copy's store, too, and looks there like
+// the address of a router that forwards.
+func TestCopyInAnotherNetworkOfAHostThatAdvertisesIsFoundBeforeItStarts(t *testing.T) {
+	lab := newLab(t)
+	original, other, copied := lab.Host("original"), lab.Host("other"), lab.Host("copy")
+	second := lab.Segment(other, copied)
+	copied.Run("ip", "link", "delete", "eth0") // it is on the second segment alone
+	original.Run("weft", "launch", "--advertise", original.Addr.String())
+	id := status(t, original).Self.ID
+	other.Run("weft", "launch", "--advertise", other.Addr.String()+","+second[0].String(), "--join", original.Addr.String(), "--token", tokenOf(t, original))
+	netlab.Eventually(t, "they know each other", func() bool { return len(alive(t, original)) == 2 && len(alive(t, other)) == 2 })
+	original.Run("weft", "stop")
+	copyStore(t, original, copied)
+	copyMachineID(t, original, copied)
+	original.Run("weft", "launch")
+	netlab.Eventually(t, "the original is back", func() bool { return len(alive(t, other)) == 2 })
+	if r := copied.Try("weft", "launch"); r.Code != 0 || !strings.Contains(r.Stderr, "become another peer") || !strings.Contains(r.Stderr, id.String()+" runs at "+original.Addr.String()) {
+		t.Fatalf("the copy: %+v", r)
+	}
+	if got := status(t, original).Self.ID; got != id {
+		t.Errorf("the original is %s; was %s", got, id)
+	}
+}
+
 func TestHostThatMovedOrGotAnotherMachineIDKeepsItsAddresses(t *testing.T) {
 	lab, hosts := launched(t, 2)
 	h, other := hosts[0], hosts[1]
