@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ type launchFlags struct {
 	opts       daemon.Options
 	rng        string
 	advertise  []string
+	mtu        string
 	tokenFile  string
 	logFile    string
 	debug      bool
@@ -48,7 +50,8 @@ func (a *app) launch() *cobra.Command {
 
 Without a PEER to join, the first launch founds a mesh and prints the line to
 run on the next host. Later launches on the same host start it again as it was,
-with the flags that it was given before.
+with the flags that it was given before; --advertise, --mtu, --name and
+--default-subnet are taken back by auto.
 Range, block size, encapsulation and its ports belong to the mesh: they are given
 when it is founded, and joining hosts take them over.
 
@@ -102,7 +105,7 @@ was asked to make room waits, and comes back if the other ends.`,
 	f.StringVar(&o.Token, "token", "", "the mesh's `token`; better in WEFT_TOKEN or a file, since others can see arguments")
 	f.StringSliceVar(&o.Founders, "founders", nil, "`addresses` of the hosts that found a mesh together; any other host joins them")
 	f.StringVar(&l.tokenFile, "token-file", "", "`file` that holds the token, - for standard input")
-	f.StringVar(&o.Name, "name", "", "this host's `name` for people (default the host's)")
+	f.StringVar(&o.Name, "name", "", "this host's `name` for people; auto for the host's (default auto)")
 	f.StringVar(&l.rng, "range", "", "`prefix` of all containers' addresses (default "+daemon.DefaultRange.String()+", or the mesh's)")
 	f.BoolVar(&o.NoIPv6, "no-ipv6", false, "found a mesh whose containers have IPv4 addresses alone")
 	f.IntVar(&o.BlockBits, "block-bits", 0, "prefix `length` of the blocks that the range is shared out in (default by the range, or the mesh's)")
@@ -113,16 +116,16 @@ was asked to make room waits, and comes back if the other ends.`,
 	f.Uint16Var(&o.WireGuardPort, "wireguard-port", 0, fmt.Sprintf("UDP `port` of WireGuard (default %d, or the mesh's)", daemon.DefaultWGPort))
 	f.Uint16Var(&o.VXLANPort, "vxlan-port", 0, fmt.Sprintf("UDP `port` of VXLAN (default %d, or the mesh's)", daemon.DefaultVXLANPort))
 	f.Uint16Var(&o.Port, "port", 0, fmt.Sprintf("TCP and UDP `port` of gossip (default %d)", daemon.DefaultPort))
-	f.StringSliceVar(&l.advertise, "advertise", nil, "`address` by which other hosts reach this one; several, in the order in which they are tried: A,B; one of a router that forwards to this host, too (default by the routes)")
+	f.StringSliceVar(&l.advertise, "advertise", nil, "`address` by which other hosts reach this one; several, in the order in which they are tried: A,B; one of a router that forwards to this host, too; auto for by the routes (default auto)")
 	f.StringVar(&o.Bridge, "bridge", "", "`name` of the bridge (default "+daemon.DefaultBridge+")")
-	f.IntVar(&o.MTU, "mtu", 0, "MTU of the containers in `bytes` (default what the underlay allows)")
+	f.StringVar(&l.mtu, "mtu", "", "MTU of the containers in `bytes`; auto for what the underlay allows (default auto)")
 	f.BoolVar(&l.masquerade, "masquerade", true, "hide the containers behind the host towards the outside")
 	f.BoolVar(&l.observer, "observer", false, "take no address space until a container needs it, and never decide on it")
 	f.DurationVar(&l.reclaim, "reclaim-after", daemon.DefaultReclaimAfter, "how long another host may be gone before its addresses are given away; negative for never")
 	f.DurationVar(&l.rotate, "rotate-keys", -time.Second, "how old WireGuard's keys may become before this host has the mesh change them (see weft keys); negative for never")
 	f.DurationVar(&l.release, "release-after", daemon.DefaultReleaseAfter, "how long a container that has ended keeps its address; negative for as long as its engine knows it")
 	f.StringVar(&o.DockerSocket, "docker-socket", "", "`socket` of Docker (default "+daemon.DefaultDockerSocket+")")
-	f.StringVar(&l.subnet, "default-subnet", "", "`prefix` in the range from which containers get addresses (default all of it)")
+	f.StringVar(&l.subnet, "default-subnet", "", "`prefix` in the range from which containers get addresses; auto for all of it (default auto)")
 	f.BoolVar(&l.useCNI, "cni", false, "install the CNI plugin and its network once containers can be attached; see weft cni install")
 	cniFlags(f, "cni-", &l.cni)
 	f.StringVar(&o.StateDir, "state-dir", o.StateDir, "state `directory`")
@@ -161,10 +164,8 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 			return usage("--release-after 0 would free an address in the middle of a restart; say 1s")
 		}
 	}
-	if l.subnet != "" {
-		if o.Subnet, err = netip.ParsePrefix(l.subnet); err != nil {
-			return usage("subnet %q is not a prefix such as 10.40.0.0/16", l.subnet)
-		}
+	if err := l.completeAutomatic(); err != nil {
+		return err
 	}
 	if cmd.Flags().Changed("trusted-subnets") {
 		if o.Trusted, err = parseTrusted(l.trusted); err != nil {
@@ -196,17 +197,6 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 			return usage("range %q is not a prefix such as 10.32.0.0/12", l.rng)
 		}
 	}
-	for i, text := range l.advertise {
-		addr, err := netip.ParseAddr(text)
-		if err != nil {
-			return usage("%q is not an address to advertise", text)
-		}
-		if i == 0 {
-			o.Advertise = addr
-		} else {
-			o.AdvertiseAlso = append(o.AdvertiseAlso, addr)
-		}
-	}
 	if l.tokenFile != "" {
 		if o.Token != "" {
 			return usage("the token was given twice: by --token (or WEFT_TOKEN) and by --token-file")
@@ -224,6 +214,43 @@ func (l *launchFlags) complete(a *app, cmd *cobra.Command, args []string) (err e
 	}
 	if os.Geteuid() != 0 {
 		return &api.Error{Code: api.CodeForbidden, Message: "weft changes the host's network, which takes root", Fix: "run it as root: sudo weft launch"}
+	}
+	return nil
+}
+
+// auto takes back what an earlier launch was given.
+const auto = "auto"
+
+// completeAutomatic is complete for the flags that take auto.
+func (l *launchFlags) completeAutomatic() (err error) {
+	o := &l.opts
+	o.Automatic = daemon.Automatic{Name: o.Name == auto, Advertise: len(l.advertise) == 1 && l.advertise[0] == auto, MTU: l.mtu == auto, Subnet: l.subnet == auto}
+	if o.Automatic.Name {
+		o.Name = ""
+	}
+	if l.subnet != "" && !o.Automatic.Subnet {
+		if o.Subnet, err = netip.ParsePrefix(l.subnet); err != nil {
+			return usage("subnet %q is not a prefix such as 10.40.0.0/16", l.subnet)
+		}
+	}
+	if l.mtu != "" && !o.Automatic.MTU {
+		if o.MTU, err = strconv.Atoi(l.mtu); err != nil {
+			return usage("MTU %q is neither a number of bytes nor auto", l.mtu)
+		}
+	}
+	if o.Automatic.Advertise {
+		return nil
+	}
+	for i, text := range l.advertise {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return usage("%q is not an address to advertise", text)
+		}
+		if i == 0 {
+			o.Advertise = addr
+		} else {
+			o.AdvertiseAlso = append(o.AdvertiseAlso, addr)
+		}
 	}
 	return nil
 }

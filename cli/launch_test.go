@@ -187,3 +187,27 @@ func TestAForegroundLaunchTellsItsParentWhyItRefusesItsFlags(t *testing.T) {
 		t.Errorf("exit code %d, stderr %q, told %+v (%v)", code, errs, e, err)
 	}
 }
+
+func TestAutoTakesBackWhatAnEarlierLaunchWasGiven(t *testing.T) {
+	given := func(name, mtu, subnet string, advertise ...string) (o daemon.Options, err error) {
+		l := launchFlags{opts: daemon.Options{HostOptions: daemon.HostOptions{Name: name}}, mtu: mtu, subnet: subnet, advertise: advertise}
+		err = l.completeAutomatic()
+		return l.opts, err
+	}
+	if o, err := given("auto", "auto", "auto", "auto"); err != nil || o.Automatic != (daemon.Automatic{Name: true, Advertise: true, MTU: true, Subnet: true}) ||
+		o.Name != "" || o.MTU != 0 || o.Subnet.IsValid() || o.Advertise.IsValid() {
+		t.Errorf("auto: %+v, %v", o, err)
+	}
+	if o, err := given("", "", ""); err != nil || o.Automatic != (daemon.Automatic{}) {
+		t.Errorf("nothing: %+v, %v", o, err)
+	}
+	if o, err := given("h1", "1400", "10.40.0.0/16", "192.0.2.1", "192.0.2.2"); err != nil || o.Automatic != (daemon.Automatic{}) ||
+		o.Name != "h1" || o.MTU != 1400 || o.Subnet.Bits() != 16 || o.Advertise.String() != "192.0.2.1" || len(o.AdvertiseAlso) != 1 {
+		t.Errorf("values: %+v, %v", o, err)
+	}
+	for says, bad := range map[string][]string{"MTU": {"", "1k", ""}, "subnet": {"", "", "10.40"}, "advertise": {"", "", "", "192.0.2.1", "auto"}} {
+		if _, err := given(bad[0], bad[1], bad[2], bad[3:]...); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v: %v; want it to say %q", bad, err, says)
+		}
+	}
+}

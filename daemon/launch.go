@@ -171,7 +171,7 @@ func (d *Daemon) openState() (*peerState, error) {
 	}
 	d.keep = k
 	d.keptBridge = cmp.Or(p.host.Bridge, DefaultBridge)
-	p.host = d.opts.HostOptions.or(p.host)
+	p.host = d.opts.HostOptions.or(p.host.without(d.opts.Automatic))
 	if len(d.opts.Join) > 0 {
 		p.targets = d.opts.Join
 	}

@@ -57,6 +57,7 @@ type Options struct {
 	SocketGroup string // group that may use the socket; ignored if there is none of that name
 
 	HostOptions
+	Automatic Automatic // what is no longer as it was kept
 
 	Join []string // peers to join, see mesh.CheckTarget
 	// Founders are the hosts that found a mesh together: "address" or
@@ -122,6 +123,28 @@ func (h HostOptions) advertised() (out []netip.Addr) {
 	}
 	slices.SortStableFunc(out, func(a, b netip.Addr) int { return cmp.Compare(a.BitLen(), b.BitLen()) })
 	return out
+}
+
+// Automatic are the options of a host that are to be as if nobody had ever given them.
+type Automatic struct {
+	Name, Advertise, MTU, Subnet bool
+}
+
+// without is what was kept without what is to be automatic.
+func (h HostOptions) without(a Automatic) HostOptions {
+	if a.Name {
+		h.Name = ""
+	}
+	if a.Advertise {
+		h.Advertise, h.AdvertiseAlso, h.AdvertiseSecond = netip.Addr{}, nil, netip.Addr{}
+	}
+	if a.MTU {
+		h.MTU = 0
+	}
+	if a.Subnet {
+		h.Subnet = netip.Prefix{}
+	}
+	return h
 }
 
 // or fills what is not given from elsewhere.

@@ -87,6 +87,18 @@ func TestHostKeepsWhatItWasTold(t *testing.T) {
 	}
 }
 
+func TestWhatIsAutomaticIsNoLongerAsItWasKept(t *testing.T) {
+	one, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	kept := HostOptions{Name: "kept", Port: 7000, MTU: 1400, Subnet: netip.MustParsePrefix("10.33.0.0/16"), Advertise: one, AdvertiseAlso: []netip.Addr{other}, AdvertiseSecond: other}
+	got := HostOptions{}.or(kept.without(Automatic{Name: true, Advertise: true, MTU: true, Subnet: true}))
+	if want := (HostOptions{Port: 7000}); !reflect.DeepEqual(got, want) {
+		t.Errorf("all of it: %+v", got)
+	}
+	if got := (HostOptions{Name: "given"}).or(kept.without(Automatic{MTU: true})); got.Name != "given" || got.MTU != 0 || len(got.advertised()) != 2 || got.Subnet != kept.Subnet {
+		t.Errorf("one of it: %+v", got)
+	}
+}
+
 func TestSettingsAreReadBackAndForeignOnesRefused(t *testing.T) {
 	s := foundingSettings(DefaultOptions())
 	got, err := decodeSettings(encode(s))

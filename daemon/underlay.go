@@ -79,7 +79,7 @@ func (d *Daemon) underlayAddresses() (own, forwarded []netip.Addr, err error) {
 		}
 		if near {
 			return nil, nil, &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("address %s is not on any interface of this host", want),
-				Fix: "give one that `ip address` shows to --advertise, or the outer one of a router that forwards weft's ports to this host"}
+				Fix: "give one that `ip address` shows to --advertise, auto for by the routes, or the outer one of a router that forwards weft's ports to this host"}
 		}
 		forwarded = append(forwarded, want)
 	}
