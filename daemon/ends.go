@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/mesh"
 )
@@ -87,6 +88,26 @@ func lastDirect(now, before netip.Addr, says []netip.Addr) netip.Addr {
 		return before
 	}
 	return now
+}
+
+// For so long nothing may come from a peer that has answered probes and does not any
+// more. Where its daemon has stopped its kernel answers each probe, that nobody is
+// there, or, if a firewall drops that, by a keepalive of WireGuard after ten seconds.
+const (
+	patienceWithAlive  = time.Second
+	patienceWithFailed = 15 * time.Second
+)
+
+// patience is that with a peer's end of WireGuard, see encap.Way: alive tells that its
+// daemon is heard by other ways.
+func patience(q probe.Quality, alive bool) time.Duration {
+	switch {
+	case q.Works || q.RTT == 0:
+		return 0
+	case alive:
+		return patienceWithAlive
+	}
+	return patienceWithFailed
 }
 
 // firsts are the first address of each family.

@@ -4,8 +4,10 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/weft-net/weft/encap"
+	"github.com/weft-net/weft/encap/probe"
 	"github.com/weft-net/weft/mesh"
 )
 
@@ -74,6 +76,24 @@ func TestAnEarlierProcessHasShownThatAPeerIsReached(t *testing.T) {
 	for device, want := range map[string]netip.Addr{"weft-vx": there, "eth0": there, "weft-wg": {}, "weft-w1": {}, "": {}} {
 		if got := d.wasDirect(mesh.Body{Underlay: []netip.Addr{there}, Confined: true}, device); got != want {
 			t.Errorf("by %q: %v; want %v", device, got, want)
+		}
+	}
+}
+
+func TestPatienceIsForWhoHasAnsweredAndDoesNotAnyMore(t *testing.T) {
+	for _, tc := range []struct {
+		quality probe.Quality
+		alive   bool
+		want    time.Duration
+	}{
+		{probe.Quality{}, true, 0},
+		{probe.Quality{Sent: 100}, true, 0},
+		{probe.Quality{Sent: 100, RTT: 1, Works: true}, true, 0},
+		{probe.Quality{Sent: 100, RTT: 1}, true, patienceWithAlive},
+		{probe.Quality{Sent: 100, RTT: 1}, false, patienceWithFailed},
+	} {
+		if got := patience(tc.quality, tc.alive); got != tc.want {
+			t.Errorf("%+v, alive %v: %s", tc.quality, tc.alive, got)
 		}
 	}
 }

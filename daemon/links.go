@@ -110,6 +110,9 @@ func (d *Daemon) planLinks() (linkPlan, error) {
 					way.MTU = min(cmp.Or(way.MTU, n.MTU), encap.Fits(i.Transport, at.own, n.MTU))
 					remote.Narrow[at.theirs] = n.MTU
 				}
+				if v.Transport == encap.TransportWireGuard {
+					way.Patience = patience(quality[probe.Path{Peer: p.ID, Device: i.Device}], p.alive)
+				}
 				remote.Ways[i.Device] = way
 			}
 			for _, i := range d.preferred(slots, p, held) {
@@ -347,7 +350,8 @@ type tunnelPeer struct {
 	// is none.
 	direct netip.Addr
 	walled bool
-	mtu    int // of its underlay, in bytes; 0 if it does not say
+	mtu    int  // of its underlay, in bytes; 0 if it does not say
+	alive  bool // its daemon answers gossip
 }
 
 // tunnelPeers are the other peers with the prefixes that the address plan gives
@@ -361,7 +365,7 @@ func (d *Daemon) tunnelPeers(carried map[netip.Prefix]string) []tunnelPeer {
 		if p.Self || p.State == mesh.StateDeparted {
 			continue
 		}
-		peer := tunnelPeer{Peer: encap.Peer{ID: p.ID, Prefixes: d.plan.Prefixes(p.ID)}, ports: p.Record.Ports, mtu: p.Record.UnderlayMTU}
+		peer := tunnelPeer{Peer: encap.Peer{ID: p.ID, Prefixes: d.plan.Prefixes(p.ID)}, ports: p.Record.Ports, mtu: p.Record.UnderlayMTU, alive: p.State == mesh.StateAlive}
 		if len(peer.Prefixes) == 0 {
 			continue // nothing lies behind it
 		}

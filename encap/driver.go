@@ -49,6 +49,7 @@ type Peer struct {
 	// Endpoints are where its end of WireGuard is looked for, one after the other;
 	// none for Underlay and Port alone.
 	Endpoints []netip.AddrPort
+	Patience  time.Duration // with that end of WireGuard; see Way
 	// Metric of the routes to it: 0 for those that carry its traffic, more for
 	// those by which only what is bound to the device finds its way, and less for
 	// no routes at all.

@@ -61,6 +61,9 @@ type Way struct {
 	// Endpoints are where that end is looked for, one after the other, of WireGuard;
 	// none for the underlay address alone.
 	Endpoints []netip.AddrPort
+	// Patience is for how long nothing may come from that end before it is looked for
+	// elsewhere; 0 for as long as a session may last.
+	Patience time.Duration
 }
 
 // Tunnels are all of this host's ends, and the routes over them. They are not
@@ -211,7 +214,7 @@ func peersOf(i Instance, instances []Instance, peers []Remote) []Peer {
 			continue
 		}
 		p := r.Peer
-		p.Port, p.Key, p.MTU, p.Endpoints, p.Metric, p.MetricIPv6 = way.Port, way.Key, way.MTU, way.Endpoints, 0, 0
+		p.Port, p.Key, p.MTU, p.Endpoints, p.Patience, p.Metric, p.MetricIPv6 = way.Port, way.Key, way.MTU, way.Endpoints, way.Patience, 0, 0
 		p.Underlay = cmp.Or(way.Underlay, p.Underlay)
 		if r.Chosen != i.Device {
 			p.Metric = standby(i, instances)

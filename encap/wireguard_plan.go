@@ -30,6 +30,7 @@ type tunnelEnd struct {
 	key       PublicKey
 	endpoints []netip.AddrPort // where it is looked for, one after the other
 	allowed   []netip.Prefix   // exactly these: what else it sends is dropped
+	patience  time.Duration    // see Way
 }
 
 // planWG is everything that a WireGuard device needs: for n peers n ends, and
@@ -49,7 +50,7 @@ func planWireGuard(local Local, peers []Peer) planWG {
 			if len(endpoints) == 0 {
 				endpoints = []netip.AddrPort{netip.AddrPortFrom(j.peer.Underlay, cmp.Or(j.peer.Port, local.Port))}
 			}
-			p.ends = append(p.ends, tunnelEnd{j.peer.ID, j.end, endpoints, slices.Concat(local.IPv6.Both(j.peer.Carries()), j.peer.linkPrefix())})
+			p.ends = append(p.ends, tunnelEnd{j.peer.ID, j.end, endpoints, slices.Concat(local.IPv6.Both(j.peer.Carries()), j.peer.linkPrefix()), j.peer.Patience})
 			p.routes = append(p.routes, routesTo(local, j.peer, hop{}, hop{})...)
 		}
 		p.links = append(p.links, j.link)
@@ -105,9 +106,9 @@ func peerChanges(self PublicKey, ends []tunnelEnd, have *wgtypes.Device, searche
 		delete(there, end.key)
 		change := wgtypes.PeerConfig{PublicKey: wgtypes.Key(end.key), UpdateOnly: known}
 		differs := !known
-		at, set := searches[end.key].next(old, end.endpoints, now)
+		at, set := searches[end.key].next(old, end.endpoints, end.patience, now)
 		if searches[end.key] = at; set {
-			change.Endpoint, differs = net.UDPAddrFromAddrPort(at.list[at.at]), true
+			change.Endpoint, differs = net.UDPAddrFromAddrPort(at.place()), true
 		}
 		if interval := firstKeepalive(self, end.key, known); old.PersistentKeepaliveInterval != interval {
 			change.PersistentKeepaliveInterval, differs = &interval, true

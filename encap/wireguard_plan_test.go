@@ -37,7 +37,7 @@ func TestWireGuardPlanOfOnePeerIsAnEndAndARouteForEachPrefix(t *testing.T) {
 	id, key := uuid.UUID{2}, PublicKey{2}
 	p := planWireGuard(selfWG, []Peer{{ID: id, Underlay: addr("192.0.2.2"), Prefixes: prefixes("10.40.0.0/13", "10.36.0.0/16"), Key: key}})
 	want := planWG{
-		ends: []tunnelEnd{{id, key, []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:6785")}, prefixes("10.40.0.0/13", "10.36.0.0/16")}},
+		ends: []tunnelEnd{{id, key, []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:6785")}, prefixes("10.40.0.0/13", "10.36.0.0/16"), 0}},
 		routes: []nl.Route{
 			{Dst: prefixes("10.40.0.0/13")[0], Src: addr("10.32.0.1")},
 			{Dst: prefixes("10.36.0.0/16")[0], Src: addr("10.32.0.1")},

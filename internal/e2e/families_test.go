@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weft-net/weft/internal/netlab"
 )
@@ -147,6 +148,41 @@ func TestIPv6PassesWhereTheUnderlayTakesNoMoreThanIPv6Does(t *testing.T) {
 		h.Run("weft", "reset", "--yes", "--force")
 		if left := h.Run("bash", "-c", "ip route show proto 87; ip -6 route show proto 87"); left != "" {
 			t.Errorf("%s has left:\n%s", h.Name, left)
+		}
+	}
+}
+
+func TestWireGuardGoesByTheOtherFamilyWhereOneIsCut(t *testing.T) {
+	for what, rules := range map[string]string{
+		"WireGuard is blocked": "udp dport { 6785, 6788 } drop",
+		"all of it is cut":     "drop",
+	} {
+		lab := newLab(t)
+		h1, h2 := lab.Host("h1"), lab.Host("h2")
+		launch := []string{"weft", "launch", "--encap", "wireguard"}
+		for i, h := range []*netlab.Host{h1, h2} {
+			on6(h, false)
+			launch = strings.Fields(h.Run(append(launch, "--advertise", fmt.Sprintf("%s,2001:db8::%d", h.Addr, i+1))...) + " --encap wireguard")
+		}
+		a, _ := attached(t, h1, "a")
+		_, addr := attached(t, h2, "c")
+		answering(t, h1, h2)
+		netlab.Eventually(t, "the containers reach each other", func() bool { return netlab.Pings(a, addr) })
+		for range 2 {
+			h2.Run("nft", "table inet cut { chain in { type filter hook input priority -300; iifname eth0 meta nfproto ipv4 "+rules+"; }; chain out { type filter hook output priority -300; oifname eth0 meta nfproto ipv4 "+rules+"; }; }")
+			began := time.Now()
+			netlab.Eventually(t, "the containers reach each other by IPv6", func() bool { return netlab.Pings(a, addr) })
+			took := time.Since(began)
+			t.Logf("%s: packets pass again after %s", what, took.Round(100*time.Millisecond))
+			if took > 25*time.Second*netlab.Slowness {
+				t.Errorf("%s: packets pass again after %s, as if the session had to end first", what, took)
+			}
+			answering(t, h1, h2)
+			check := pinging(t, a, addr, "while IPv4 comes back")
+			h2.Run("nft", "delete", "table", "inet", "cut")
+			answering(t, h1, h2)
+			time.Sleep(300 * time.Millisecond) // some pings while all is well
+			check()
 		}
 	}
 }
