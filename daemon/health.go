@@ -29,6 +29,9 @@ type condition struct {
 // probesNotPossible explains what else is said of links then.
 const probesNotPossible = "probes-not-possible"
 
+// notePorts is what is noted of tunnels that no link needs.
+const notePorts = "ports of tunnels"
+
 // conditions is the registry, in the order in which they are shown.
 var conditions = []condition{
 	{code: api.WarnLoop, severity: api.SeverityError,
@@ -90,6 +93,9 @@ var conditions = []condition{
 	{code: probesNotPossible, severity: api.SeverityWarning,
 		fix:   "`ss -lnup | grep :6786` shows by whom; end it",
 		check: checkProbing},
+	{code: "port-taken", severity: api.SeverityWarning,
+		fix:   "`ss -lnup` shows by whom: end it; weft tries again every few seconds, and links go by other tunnels, or by the older key of WireGuard, meanwhile",
+		check: func(d *Daemon) string { return d.health.of(notePorts) }},
 	{code: "no-link", severity: api.SeverityError,
 		fix:   "`weft status links` says why",
 		check: checkLinks},

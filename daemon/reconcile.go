@@ -160,11 +160,13 @@ func (d *Daemon) followNews() error {
 // followFence is both with the kernel's lock held.
 func (d *Daemon) followFence() error {
 	fence := d.plan.Fence()
-	if err := d.followPlan(); err != nil {
+	err := d.followPlan()
+	if err != nil && !encap.OnlyPortsTaken(err) {
 		return err
 	}
+	// A device that cannot have its port takes nothing from anybody.
 	d.enforced.Store(fence)
-	return d.plan.Enforced(fence)
+	return errors.Join(err, d.plan.Enforced(fence))
 }
 
 // desired is all that the kernel should be like.
@@ -221,6 +223,7 @@ func (d *Daemon) followPlan() error {
 			d.made = made{want, now}
 		}
 	}
+	d.note(notePorts, d.tunnels.Taken())
 	d.probe(plan.targets)
 	d.tunnel.Store(d.snapshot(mtu))
 	return errors.Join(err, up, set)

@@ -75,6 +75,7 @@ type Tunnels struct {
 	held  map[string]*end // by device
 	idle  map[string]bool // devices that were found unused, and removed
 	links map[uuid.UUID]Link
+	taken error // see Taken
 }
 
 // end is a driver, what it was told that this host's end is, and the peers that it
@@ -121,20 +122,21 @@ func (t *Tunnels) MTU(local Local, instances []Instance) (int, error) {
 // chosen one. What moves from one device to another moves in one step: first all
 // ends are made ready for what was and what comes, then routes are set, and last
 // ends are let go. Those of idle that are there are removed. It goes on past
-// errors: what has no way loses its routes.
+// errors: what has no way loses its routes. Taken has those that matter to no peer.
 func (t *Tunnels) Set(local Local, instances, idle []Instance, peers []Remote) error {
 	var errs []error
 	wanted := map[string]bool{}
 	exact := map[string][]Peer{}
+	failed := map[string]error{}
 	for _, i := range instances {
 		wanted[i.Device] = true
 		exact[i.Device] = peersOf(i, instances, peers)
-		errs = append(errs, t.prepare(local, i, exact[i.Device], peers))
+		failed[i.Device] = t.prepare(local, i, exact[i.Device], peers)
 	}
 	errs = append(errs, t.lead(wanted, peers))
 	for _, device := range slices.Sorted(maps.Keys(t.held)) {
 		if h := t.held[device]; wanted[device] && !reflect.DeepEqual(h.peers, exact[device]) {
-			errs = append(errs, h.set(exact[device]))
+			failed[device] = errors.Join(failed[device], h.set(exact[device]))
 		} else if !wanted[device] {
 			errs = append(errs, t.drop(device))
 		}
@@ -145,8 +147,22 @@ func (t *Tunnels) Set(local Local, instances, idle []Instance, peers []Remote) e
 		}
 	}
 	t.links = t.chosenLinks(peers)
+	t.taken = nil
+	for _, device := range slices.Sorted(maps.Keys(failed)) {
+		err := failed[device]
+		needed := slices.ContainsFunc(peers, func(p Remote) bool { return p.Chosen == device || p.ChosenIPv6 == device })
+		if OnlyPortsTaken(err) && !needed {
+			t.taken = errors.Join(t.taken, err)
+			continue
+		}
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
+
+// Taken are the errors of devices, as they were last set, whose ports other programs
+// have, and which carry no peer's traffic.
+func (t *Tunnels) Taken() error { return t.taken }
 
 // prepare makes one end ready for the peers that it is to have, and for those
 // that it has and that are about to leave it.

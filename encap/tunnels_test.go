@@ -1,8 +1,10 @@
 package encap
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -203,6 +205,76 @@ func TestSecondEndOfATransportTakesOver(t *testing.T) {
 			t.Errorf("the other end has no route of its own:\n%s", got)
 		}
 	}
+}
+
+func TestPortOfASpareEndThatIsTakenKeepsNothingFromBeingSet(t *testing.T) {
+	n := nodes(t)
+	a, b := n[0], n[1]
+	device := a.instances[2].Device
+	a.instances = append(a.instances, Instance{Transport: TransportWireGuard, Device: device + "b", Port: 6788, Key: newKey(t)})
+	gone := Peer{ID: uuid.UUID{9}, Underlay: addr("192.0.2.9"), Prefixes: prefixes("10.32.9.0/24")}
+	goneKey := newKey(t).Public()
+	set := func(chosen int, others ...Peer) error {
+		var peers []Remote
+		for _, p := range append([]Peer{b.peer}, others...) {
+			key := b.local.Key.Public()
+			if p.ID == gone.ID {
+				key = goneKey
+			}
+			p.Key = PublicKey{}
+			peers = append(peers, Remote{Peer: p, Chosen: a.instances[chosen].Device, Ways: map[string]Way{device: {Key: key}, device + "b": {Key: key}}})
+		}
+		return a.tunnels.Set(a.local, a.instances, nil, peers)
+	}
+	peersOf := func(device string) string {
+		var keys []string
+		a.do(func() error {
+			have, err := a.tunnels.held[device].Driver.(*WireGuard).control.device(device)
+			if err != nil {
+				return nil // a process that did not get its port has ended, with its device
+			}
+			for _, p := range have.Peers {
+				keys = append(keys, PublicKey(p.PublicKey).String())
+			}
+			return nil
+		})
+		return strings.Join(keys, " ")
+	}
+	a.do(func() error {
+		other, err := net.ListenUDP("udp4", &net.UDPAddr{Port: 6788})
+		if err != nil {
+			return err
+		}
+		defer other.Close()
+		if err := set(2, gone); err != nil {
+			t.Errorf("with a peer that goes: %v", err)
+		}
+		if got := peersOf(device); !strings.Contains(got, goneKey.String()) {
+			t.Fatalf("the first end has the peers %s", got)
+		}
+		if err := set(2); err != nil {
+			t.Errorf("without it: %v", err)
+		}
+		if taken := a.tunnels.Taken(); !OnlyPortsTaken(taken) || !strings.Contains(taken.Error(), "UDP port 6788") {
+			t.Errorf("what is taken: %v", taken)
+		}
+		for _, d := range []string{device, device + "b"} {
+			if got := peersOf(d); strings.Contains(got, goneKey.String()) {
+				t.Errorf("the peer that is gone is on %s", d)
+			}
+		}
+		if err := set(3); !OnlyPortsTaken(err) {
+			t.Errorf("while a link is to go by it: %v", err)
+		}
+		if err := errors.Join(set(3), errors.New("more")); OnlyPortsTaken(err) {
+			t.Errorf("%v is taken for ports alone", err)
+		}
+		other.Close()
+		if err := set(2); err != nil || a.tunnels.Taken() != nil {
+			t.Errorf("once it is free: %v, taken %v", err, a.tunnels.Taken())
+		}
+		return nil
+	})
 }
 
 func TestWhatAnEarlierProcessChoseIsSeen(t *testing.T) {

@@ -145,7 +145,3 @@ func forwards(conn *nl.Conn, dev nl.Link, local Local) error {
 	}
 	return conn.SyncAddrs(dev, own, func(netip.Prefix) bool { return true })
 }
-
-func portTaken(port uint16, err error) error {
-	return fmt.Errorf("UDP port %d, which the tunnels of this network use, is taken by another program (ss -lnup shows which): %w", port, err)
-}

@@ -72,7 +72,7 @@ func (v *VXLAN) Up(local Local) error {
 	}
 	err = v.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MAC: VTEPMAC(local.ID).HardwareAddr(), MTU: local.deviceMTU(mtu), Up: true})
 	if errors.Is(err, unix.EADDRINUSE) {
-		return portTaken(local.Port, err)
+		return portTaken(local, err)
 	}
 	if err != nil {
 		return err
@@ -114,6 +114,9 @@ func (v *VXLAN) Set(peers []Peer) error {
 	}
 	v.local.onDevice(dev.Index, v.mtu, v.plan.routes, v.plan.links)
 	if up != nil {
+		if OnlyPortsTaken(up) && !dev.Up {
+			v.plan.routes = nil
+		}
 		return up
 	}
 	all := func(netip.Addr) bool { return true }

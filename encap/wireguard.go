@@ -117,7 +117,7 @@ func (w *WireGuard) up(local Local) (nl.Link, error) {
 	}
 	err = w.conn.AdjustLink(dev, nl.LinkState{Alias: local.Alias, MTU: local.deviceMTU(mtu), Up: true})
 	if errors.Is(err, unix.EADDRINUSE) {
-		return dev, portTaken(local.Port, err)
+		return dev, portTaken(local, err)
 	}
 	if err != nil {
 		return dev, err
@@ -146,6 +146,13 @@ func (w *WireGuard) device() (nl.Link, error) {
 		if w.carrier == CarrierKernel || !errors.Is(err, nl.ErrUnsupported) {
 			return dev, err
 		}
+	}
+	// One that has no device any more must not be what has the port.
+	if err := w.endProcess(); err != nil {
+		return dev, err
+	}
+	if err := checkPort(w.local); err != nil {
+		return dev, err // else a process would be started for nothing in each pass
 	}
 	if since := time.Since(w.started); since < startPause {
 		return dev, fmt.Errorf("userspace WireGuard ended within %s of its start: wireguard-%s.log in %s says why", since.Round(time.Millisecond), name, w.process.Dir)
@@ -182,7 +189,7 @@ func (w *WireGuard) configure(changes func(have *wgtypes.Device) *wgtypes.Config
 	}
 	err = w.control.configure(w.local.Device, *c)
 	if errors.Is(err, unix.EADDRINUSE) {
-		err = errors.Join(portTaken(w.local.Port, err), w.endProcess()) // the process says from now on that it has the port
+		err = errors.Join(portTaken(w.local, err), w.endProcess()) // the process says from now on that it has the port
 	}
 	if err != nil {
 		return false, fmt.Errorf("configure WireGuard device %s: %w", w.local.Device, err)
@@ -223,15 +230,22 @@ func (w *WireGuard) Set(peers []Peer) error {
 	_, up := w.up(w.local)
 	w.plan = planWireGuard(w.local.on(), peers)
 	dev, err := w.conn.Link(w.local.Device)
+	taken := OnlyPortsTaken(up)
 	if err != nil {
 		w.plan.routes = nil
+		if taken && errors.Is(err, nl.ErrNotFound) {
+			return up
+		}
 		return errors.Join(up, err)
 	}
 	w.local.onDevice(dev.Index, w.mtu, w.plan.routes, w.plan.links)
-	if up != nil {
+	switch {
+	case taken && !dev.Up:
+		w.plan.routes = nil
+	case up != nil && !taken:
 		return up
 	}
-	return w.connect(w.plan.ends)
+	return errors.Join(up, w.connect(w.plan.ends))
 }
 
 // count notes what went over each link.

@@ -203,15 +203,25 @@ func TestWireGuardNamesWhoHasItsPortAndTakesItWhenItIsFree(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if err := w.Up(h.local); err == nil || !strings.Contains(err.Error(), "UDP port 6784") || !strings.Contains(err.Error(), "taken by another program") {
-			t.Errorf("Up = %v", err)
+		for range 2 {
+			if err := w.Up(h.local); !OnlyPortsTaken(err) || !strings.Contains(err.Error(), "UDP port 6784") || !strings.Contains(err.Error(), "taken by another program") {
+				t.Errorf("Up = %v", err)
+			}
 		}
-		w.started = time.Now()
+		if !w.started.IsZero() {
+			t.Error("a process was started that could not have its port")
+		}
+		other.Close()
+		if err := w.Up(h.local); err != nil {
+			return err
+		}
+		if _, err := w.process.End(h.local.Device); err != nil {
+			return err
+		}
 		if err := w.Up(h.local); err == nil || !strings.Contains(err.Error(), "ended within") {
 			t.Errorf("Up at once again = %v", err)
 		}
-		other.Close()
-		time.Sleep(startPause)
+		w.started = time.Time{}
 		return w.Up(h.local)
 	})
 	h.set(peers)

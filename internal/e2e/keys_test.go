@@ -214,6 +214,33 @@ func TestOldKeyIsKeptWhereTheNewOneDoesNotPass(t *testing.T) {
 	}
 }
 
+func TestPortOfTheNewKeyThatIsTakenHoldsNeitherContainersNorRemovals(t *testing.T) {
+	_, hosts := launched(t, 3)
+	gone, held := hosts[2], hosts[1]
+	check, _, _ := talking(t, hosts[:2], "while the port of the new key is taken")
+	held.Run("ip", "link", "add", "theirs", "type", "vxlan", "id", "1", "dstport", "6788", "local", held.Addr.String())
+	held.Run("ip", "link", "set", "theirs", "up")
+	begun(t, hosts[0])
+	netlab.Eventually(t, "it says which port is taken", func() bool {
+		out := held.Try("weft", "status").Stdout
+		return strings.Contains(out, "port-taken") && strings.Contains(out, "UDP port 6788")
+	})
+	attached(t, held, "more")
+	held.Run("weft", "stop")
+	held.Run("weft", "launch")
+	kill9(t, gone)
+	hosts[0].Run("weft", "rmpeer", "--yes", gone.Name)
+	netlab.Eventually(t, "the removal is confirmed", func() bool {
+		return !strings.Contains(hosts[0].Try("weft", "status").Stdout, "removal-pending")
+	})
+	if k := status(t, hosts[0]).Mesh.Keys; !k.Changing {
+		t.Error("the change of keys does not wait")
+	}
+	held.Run("ip", "link", "delete", "theirs")
+	settledAt(t, hosts[:2], 1)
+	check()
+}
+
 // aged makes the keys of a host whose daemon is stopped two hours older.
 func aged(t *testing.T, h *netlab.Host) {
 	t.Helper()
