@@ -3,6 +3,8 @@ package bridge
 import (
 	"strings"
 	"testing"
+
+	"github.com/weft-net/weft/internal/ula"
 )
 
 const docker = "-N DOCKER-USER; %s -A DOCKER-USER -j RETURN; %[1]s -I FORWARD -j DOCKER-USER; %[1]s -P FORWARD DROP"
@@ -59,7 +61,7 @@ func TestAcceptingRulesGoWhereTheDroppingIsAndComeBack(t *testing.T) {
 				if again := h.run(allRules); again != rules {
 					t.Errorf("the second Set changed the rules:\n%s\nwas:\n%s", again, rules)
 				}
-				if _, err := h.Remove("weft", cfg.Tunnels, h.sysctls); err != nil {
+				if _, err := h.Remove("weft", cfg.Tunnels, h.sysctls, ula.Ranges{}); err != nil {
 					t.Fatal(err)
 				}
 				if after := h.run(allRules); after != before {

@@ -146,7 +146,9 @@ func (b *Bridge) setRoutes(cfg Config, dev nl.Link) error {
 			want = append(want, nl.Route{Dst: six, Device: dev.Index, Src: cfg.IPv6.Addr(cfg.Gateway)})
 		}
 	}
-	return b.conn.SyncRoutes(want, func(r nl.Route) bool { return r.Unreachable || r.Device == dev.Index })
+	return b.conn.SyncRoutes(want, func(r nl.Route) bool {
+		return r.Unreachable && cfg.Own.Hold(r.Dst) || r.Device == dev.Index
+	})
 }
 
 // setPorts repairs the host's ends, plumbs those anew whose namespace lives and

@@ -24,6 +24,7 @@ type Config struct {
 	Alias      string           // marks all devices; begins with nl.AliasPrefix
 	MTU        int              // bytes, of the bridge and of the containers
 	Range      netip.Prefix     // of the whole mesh
+	Own        ula.Ranges       // in which unreachable routes are this mesh's; the zero value for all of weft's
 	Gateway    netip.Addr       // the bridge's own address
 	Exposed    []netip.Addr     // further addresses of the host
 	Links      netip.Prefix     // that the hosts' addresses like Link are in

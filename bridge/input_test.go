@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/ula"
 )
 
 // hears tells whether anything of what guest 0 sends to a UDP port of the host
@@ -96,7 +97,7 @@ func TestProbesAreLetInWhereInputDropsAndNothingElseIs(t *testing.T) {
 				if again := h.run(allRules); again != rules {
 					t.Errorf("the second Set changed the rules:\n%s\nwas:\n%s", again, rules)
 				}
-				if _, err := h.Remove("weft", nil, h.sysctls); err != nil {
+				if _, err := h.Remove("weft", nil, h.sysctls, ula.Ranges{}); err != nil {
 					t.Fatal(err)
 				}
 				if after := h.run(allRules); after != before {

@@ -139,7 +139,7 @@ func TestSetTwiceChangesNothingInIPv6AndRemoveTakesAllBack(t *testing.T) {
 		if again := h.run(everything6); again != first {
 			t.Errorf("the second Set changed something:\n%s\nwas:\n%s", again, first)
 		}
-		if _, err := h.Remove("weft", []string{"weft-vx"}, maps.Clone(h.sysctls)); err != nil {
+		if _, err := h.Remove("weft", []string{"weft-vx"}, maps.Clone(h.sysctls), ula.Ranges{}); err != nil {
 			t.Fatal(err)
 		}
 		if after := h.run(everything6); after != before {
@@ -213,7 +213,7 @@ func TestDroppingIP6tablesLetIPv6Pass(t *testing.T) {
 				if !h.pings(0, six(cfg, "10.32.0.3")) {
 					t.Errorf("dropped:\n%s", h.run(rules))
 				}
-				if _, err := h.Remove("weft", cfg.Tunnels, h.sysctls); err != nil {
+				if _, err := h.Remove("weft", cfg.Tunnels, h.sysctls, ula.Ranges{}); err != nil {
 					t.Fatal(err)
 				}
 				if after := h.run(rules); after != before {
@@ -268,7 +268,7 @@ func TestDefaultRouteOfARouterAdvertisementOutlivesSetAndRemove(t *testing.T) {
 		if !hasRoute() || !strings.Contains(h.run("sysctl net.ipv6.conf.all.forwarding"), "= 1") {
 			t.Error("the host that forwards has lost its default route")
 		}
-		if _, err := h.Remove("weft", nil, maps.Clone(h.sysctls)); err != nil {
+		if _, err := h.Remove("weft", nil, maps.Clone(h.sysctls), ula.Ranges{}); err != nil {
 			t.Fatal(err)
 		}
 		if out := h.run("sysctl net.ipv6.conf.up0.accept_ra net.ipv6.conf.all.forwarding"); !hasRoute() || !strings.Contains(out, "accept_ra = 1") || !strings.Contains(out, "forwarding = 0") {

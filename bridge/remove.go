@@ -4,12 +4,13 @@ import (
 	"errors"
 
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/ula"
 )
 
 // Remove takes every trace of a bridge out of the kernel: rules, ports,
 // routes, the device; and writes the sysctls back that were saved. It goes on
-// past errors, and says what it removed.
-func (b *Bridge) Remove(name string, tunnels []string, sysctls map[string]string) (removed []string, err error) {
+// past errors, and says what it removed. Own is as in Config.
+func (b *Bridge) Remove(name string, tunnels []string, sysctls map[string]string, own ula.Ranges) (removed []string, err error) {
 	did := func(what ...string) { removed = append(removed, what...) }
 
 	rules, e := syncAccepts(mark(name), nil)
@@ -35,7 +36,7 @@ func (b *Bridge) Remove(name string, tunnels []string, sysctls map[string]string
 		}
 	}
 	// The bridge's routes went with it.
-	err = errors.Join(err, b.conn.SyncRoutes(nil, func(r nl.Route) bool { return r.Unreachable }))
+	err = errors.Join(err, b.conn.SyncRoutes(nil, func(r nl.Route) bool { return r.Unreachable && own.Hold(r.Dst) }))
 	restored, e := restoreSysctls(sysctls)
 	did(restored...)
 	err = errors.Join(err, e, b.firewall.close())

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/weft-net/weft/internal/ula"
 )
 
 func TestSetTwiceChangesNothingAndRemoveTakesAllBack(t *testing.T) {
@@ -20,7 +22,7 @@ func TestSetTwiceChangesNothingAndRemoveTakesAllBack(t *testing.T) {
 		if again := h.run(everything); again != first {
 			t.Errorf("the second Set changed something:\n%s\nwas:\n%s", again, first)
 		}
-		if _, err := h.Remove("weft", []string{"weft-vx"}, h.sysctls); err != nil {
+		if _, err := h.Remove("weft", []string{"weft-vx"}, h.sysctls, ula.Ranges{}); err != nil {
 			t.Fatal(err)
 		}
 		if after := h.run(everything); after != before {
@@ -35,7 +37,7 @@ func TestForeignDeviceOfTheBridgesNameIsLeftAlone(t *testing.T) {
 		if err := h.Set(config()); err == nil || !strings.Contains(err.Error(), "is not weft's") {
 			t.Errorf("Set = %v", err)
 		}
-		if _, err := h.Remove("weft", nil, nil); err != nil {
+		if _, err := h.Remove("weft", nil, nil, ula.Ranges{}); err != nil {
 			t.Error(err)
 		}
 		h.run("ip link show weft")

@@ -19,6 +19,9 @@ func (d *Daemon) ipv6() ula.Net {
 	return ula.Of(d.token.MeshID)
 }
 
+// own are the ranges of the mesh.
+func (d *Daemon) own() ula.Ranges { return ula.RangesOf(d.token.MeshID, d.settings.Range) }
+
 // ipv6Off says why this host has no IPv6 on the network; "" if it has.
 func (d *Daemon) ipv6Off() string {
 	if d.settings.NoIPv6 {

@@ -229,7 +229,7 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	d.hearsay.mesh.Store(m)
 	d.heardAt.mesh.Store(m)
 	d.startRelays()
-	if d.tunnels, err = encap.NewTunnels(d.log, drivers(d.opts, d.keep, d.log)); err != nil {
+	if d.tunnels, err = encap.NewTunnels(d.log, drivers(d.opts, d.keep, d.own(), d.log)); err != nil {
 		return err
 	}
 	if err = d.startProber(); err != nil {

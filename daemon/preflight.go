@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/weft-net/weft/api"
@@ -200,14 +201,28 @@ func (d *Daemon) checkRange(rng netip.Prefix) error {
 	for _, r := range ours {
 		weft[r] = true
 	}
+	theirs, err := d.othersDevices()
+	if err != nil {
+		return err
+	}
 	for _, r := range routes {
-		if r.Dst.Bits() == 0 || weft[r] || !r.Dst.Overlaps(rng) {
+		if r.Dst.Bits() == 0 || weft[r] && !theirs[r.Device] || !r.Dst.Overlaps(rng) {
 			continue
 		}
 		return &api.Error{Code: api.CodeConflict, Message: fmt.Sprintf("the range %s overlaps the host's route to %s%s", rng, r.Dst, d.via(r)),
 			Fix: "found the mesh with a range that is free on every host, such as --range 10.128.0.0/12, or remove the route"}
 	}
 	return nil
+}
+
+// othersDevices are those of other weft on this host.
+func (d *Daemon) othersDevices() (map[int]bool, error) {
+	links, err := d.conn.Links()
+	out := map[int]bool{}
+	for _, l := range links {
+		out[l.Index] = l.IsWeft() && l.Name != d.opts.Bridge && !slices.Contains(d.opts.deviceNames(), l.Name)
+	}
+	return out, err
 }
 
 func (d *Daemon) via(r nl.Route) string {

@@ -232,7 +232,7 @@ func (d *Daemon) followPlan() error {
 // local is what this host's ends of all transports have in common.
 func (d *Daemon) local() encap.Local {
 	return encap.Local{
-		ID: d.identity.ID, Alias: d.alias(), Underlay: d.advertise(), VNI: d.token.VNI(), MTU: d.opts.MTU, Source: d.gateway(), IPv6: d.ipv6(), Also: d.also(),
+		ID: d.identity.ID, Alias: d.alias(), Underlay: d.advertise(), VNI: d.token.VNI(), MTU: d.opts.MTU, Source: d.gateway(), IPv6: d.ipv6(), Own: d.own(), Also: d.also(),
 	}
 }
 
@@ -255,7 +255,7 @@ func (d *Daemon) portConfig() bridge.Config {
 func (d *Daemon) hostConfig() bridge.Config {
 	cfg := bridge.Config{
 		Name: d.opts.Bridge, MAC: bridgeMAC(d.identity.ID), Alias: d.alias(), MTU: d.mtu(),
-		Range: d.settings.Range, Gateway: d.gateway(), Links: encap.LinkRange, Link: encap.LinkAddr(d.identity.ID), Exposed: d.exposed(),
+		Range: d.settings.Range, Own: d.own(), Gateway: d.gateway(), Links: encap.LinkRange, Link: encap.LinkAddr(d.identity.ID), Exposed: d.exposed(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), Masquerade: *d.opts.Masquerade, IPv6: d.ipv6(),
 		Subnets: d.subnets(), Hosts: d.hosts(), Services: d.serves.Load(), GossipPort: d.opts.Port,
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/weft-net/weft/internal/journal"
 	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/internal/store"
+	"github.com/weft-net/weft/internal/ula"
 	"github.com/weft-net/weft/ipam"
 	"github.com/weft-net/weft/mesh"
 )
@@ -98,13 +99,13 @@ func (d *Daemon) erase(report api.ResetReport, keepCNI bool) erased {
 	defer d.kernel.Unlock()
 	tunnels := func() ([]string, error) { return nil, nil }
 	if d.tunnels != nil { // else this launch did not get as far, and what there is is another's
-		tunnels = func() ([]string, error) { return removeTunnels(d.opts, d.keep, d.log) }
+		tunnels = func() ([]string, error) { return removeTunnels(d.opts, d.keep, d.own(), d.log) }
 	}
 	presented := func() ([]string, error) { return eraseCNI(d.keep, d.opts) }
 	if keepCNI {
 		presented = func() ([]string, error) { return nil, nil }
 	}
-	report, err := erase(report, d.keep, d.opts, presented, tunnels, d.bridge)
+	report, err := erase(report, d.keep, d.opts, d.own(), presented, tunnels, d.bridge)
 	return erased{report, err}
 }
 
@@ -241,15 +242,19 @@ func Reset(ctx context.Context, o Options, log *slog.Logger, force bool) (api.Re
 	}
 	defer b.Close()
 	presented := func() ([]string, error) { return eraseCNI(k, o) }
-	tunnels := func() ([]string, error) { return removeTunnels(o, k, log) }
-	return erase(report, k, o, presented, tunnels, b)
+	var own ula.Ranges
+	if p.settings.Range.IsValid() { // else the store is lost, and does not tell
+		own = ula.RangesOf(p.token.MeshID, p.settings.Range)
+	}
+	tunnels := func() ([]string, error) { return removeTunnels(o, k, own, log) }
+	return erase(report, k, o, own, presented, tunnels, b)
 }
 
 // erase removes what weft has in the kernel and on the disk. The store goes
 // last and only if all else went, so that a second reset can finish the first.
-func erase(report api.ResetReport, k keep, o Options, presented, tunnels func() ([]string, error), b *bridge.Bridge) (api.ResetReport, error) {
+func erase(report api.ResetReport, k keep, o Options, own ula.Ranges, presented, tunnels func() ([]string, error), b *bridge.Bridge) (api.ResetReport, error) {
 	gone, err := presented()
-	removed, e := removeFromKernel(k, o, tunnels, b)
+	removed, e := removeFromKernel(k, o, own, tunnels, b)
 	report.Removed = append(append(report.Removed, gone...), removed...)
 	if err = errors.Join(err, e, journal.Destroy(o.StateDir)); err != nil {
 		return report, err
@@ -268,12 +273,12 @@ func erase(report api.ResetReport, k keep, o Options, presented, tunnels func() 
 
 // removeFromKernel removes what weft has in the kernel, and puts the sysctls
 // back that the store knows.
-func removeFromKernel(k keep, o Options, tunnels func() ([]string, error), b *bridge.Bridge) (removed []string, err error) {
+func removeFromKernel(k keep, o Options, own ula.Ranges, tunnels func() ([]string, error), b *bridge.Bridge) (removed []string, err error) {
 	sysctls, err := k.sysctls()
 	gone, e := tunnels()
 	removed, err = append(removed, gone...), errors.Join(err, e)
 	if b != nil {
-		gone, e := b.Remove(o.Bridge, o.deviceNames(), sysctls)
+		gone, e := b.Remove(o.Bridge, o.deviceNames(), sysctls, own)
 		removed, err = append(removed, gone...), errors.Join(err, e)
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,4 +84,30 @@ func TestLaunchNamesTheResetOfAWeftWhoseStoreIsLost(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestRangeThatAnotherWeftOnThisHostHasIsRefused(t *testing.T) {
+	withDevices(t, "w2", func(conn *nl.Conn) {
+		dev, err := conn.Link("w2")
+		if err == nil {
+			err = conn.AdjustLink(dev, nl.LinkState{Alias: dev.Alias, Up: true})
+		}
+		if err == nil {
+			err = conn.SyncRoutes([]nl.Route{{Dst: netip.MustParsePrefix("10.64.0.0/13"), Device: dev.Index}}, func(nl.Route) bool { return true })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for bridge, c := range map[string]struct {
+			rng string
+			is  bool
+		}{
+			DefaultBridge: {"10.64.0.0/12", true}, "wb": {"10.32.0.0/12", false}, "w2": {"10.64.0.0/12", false},
+		} {
+			d := &Daemon{conn: conn, opts: Options{HostOptions: HostOptions{Bridge: bridge}}}
+			if err := d.checkRange(netip.MustParsePrefix(c.rng)); (err != nil) != c.is || err != nil && !strings.Contains(err.Error(), "on w2") {
+				t.Errorf("%s with %s: %v", bridge, c.rng, err)
+			}
+		}
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/weft-net/weft/bridge"
 	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/internal/store"
+	"github.com/weft-net/weft/internal/ula"
 )
 
 // unreadableError says that what is in a sound store makes no sense.
@@ -93,7 +94,8 @@ func unplumb(k keep, o Options, log *slog.Logger) (removed []string, err error) 
 		return nil, err
 	}
 	defer b.Close()
-	return removeFromKernel(k, o, func() ([]string, error) { return removeTunnels(o, k, log) }, b)
+	var unknown ula.Ranges // they were in the store
+	return removeFromKernel(k, o, unknown, func() ([]string, error) { return removeTunnels(o, k, unknown, log) }, b)
 }
 
 // leftBridge is the name of the bridge that weft left in the kernel, if there

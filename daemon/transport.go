@@ -14,6 +14,7 @@ import (
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/ula"
 	"github.com/weft-net/weft/internal/wgproc"
 )
 
@@ -48,11 +49,11 @@ func (d *Daemon) renewProcess(step func(what, detail string)) {
 }
 
 // drivers make the driver of each transport.
-func drivers(o Options, k keep, log *slog.Logger) func(transport string) (encap.Driver, error) {
+func drivers(o Options, k keep, own ula.Ranges, log *slog.Logger) func(transport string) (encap.Driver, error) {
 	return func(transport string) (encap.Driver, error) {
 		switch transport {
 		case encap.TransportDirect:
-			return encap.NewDirect(log, k)
+			return encap.NewDirect(log, k, own)
 		case encap.TransportVXLAN:
 			return encap.NewVXLAN(log)
 		}
@@ -63,8 +64,8 @@ func drivers(o Options, k keep, log *slog.Logger) func(transport string) (encap.
 // removeTunnels removes what any transport has in the kernel: which there were
 // cannot be asked of a store that is damaged. The sysctls of devices that are
 // not weft's are written back with the others.
-func removeTunnels(o Options, k keep, log *slog.Logger) (removed []string, err error) {
-	tunnels, err := encap.NewTunnels(log, drivers(o, k, log))
+func removeTunnels(o Options, k keep, own ula.Ranges, log *slog.Logger) (removed []string, err error) {
+	tunnels, err := encap.NewTunnels(log, drivers(o, k, own, log))
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/ula"
 )
 
 // Sysctls keeps what sysctls of devices that are not weft's were before.
@@ -25,6 +26,7 @@ type Direct struct {
 	log    *slog.Logger
 	conn   *nl.Conn
 	saver  Sysctls
+	own    ula.Ranges // in which routes are this mesh's
 	under  underlay
 	local  Local
 	mtu    int
@@ -33,13 +35,13 @@ type Direct struct {
 	links  []Link
 }
 
-// NewDirect returns the driver for the caller's network namespace.
-func NewDirect(log *slog.Logger, saver Sysctls) (*Direct, error) {
+// NewDirect returns the driver for the caller's network namespace. Own is as in Local.
+func NewDirect(log *slog.Logger, saver Sysctls, own ula.Ranges) (*Direct, error) {
 	conn, err := nl.Open()
 	if err != nil {
 		return nil, err
 	}
-	return &Direct{log: log, conn: conn, saver: saver, under: underlay{log: log, conn: conn}}, nil
+	return &Direct{log: log, conn: conn, saver: saver, own: own, under: underlay{log: log, conn: conn}}, nil
 }
 
 // Name is "direct".
@@ -157,7 +159,8 @@ func planDirect(local Local, peers []Peer) (routes []nl.Route, links []Link) {
 }
 
 // Remove takes the routes by a device away and puts its sysctls back; without a
-// device it takes all that are not by a tunnel or the bridge.
+// device it takes all that are not by a tunnel or the bridge. What leads over the
+// underlay or to links may be another weft's on this host, which has it back at once.
 func (d *Direct) Remove(device string) (removed []string, err error) {
 	links, err := d.conn.Links()
 	if err != nil {
@@ -170,7 +173,8 @@ func (d *Direct) Remove(device string) (removed []string, err error) {
 		}
 	}
 	direct := func(r nl.Route) bool {
-		return !r.Unreachable && !weft[r.Device] && (device == "" || r.Device == only && r.Metric != narrowMetric)
+		mine := d.own.Hold(r.Dst) || LinkRange.Contains(r.Dst.Addr()) || r.Metric == narrowMetric
+		return mine && !r.Unreachable && !weft[r.Device] && (device == "" || r.Device == only && r.Metric != narrowMetric)
 	}
 	have, err := d.conn.Routes(true)
 	if err != nil {

@@ -28,6 +28,7 @@ type Local struct {
 	MTU      int        // bytes inside of the tunnel, at most; 0 for what the underlay allows
 	Source   netip.Addr // by which the host itself speaks to containers elsewhere
 	IPv6     ula.Net    // where prefixes have their IPv6 counterparts; the zero value for none
+	Own      ula.Ranges // in which routes are this mesh's; the zero value for all of weft's
 }
 
 // Peer is the other end of a link.

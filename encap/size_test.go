@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/ula"
 	"github.com/weft-net/weft/internal/wgproc"
 )
 
@@ -36,7 +37,7 @@ func BenchmarkPeers(b *testing.B) {
 	process := wgproc.Own(b.TempDir(), "test")
 	log := slog.New(slog.DiscardHandler)
 	drivers := map[string]func() (Driver, error){
-		TransportDirect:    func() (Driver, error) { return NewDirect(log, keptSysctls{}) },
+		TransportDirect:    func() (Driver, error) { return NewDirect(log, keptSysctls{}, ula.Ranges{}) },
 		TransportVXLAN:     func() (Driver, error) { return NewVXLAN(log) },
 		TransportWireGuard: func() (Driver, error) { return NewWireGuard(log, process, CarrierAuto) },
 	}

@@ -76,6 +76,8 @@ type Tunnels struct {
 	idle  map[string]bool // devices that were found unused, and removed
 	links map[uuid.UUID]Link
 	taken error // see Taken
+	// narrow are where the last Set's routes over the underlay lead; nil before the first.
+	narrow map[netip.Prefix]bool
 }
 
 // end is a driver, what it was told that this host's end is, and the peers that it
@@ -133,7 +135,7 @@ func (t *Tunnels) Set(local Local, instances, idle []Instance, peers []Remote) e
 		exact[i.Device] = peersOf(i, instances, peers)
 		failed[i.Device] = t.prepare(local, i, exact[i.Device], peers)
 	}
-	errs = append(errs, t.lead(wanted, peers))
+	errs = append(errs, t.lead(local, wanted, peers))
 	for _, device := range slices.Sorted(maps.Keys(t.held)) {
 		if h := t.held[device]; wanted[device] && !reflect.DeepEqual(h.peers, exact[device]) {
 			failed[device] = errors.Join(failed[device], h.set(exact[device]))
@@ -260,22 +262,41 @@ func standby(i Instance, instances []Instance) int {
 }
 
 // lead sets the routes over all ends that are wanted, and to those of the peers.
-func (t *Tunnels) lead(wanted map[string]bool, peers []Remote) error {
+func (t *Tunnels) lead(local Local, wanted map[string]bool, peers []Remote) error {
 	routes, err := around(t.conn, peers)
+	before, first := t.narrow, t.narrow == nil
+	t.narrow = map[netip.Prefix]bool{}
+	for _, r := range routes {
+		t.narrow[r.Dst] = true
+	}
 	devices := map[int]bool{}
 	for _, device := range slices.Sorted(maps.Keys(t.held)) {
 		if wanted[device] {
 			routes = append(routes, t.held[device].Routes()...)
 		}
-		if dev, err := t.conn.Link(device); err == nil {
+		if dev, err := t.conn.Link(device); err == nil && t.held[device].Name() != TransportDirect {
 			devices[dev.Index] = true
 		}
 	}
 	// By a next hop leads nothing but tunnels and direct routes: what the bridge
-	// has is on the link.
-	return errors.Join(err, t.conn.SyncRoutes(routes, func(r nl.Route) bool {
-		return !r.Unreachable && (r.Via.IsValid() || devices[r.Device] || r.Metric == narrowMetric)
-	}))
+	// has is on the link. Another weft may have some on the same underlay.
+	set := t.conn.SyncRoutes(routes, func(r nl.Route) bool {
+		switch {
+		case r.Unreachable:
+			return false
+		case devices[r.Device]:
+			return true
+		case r.Metric == narrowMetric:
+			return first || before[r.Dst] || t.narrow[r.Dst] // an earlier process's are not known
+		case LinkRange.Contains(r.Dst.Addr()):
+			return r.Via.IsValid() && r.Src == LinkAddr(local.ID)
+		}
+		return r.Via.IsValid() && local.Own.Hold(r.Dst)
+	})
+	if set != nil {
+		maps.Copy(t.narrow, before) // some may be there still
+	}
+	return errors.Join(err, set)
 }
 
 // drop removes an end that nothing needs any more.

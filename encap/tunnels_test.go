@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/internal/ula"
 )
 
 // keptSysctls keeps what sysctls were for as long as a test.
@@ -57,7 +58,7 @@ func nodes(t *testing.T) []*node {
 			n.tunnels, err = NewTunnels(log, func(transport string) (Driver, error) {
 				switch transport {
 				case TransportDirect:
-					return NewDirect(log, keptSysctls{})
+					return NewDirect(log, keptSysctls{}, ula.Ranges{})
 				case TransportVXLAN:
 					return NewVXLAN(log)
 				}
@@ -275,6 +276,35 @@ func TestPortOfASpareEndThatIsTakenKeepsNothingFromBeingSet(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+func TestRoutesOfAnotherWeftOnThisHostAreLeftAlone(t *testing.T) {
+	n := nodes(t)
+	a, b := n[0], n[1]
+	a.local.Own = ula.RangesOf(uuid.UUID{1}, netip.MustParsePrefix("10.32.0.0/12"))
+	a.carries(b, 0, 0, 1)
+	const theirs = "ip route show proto 87 | grep -e 10.64 -e 240.9 -e 203.0"
+	a.run("ip route add 10.64.1.0/24 via 192.0.2.2 dev u0 onlink proto 87; ip route add 240.9.9.9 via 192.0.2.2 dev u0 onlink proto 87; " +
+		"ip route add 203.0.113.9 via 192.0.2.2 dev u0 proto 87 metric 7; ip route add 10.40.1.0/24 via 192.0.2.2 dev u0 onlink proto 87")
+	was := a.run(theirs)
+	a.carries(b, 1, 0, 1)
+	if got := a.run(theirs); got != was {
+		t.Errorf("after Set the other's routes are\n%s\nwere\n%s", got, was)
+	}
+	if got := a.run("ip route show proto 87"); strings.Contains(got, "10.40.1.0/24") {
+		t.Errorf("a stray route of this mesh's is left:\n%s", got)
+	}
+	a.do(func() error {
+		d, err := NewDirect(slog.New(slog.DiscardHandler), keptSysctls{}, a.local.Own)
+		if err != nil {
+			return err
+		}
+		_, err = d.Remove("")
+		return errors.Join(err, d.Close())
+	})
+	if got := a.run("ip route show proto 87"); !strings.Contains(got, "10.64.1.0/24") || strings.Contains(got, "dev u0 src 10.32.1.1") {
+		t.Errorf("after Remove there are\n%s", got)
+	}
 }
 
 func TestWhatAnEarlierProcessChoseIsSeen(t *testing.T) {

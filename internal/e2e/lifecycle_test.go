@@ -164,6 +164,29 @@ func TestResetWithoutADaemon(t *testing.T) {
 	h.Run("weft", "reset", "--yes") // nothing to do is no error
 }
 
+func TestTwoDaemonsInOneNamespaceLeaveEachOtherAlone(t *testing.T) {
+	lab := newLab(t)
+	h, other := lab.Host("h1"), lab.Host("h2")
+	direct := []string{"--trusted-subnets", "192.0.2.0/24"}
+	other.Run(append(strings.Fields(h.Run(append([]string{"weft", "launch"}, direct...)...)), direct...)...)
+	answering(t, h, other)
+	second := []string{"weft", "launch", "--state-dir", "/var/lib/weft2", "--socket", "/run/weft2/weft.sock", "--bridge", "w2",
+		"--port", "7783", "--wireguard-port", "7785", "--vxlan-port", "7784"}
+	refuses(t, h, 1, "overlaps", append(second, "--range", "10.32.0.0/13")...)
+	h.Run(append(second, "--range", "10.64.0.0/12")...)
+	netlab.Eventually(t, "the routes stay as they are", func() bool {
+		return !strings.Contains(h.Try("timeout", "2", "ip", "monitor", "route").Stdout, "proto 87")
+	})
+	left := h.Run("bash", "-c", "ip route show proto 87 | grep -v 10.64")
+	if !strings.Contains(left, "via 192.0.2.") {
+		t.Errorf("there is no direct route:\n%s", left)
+	}
+	h.Run("weft", "reset", "--yes", "--socket", "/run/weft2/weft.sock")
+	netlab.Eventually(t, "a reset of one leaves the routes of the other", func() bool {
+		return h.Run("bash", "-c", "ip route show proto 87") == left
+	})
+}
+
 func TestResetAfterTheStateDirectoryWasDeleted(t *testing.T) {
 	h := newLab(t).Host("h1")
 	// The kernel says which process has the device, whatever became of its lock.

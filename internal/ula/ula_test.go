@@ -36,6 +36,21 @@ func TestMeshesHavePrefixesOfTheirOwn(t *testing.T) {
 	}
 }
 
+func TestRangesHoldWhatIsTheMeshsOwn(t *testing.T) {
+	own := RangesOf(mesh, netip.MustParsePrefix("10.32.0.0/12"))
+	for p, want := range map[string]bool{
+		"10.32.0.0/12": true, "10.40.1.0/24": true, "10.32.0.0/11": false, "10.64.0.0/16": false, "0.0.0.0/0": false, "240.1.2.3/32": false,
+		"fdb4:56b9:c5a1::a20:0/108": true, "fdb4:56b9:c5a1::a20:5/128": true, "fdb4:56b9:c5a2::a20:5/128": false,
+	} {
+		if got := own.Hold(netip.MustParsePrefix(p)); got != want {
+			t.Errorf("%s: %v", p, got)
+		}
+		if !(Ranges{}).Hold(netip.MustParsePrefix(p)) {
+			t.Errorf("%s is in no mesh of which nothing is known", p)
+		}
+	}
+}
+
 func TestNoNetHasNoAddresses(t *testing.T) {
 	var none Net
 	p := netip.MustParsePrefix("10.32.0.0/12")
