@@ -81,6 +81,7 @@ type Daemon struct {
 	forwarded  []netip.Addr                 // see announced; does not change
 	waysFound  time.Time                    // when findWays last did; of the loop alone
 	underlayAt time.Time                    // when it was last looked for; only reconcile uses it
+	homes      homes                        // of its addresses; the launch and then reconcile use it
 	heardAt    seen
 	remembered []byte                      // last snapshot written; only reconcile uses it
 	narrow     map[netip.Addr]encap.Narrow // ways to others' addresses on the underlay; guarded by kernel
@@ -137,7 +138,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, progress func(Step), 
 // run is one life of a daemon. It ends, and says why, when another host is found
 // to be the same peer and this one has to begin anew as another.
 func run(ctx context.Context, o Options, log *slog.Logger, why string, progress func(Step), ready func(Ready)) (copied string, err error) {
-	d := &Daemon{opts: o, log: log, now: time.Now, copied: why, end: make(chan struct{}), erasing: make(chan erasure)}
+	d := &Daemon{opts: o, log: log, now: time.Now, copied: why, homes: homes{}, end: make(chan struct{}), erasing: make(chan erasure)}
 	d.life = mesh.NewLife(d.now())
 	d.tunnel.Store(&tunnel{})
 	d.heardAt = seen{d: d, said: map[uuid.UUID]sighting{}}

@@ -86,7 +86,12 @@ func (d *Daemon) underlayAddresses() (own, forwarded []netip.Addr, err error) {
 	if len(own) > 0 {
 		return own, forwarded, nil
 	}
-	if own = d.foundAddresses(local); len(own) > 0 {
+	inner, err := d.inner()
+	if err != nil {
+		return nil, nil, err
+	}
+	if own = d.foundAddresses(local, inner); len(own) > 0 {
+		d.homes.settle(own, local, inner)
 		return own, forwarded, nil
 	}
 	var names []string
@@ -99,10 +104,16 @@ func (d *Daemon) underlayAddresses() (own, forwarded []netip.Addr, err error) {
 		Fix:     "say by which one the other hosts reach it: --advertise ADDRESS"}
 }
 
-// foundAddresses are those that nobody has given.
-func (d *Daemon) foundAddresses(local map[netip.Addr]string) (out []netip.Addr) {
+// foundAddresses are those that nobody has given. One on an inner bridge that no route
+// leads by is the last resort, of a host that never had another.
+func (d *Daemon) foundAddresses(local map[netip.Addr]string, inner map[string]bool) (out []netip.Addr) {
 	for _, unknown := range anywhere {
-		if a, ok := d.underlayLike(unknown, local); ok {
+		if a, ok := d.underlayLike(unknown, local, inner); ok {
+			out = append(out, a)
+		}
+	}
+	for _, unknown := range anywhere {
+		if a, ok := only(unknown.Is4(), local, nil); ok && len(out) == 0 && len(d.homes) == 0 {
 			out = append(out, a)
 		}
 	}
@@ -127,8 +138,16 @@ func (d *Daemon) renewUnderlay() {
 	if err != nil {
 		return
 	}
+	inner, err := d.inner()
+	if d.note("underlay", err); err != nil {
+		return
+	}
 	was := d.underlays()
-	now := renewed(d.opts.advertised(), d.forwarded, was, local, func() []netip.Addr { return d.foundAddresses(local) })
+	d.homes.settle(was, local, inner)
+	now := renewed(d.opts.advertised(), d.forwarded, local, func() []netip.Addr {
+		found := d.foundAddresses(local, inner)
+		return keepOrder(was, local, found, func(was, now netip.Addr) bool { return d.homes.leaves(was, now, local, inner) })
+	})
 	if len(now) == 0 || slices.Equal(now, was) {
 		return
 	}
@@ -141,29 +160,32 @@ func (d *Daemon) renewUnderlay() {
 }
 
 // renewed are those of the addresses given that are on an interface, or, where
-// routers had them all, those found. One that was on none at first may be by now: its
+// there are none or routers had them all, those found. One that was on none at first may be by now: its
 // interface has come up since.
-func renewed(given, forwarded, was []netip.Addr, local map[netip.Addr]string, found func() []netip.Addr) []netip.Addr {
+func renewed(given, forwarded []netip.Addr, local map[netip.Addr]string, found func() []netip.Addr) []netip.Addr {
 	now := slices.DeleteFunc(slices.Clone(given), func(a netip.Addr) bool { return local[a] == "" })
 	if len(now) == 0 && len(given) == len(forwarded) {
-		return keepOrder(was, local, found())
+		return found()
 	}
 	return now
 }
 
 // keepOrder keeps each address that is still there: a second address on an
-// interface, or another route or none, is no reason to move. Found are those that
-// would be taken now, at most one of each family; IPv4 comes first.
-func keepOrder(was []netip.Addr, local map[netip.Addr]string, found []netip.Addr) []netip.Addr {
-	there := slices.DeleteFunc(slices.Clone(was), func(a netip.Addr) bool { return local[a] == "" })
+// interface, or another route or none, is no reason to move, unless it leaves for one
+// of those. Found are those that would be taken now, at most one of each family; IPv4
+// comes first.
+func keepOrder(was []netip.Addr, local map[netip.Addr]string, found []netip.Addr, leaves func(was, now netip.Addr) bool) []netip.Addr {
+	there := slices.DeleteFunc(slices.Clone(was), func(a netip.Addr) bool {
+		return local[a] == "" || slices.ContainsFunc(found, func(now netip.Addr) bool { return leaves(a, now) })
+	})
 	out := firsts(slices.Concat(there, found))
 	slices.SortFunc(out, netip.Addr.Compare)
 	return out
 }
 
 // underlayLike is this host's address of the family of another.
-func (d *Daemon) underlayLike(other netip.Addr, local map[netip.Addr]string) (netip.Addr, bool) {
-	var probes, same []netip.Addr
+func (d *Daemon) underlayLike(other netip.Addr, local map[netip.Addr]string, inner map[string]bool) (netip.Addr, bool) {
+	var probes []netip.Addr
 	for _, target := range slices.Concat(d.opts.Founders, d.opts.Join) {
 		if at, ok := literal(target, d.opts.Port); ok && at.Addr().Is4() == other.Is4() {
 			probes = append(probes, at.Addr())
@@ -174,15 +196,7 @@ func (d *Daemon) underlayLike(other netip.Addr, local map[netip.Addr]string) (ne
 			return src, true
 		}
 	}
-	for a := range local {
-		if a.Is4() == other.Is4() {
-			same = append(same, a)
-		}
-	}
-	if len(same) != 1 {
-		return netip.Addr{}, false
-	}
-	return same[0], true
+	return only(other.Is4(), local, inner)
 }
 
 func orNone(list []string) string {
@@ -208,6 +222,12 @@ func (d *Daemon) onOwnSegment(a netip.Addr) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// inner are this host's inner bridges.
+func (d *Daemon) inner() (map[string]bool, error) {
+	links, err := d.conn.Links()
+	return innerBridges(links), err
 }
 
 // hostAddresses are the host's global addresses with their devices, without

@@ -21,7 +21,7 @@ func TestOwnAddressesFollowTheInterfacesAndWhatWasGiven(t *testing.T) {
 		for _, a := range c.local {
 			local[a] = "eth"
 		}
-		got := renewed(c.given, c.forwarded, list(one), local, func() []netip.Addr { return list(one) })
+		got := renewed(c.given, c.forwarded, local, func() []netip.Addr { return list(one) })
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}

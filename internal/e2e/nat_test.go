@@ -134,6 +134,25 @@ func TestHostWhoseAddressChangesCarriesOn(t *testing.T) {
 	allAlive(t, 3, hosts...)
 }
 
+func TestHostWhoseAddressIsGoneForAMomentDoesNotMoveToDockersBridge(t *testing.T) {
+	_, hosts := launched(t, 1, "--encap", "vxlan")
+	h := hosts[0]
+	h.Run("bash", "-c", "ip link add docker0 type bridge && ip address add 172.17.0.1/16 dev docker0 && ip link set docker0 up")
+	h.Run("bash", "-c", "ip address del 192.0.2.1/24 dev eth0")
+	var says string
+	netlab.Eventually(t, "it is seen that the address is gone", func() bool {
+		says = h.Try("weft", "status", "-o", "json").Stdout
+		return strings.Contains(says, "is on no interface any more")
+	})
+	if strings.Contains(says, "172.17.0.1") {
+		t.Errorf("it has moved: %s", says)
+	}
+	h.Run("ip", "address", "add", "192.0.2.1/24", "dev", "eth0")
+	netlab.Eventually(t, "all is well again", func() bool {
+		return !strings.Contains(h.Try("weft", "status", "-o", "json").Stdout, "is on no interface any more")
+	})
+}
+
 func TestTwoHostsBehindHardNATsAreRelayed(t *testing.T) {
 	lab, hosts := launched(t, 1)
 	var inside []*netlab.Host

@@ -20,8 +20,12 @@ const (
 	KindWireGuard = "wireguard"
 )
 
-// KindTUN is that of a device whose packets a process reads and writes.
-const KindTUN = "tuntap"
+// Kinds of links that weft does not make: a device whose packets a process reads and
+// writes, and one that leads nowhere.
+const (
+	KindTUN   = "tuntap"
+	KindDummy = "dummy"
+)
 
 // AliasPrefix begins the alias of every device that weft made.
 const AliasPrefix = "weft:"
