@@ -21,6 +21,8 @@ type Guard struct {
 	VNI     uint32   // of VXLAN
 	Peers   []GuardedPeer
 	Refused []nl.MAC // of hosts on the underlay by which nothing may come
+	// Untrusted are the devices by which no packet of VXLAN may leave, wherever it goes.
+	Untrusted []string
 }
 
 // GuardedPeer is another host, and how its traffic may travel in the clear.
@@ -189,6 +191,7 @@ func (g Guard) outer() string { return fmt.Sprintf("udp dport %d @th,96,24 %#x",
 
 // guardEnds let these pass from and to the mesh's hosts alone. What leaves is of the
 // host itself: a container that wraps its packets by itself could be anybody in there.
+// Routes change before anybody hears of it, so devices are looked at as well.
 func guardEnds(cfg Config) []chain {
 	if len(cfg.Guard.VXLAN) == 0 {
 		return nil
@@ -200,7 +203,15 @@ func guardEnds(cfg Config) []chain {
 			"counter drop",
 		)}
 	}
-	return []chain{ends(endsIn, arriving), ends(endsOut, leaving, arriving.is(cfg.Name)+" counter drop")}
+	first := []string{arriving.is(cfg.Name) + " counter drop"}
+	switch untrusted := cfg.Guard.Untrusted; len(untrusted) {
+	case 0:
+	case 1:
+		first = append(first, leaving.is(untrusted[0])+" counter drop")
+	default:
+		first = append(first, fmt.Sprintf("%s { %s } counter drop", leaving.device, quoted(untrusted)))
+	}
+	return []chain{ends(endsIn, arriving), ends(endsOut, leaving, first...)}
 }
 
 // The chains of guardEnds.

@@ -83,6 +83,19 @@ counter drop`,
 	}
 }
 
+func TestGuardLetsNoTunnelInTheClearLeaveByAnUntrustedDevice(t *testing.T) {
+	for want, devices := range map[string][]string{
+		"": nil, "oifname \"eth1\" counter drop\n": {"eth1"}, "oifname { \"eth1\", \"tun0\" } counter drop\n": {"eth1", "tun0"},
+	} {
+		cfg := guarded(peer("192.0.2.2", true, true, "10.40.0.0/13"))
+		cfg.Guard.Untrusted = devices
+		want = "iifname \"weft\" counter drop\n" + want + "ip daddr @ends accept\nip6 daddr @ends6 accept\ncounter drop"
+		if c, _ := tablesOf(cfg)[0].chain("ends-out"); strings.Join(c.rules, "\n") != want {
+			t.Errorf("%v: %s", devices, strings.Join(c.rules, "\n"))
+		}
+	}
+}
+
 func elements(t table, name string) string {
 	s, ok := t.set(name)
 	if !ok {

@@ -82,6 +82,7 @@ type Daemon struct {
 	waysFound  time.Time                    // when findWays last did; of the loop alone
 	underlayAt time.Time                    // when it was last looked for; only reconcile uses it
 	homes      homes                        // of its addresses; the launch and then reconcile use it
+	untrusted  []string                     // devices that lead into no trusted network; guarded by kernel
 	heardAt    seen
 	remembered []byte                      // last snapshot written; only reconcile uses it
 	narrow     map[netip.Addr]encap.Narrow // ways to others' addresses on the underlay; guarded by kernel

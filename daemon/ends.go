@@ -224,8 +224,17 @@ func (d *Daemon) judge(p tunnelPeer, u underlay) (verdicts []encap.Verdict, allo
 				return nil, nil, false, err
 			}
 		}
+		stray := ""
+		if d.settings.mode().Encrypts() && encap.Untrusted(own, there) == "" {
+			if stray, err = d.straysTo(e, u); err != nil {
+				return nil, nil, false, err
+			}
+		}
 		for i, v := range encap.Policy(d.settings.mode(), own, there, onSegment) {
 			forbidden = forbidden && !v.Allowed
+			if v.Allowed && stray != "" && v.Transport != encap.TransportWireGuard {
+				v.Allowed, v.Why = false, stray
+			}
 			if v.Allowed && p.walled && v.Transport != encap.TransportWireGuard {
 				v.Allowed, v.Why = false, "one of the two is behind NAT, or a firewall that lets nothing in"
 			}

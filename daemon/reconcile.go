@@ -295,6 +295,9 @@ func (d *Daemon) guard(cfg *bridge.Config) {
 		}
 		cfg.Tunnels = append(cfg.Tunnels, i.Device)
 	}
+	if d.settings.mode().Encrypts() {
+		cfg.Guard.Untrusted = d.untrusted
+	}
 }
 
 // active are the addresses that may be used on this host.

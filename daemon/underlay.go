@@ -122,8 +122,8 @@ func (d *Daemon) foundAddresses(local map[netip.Addr]string, inner map[string]bo
 
 // renewUnderlay follows this host's addresses on the underlay. Those that were
 // given stay, as long as they are there: one that is not is left out, unless none
-// is there. While nothing is found it stays as it was. All links are looked at only
-// now and then, and when an address is gone.
+// is there. While nothing is found it stays as it was. It notes the untrusted devices
+// as well. All links are looked at only now and then, and when an address is gone.
 func (d *Daemon) renewUnderlay() {
 	gone := func(a netip.Addr) bool {
 		_, err := d.conn.LinkWithAddr(a)
@@ -142,6 +142,9 @@ func (d *Daemon) renewUnderlay() {
 	if d.note("underlay", err); err != nil {
 		return
 	}
+	d.kernel.Lock()
+	d.untrusted = untrustedDevices(local, inner, d.opts.Trusted)
+	d.kernel.Unlock()
 	was := d.underlays()
 	d.homes.settle(was, local, inner)
 	now := renewed(d.opts.advertised(), d.forwarded, local, func() []netip.Addr {
@@ -247,7 +250,7 @@ func (d *Daemon) hostAddresses() (map[netip.Addr]string, error) {
 			return nil, err
 		}
 		for _, a := range addrs {
-			if !a.Addr().IsLoopback() && !a.Addr().IsLinkLocalUnicast() {
+			if isGlobal(a.Addr()) {
 				out[a.Addr()] = l.Name
 			}
 		}

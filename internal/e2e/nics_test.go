@@ -39,3 +39,29 @@ func TestHostWithTwoInterfacesIsReachedOnEachSegment(t *testing.T) {
 	heardAt(t, both, "right", second[1].String())
 	allReachEachOther(t, hosts)
 }
+
+// Where the trusted network goes down its address stays, and packets take the default
+// route.
+func TestPlaintextDoesNotLeaveByAnotherNetworkWhenTheTrustedOneIsDown(t *testing.T) {
+	lab := newLab(t)
+	h1, h2, stranger := lab.Host("h1"), lab.Host("h2"), lab.Host("h3")
+	second := lab.Segment(h1, stranger)
+	h1.Run("ip", "route", "add", "default", "via", second[1].String(), "dev", "eth1")
+	join := strings.Fields(h1.Run("weft", "launch", "--advertise", h1.Addr.String(), "--trusted-subnets", "192.0.2.0/24"))
+	h2.Run(append(join, "--trusted-subnets", "192.0.2.0/24")...)
+	box, _ := attached(t, h1, "box")
+	_, addr := attached(t, h2, "other")
+	uses(t, h1, h2, "direct")
+	netlab.Eventually(t, "ping", func() bool { return netlab.Pings(box, addr) })
+	stranger.Start("bash", "-c", "exec tcpdump -l -n -x -i eth1 udp or icmp >/run/capture 2>/run/capture.log")
+	netlab.Eventually(t, "tcpdump listens", func() bool { return stranger.Try("grep", "-q", "listening on", "/run/capture.log").Code == 0 })
+	ping := []string{"ping", "-c", "20", "-i", "0.01", "-W", "1", "-p", "5eed5eed", addr}
+	h1.Run("ip", "link", "set", "eth0", "down")
+	box.Try(ping...)
+	uses(t, h1, h2, "wireguard")
+	box.Try(ping...)
+	netlab.Eventually(t, "what is encrypted comes by", func() bool { return stranger.Try("grep", "-q", "6785", "/run/capture").Code == 0 })
+	if seen := stranger.Run("cat", "/run/capture"); strings.Contains(seen, "5eed 5eed") {
+		t.Errorf("plaintext is on the other network:\n%s", seen)
+	}
+}

@@ -81,6 +81,19 @@ func (c *Conn) Link(name string) (Link, error) {
 	return fromKernel(l), nil
 }
 
+// LinkAt returns the link of that index, or an error that wraps ErrNotFound.
+func (c *Conn) LinkAt(index int) (Link, error) {
+	l, err := c.h.LinkByIndex(index)
+	if err != nil {
+		var missing netlink.LinkNotFoundError
+		if errors.As(err, &missing) {
+			err = ErrNotFound
+		}
+		return Link{}, fmt.Errorf("look up link %d: %w", index, err)
+	}
+	return fromKernel(l), nil
+}
+
 // Links returns every link of the namespace.
 func (c *Conn) Links() ([]Link, error) {
 	list, err := dump(c.h.LinkList)

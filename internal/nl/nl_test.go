@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -297,6 +298,48 @@ func TestIPv4RouteCanHaveANextHopInIPv6(t *testing.T) {
 		}
 		if got, _ := c.Routes(true); len(got) > 0 {
 			t.Errorf("left: %+v", got)
+		}
+	})
+}
+
+func TestDevicesOfARouteAreThoseOfAllItsNextHopsForThatSource(t *testing.T) {
+	inside(t, func(c *Conn, dev Link) {
+		for _, family := range []struct {
+			src, first, second, dst string
+		}{{"192.0.2.1/24", "192.0.2.8", "192.0.2.9", "10.9.0.0/16"}, {"2001:db8::1/64", "2001:db8::8", "2001:db8::9", "2001:db8:9::/48"}} {
+			src, to := netip.MustParsePrefix(family.src), netip.MustParsePrefix(family.dst).Addr().Next()
+			if err := c.SyncAddrs(dev, []netip.Prefix{src}, any4); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := c.DevicesTo(to, src.Addr()); !errors.Is(err, ErrNotFound) {
+				t.Errorf("without a route: %v, %v", got, err)
+			}
+			other, err := c.Link("a1")
+			if err == nil {
+				err = c.AdjustLink(other, LinkState{Up: true})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, dst, _ := net.ParseCIDR(family.dst)
+			hop := func(l Link, via string) *netlink.NexthopInfo {
+				return &netlink.NexthopInfo{LinkIndex: l.Index, Gw: net.ParseIP(via), Flags: int(netlink.FLAG_ONLINK)}
+			}
+			route := &netlink.Route{Dst: dst, MultiPath: []*netlink.NexthopInfo{hop(dev, family.first), hop(other, family.second)}}
+			if err := c.h.RouteAdd(route); err != nil {
+				t.Fatal(err)
+			}
+			got, err := c.DevicesTo(to, src.Addr())
+			slices.Sort(got)
+			if want := []int{min(dev.Index, other.Index), max(dev.Index, other.Index)}; err != nil || !slices.Equal(got, want) {
+				t.Errorf("%v, %v; want %v", got, err, want)
+			}
+			if l, err := c.LinkAt(dev.Index); err != nil || l.Name != dev.Name {
+				t.Errorf("link %d: %+v, %v", dev.Index, l, err)
+			}
+		}
+		if _, err := c.LinkAt(9999); !errors.Is(err, ErrNotFound) {
+			t.Errorf("no such link: %v", err)
 		}
 	})
 }

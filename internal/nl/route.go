@@ -176,12 +176,45 @@ func (c *Conn) RouteTo(dst netip.Addr) (device int, src netip.Addr, err error) {
 	return list[0].LinkIndex, src, nil
 }
 
+// DevicesTo are the indexes of the devices by which packets from one of the host's
+// addresses to another's may leave: several where they take turns. The error wraps
+// ErrNotFound if there is no way.
+func (c *Conn) DevicesTo(dst, src netip.Addr) (out []int, err error) {
+	// The route itself has all its next hops, and the look-up shows just one.
+	for _, whole := range []bool{true, false} {
+		list, err := c.h.RouteGetWithOptions(dst.AsSlice(), &netlink.RouteGetOptions{SrcAddr: src.AsSlice(), FIBMatch: whole})
+		if isNoWay(err) {
+			err = ErrNotFound
+		}
+		if err != nil {
+			return nil, fmt.Errorf("find the devices to %s: %w", dst, err)
+		}
+		for _, k := range list {
+			if k.LinkIndex != 0 {
+				out = append(out, k.LinkIndex)
+			}
+			for _, hop := range k.MultiPath {
+				out = append(out, hop.LinkIndex)
+			}
+		}
+		if len(out) > 0 {
+			break
+		}
+	}
+	return out, nil
+}
+
+// isNoWay tells whether the kernel answered that there is no way to an address.
+func isNoWay(err error) bool {
+	none := []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL} // the last is a blackhole
+	return slices.ContainsFunc(none, func(e error) bool { return errors.Is(err, e) })
+}
+
 // NextHop is how the host reaches an address: the device, and the router, if
 // there is one in between. The error wraps ErrNotFound if there is no way.
 func (c *Conn) NextHop(dst netip.Addr) (Route, error) {
 	list, err := c.h.RouteGet(dst.AsSlice())
-	none := []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL} // the last is a blackhole
-	if err == nil && len(list) == 0 || slices.ContainsFunc(none, func(e error) bool { return errors.Is(err, e) }) {
+	if err == nil && len(list) == 0 || isNoWay(err) {
 		err = ErrNotFound
 	}
 	if err != nil {
