@@ -134,6 +134,32 @@ func (d *Daemon) devices() underlay {
 	return out
 }
 
+// towards are the ends of a link with that own address from whose device the route to
+// the other end leads, the first of them, if there is one: on a host with several
+// networks that is the one of which the other end, too, sees it to be.
+func (d *Daemon) towards(e ends, u underlay) (ends, error) {
+	own := slices.DeleteFunc(slices.Clone(d.underlays()), func(a netip.Addr) bool { return a.Is4() != e.own.Is4() })
+	if len(own) < 2 {
+		return e, nil
+	}
+	hop, err := d.conn.NextHop(e.theirs)
+	if errors.Is(err, nl.ErrNotFound) {
+		return e, nil
+	}
+	return e.from(own, u, hop.Device), err
+}
+
+// from is what towards says of a route by a device.
+func (e ends) from(own []netip.Addr, u underlay, device int) ends {
+	for _, a := range own {
+		if dev, ok := u[a]; ok && dev.Index == device {
+			e.own = a
+			break
+		}
+	}
+	return e
+}
+
 // instances are this host's ends for a transport: of WireGuard its slots, which
 // take both families, of VXLAN one for each family, and the underlay's devices
 // for direct.
@@ -151,12 +177,13 @@ func (d *Daemon) instances(slots []encap.Slot, transport string, u underlay) (ou
 			out = append(out, encap.Instance{Transport: transport, Device: devices[index], Port: port, Underlay: addr})
 		}
 	case encap.TransportDirect:
-		for _, addr := range firsts(d.underlays()) {
+		for _, addr := range d.underlays() {
 			device := u[addr].Name
 			i := slices.IndexFunc(out, func(i encap.Instance) bool { return i.Device == device })
 			switch {
-			case i >= 0:
+			case i >= 0 && !out[i].Also.IsValid() && out[i].Underlay.Is4() != addr.Is4():
 				out[i].Also = addr
+			case i >= 0:
 			case device != "":
 				out = append(out, encap.Instance{Transport: transport, Device: device, Underlay: addr})
 			}
@@ -216,25 +243,36 @@ func (d *Daemon) judge(p tunnelPeer, u underlay) (verdicts []encap.Verdict, allo
 	}
 	allowed, forbidden = map[string][]ends{}, true
 	for n, e := range p.ends {
+		near, err := d.towards(e, u)
+		if err != nil {
+			return nil, nil, false, err
+		}
 		there := p.end
-		own.Underlay, there.Underlay = e.own, e.theirs
-		onSegment := false
-		if dev, ok := u[e.own]; ok && (d.settings.mode() == encap.ModeDirect || encap.Untrusted(own, there) == "") {
+		own.Underlay, there.Underlay = near.own, e.theirs
+		onSegment, stray := false, ""
+		if dev, ok := u[near.own]; ok && (d.settings.mode() == encap.ModeDirect || encap.Untrusted(own, there) == "") {
 			if onSegment, err = encap.OnSegment(d.conn, dev.Name, e.theirs); err != nil && !errors.Is(err, nl.ErrNotFound) {
 				return nil, nil, false, err
 			}
 		}
-		stray := ""
-		if d.settings.mode().Encrypts() && encap.Untrusted(own, there) == "" {
-			if stray, err = d.straysTo(e, u); err != nil {
-				return nil, nil, false, err
+		direct := encap.Policy(d.settings.mode(), own, there, onSegment)
+		own.Underlay = e.own
+		if d.settings.mode().Encrypts() {
+			if stray = p.mistrusted(own, e); stray == "" {
+				if stray, err = d.straysTo(e, u); err != nil {
+					return nil, nil, false, err
+				}
 			}
 		}
 		for i, v := range encap.Policy(d.settings.mode(), own, there, onSegment) {
-			forbidden = forbidden && !v.Allowed
-			if v.Allowed && stray != "" && v.Transport != encap.TransportWireGuard {
+			at := e
+			switch {
+			case v.Transport == encap.TransportDirect:
+				v, at = direct[i], near
+			case v.Transport == encap.TransportVXLAN && v.Allowed && stray != "":
 				v.Allowed, v.Why = false, stray
 			}
+			forbidden = forbidden && !v.Allowed
 			if v.Allowed && p.walled && v.Transport != encap.TransportWireGuard {
 				v.Allowed, v.Why = false, "one of the two is behind NAT, or a firewall that lets nothing in"
 			}
@@ -244,11 +282,27 @@ func (d *Daemon) judge(p tunnelPeer, u underlay) (verdicts []encap.Verdict, allo
 				verdicts[i] = v
 			}
 			if v.Allowed {
-				allowed[v.Transport] = append(allowed[v.Transport], e)
+				allowed[v.Transport] = append(allowed[v.Transport], at)
 			}
 		}
 	}
 	return verdicts, allowed, forbidden, nil
+}
+
+// mistrusted says why the tunnels in the clear of two ends may not be; "" if they may.
+// A tunnel's packets come from the first address of its host, by whichever of them the
+// host is reached. So both ends look at the first addresses of both as well, and come to
+// the same answer.
+func (p tunnelPeer) mistrusted(own encap.End, e ends) string {
+	there := p.end
+	there.Underlay = e.theirs
+	why := encap.Untrusted(own, there)
+	for _, a := range firsts(p.tunnelsAt) {
+		if there.Underlay = a; why == "" && a.Is4() == e.own.Is4() {
+			why = encap.Untrusted(own, there)
+		}
+	}
+	return why
 }
 
 func isAllowed(v encap.Verdict) bool { return v.Allowed }

@@ -97,3 +97,58 @@ func TestPatienceIsForWhoHasAnsweredAndDoesNotAnyMore(t *testing.T) {
 		}
 	}
 }
+
+func TestBothEndsOfALinkBetweenSeveralNetworksAgreeOnTunnelsInTheClear(t *testing.T) {
+	list := func(names ...string) (out []netip.Addr) {
+		for _, n := range names {
+			out = append(out, netip.MustParseAddr(n))
+		}
+		return out
+	}
+	const first, second, there = "10.1.0.1", "10.2.0.1", "10.2.0.2"
+	for name, tc := range map[string]struct {
+		own     []netip.Addr // of the host on two networks
+		trusted []string
+		reached string // of its addresses, by the other
+		want    bool
+	}{
+		"its second network alone is trusted":       {list(first, second), []string{"10.2.0.0/24"}, second, false},
+		"both are":                                  {list(first, second), []string{"10.1.0.0/24", "10.2.0.0/24"}, second, true},
+		"its first network alone is, and is theirs": {list(second, first), []string{"10.2.0.0/24"}, second, true},
+		"neither is":                                {list(first, second), nil, second, false},
+	} {
+		var trusts []netip.Prefix
+		for _, p := range tc.trusted {
+			trusts = append(trusts, netip.MustParsePrefix(p))
+		}
+		says := func(own, theirs []netip.Addr, reached string) bool {
+			e := common(own, theirs, netip.MustParseAddr(reached))[0]
+			p := tunnelPeer{end: encap.End{Trusts: trusts}, tunnelsAt: theirs}
+			return p.mistrusted(encap.End{Underlay: e.own, Trusts: trusts}, e) == ""
+		}
+		here, far := says(tc.own, list(there), there), says(list(there), tc.own, tc.reached)
+		if here != tc.want || far != tc.want {
+			t.Errorf("%s: the one says %v, the other %v, want %v", name, here, far, tc.want)
+		}
+	}
+}
+
+func TestTheOwnEndIsWhereTheRouteToTheOtherLeads(t *testing.T) {
+	first, same, second, theirs := netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("10.1.0.9"), netip.MustParseAddr("10.2.0.1"), netip.MustParseAddr("10.2.0.2")
+	u := underlay{first: {Index: 2, Name: "eth0"}, same: {Index: 2, Name: "eth0"}, second: {Index: 3, Name: "eth1"}}
+	own := []netip.Addr{first, same, second}
+	for device, want := range map[int]netip.Addr{2: first, 3: second, 4: first} {
+		if got := (ends{first, theirs}).from(own, u, device); got != (ends{want, theirs}) {
+			t.Errorf("by device %d: %v, want %s", device, got, want)
+		}
+	}
+	d := &Daemon{}
+	d.underlay.Store(&own)
+	var devices []string
+	for _, i := range d.instances(nil, encap.TransportDirect, u) {
+		devices = append(devices, i.Device)
+	}
+	if want := []string{"eth0", "eth1"}; !slices.Equal(devices, want) {
+		t.Errorf("direct by %v, want %v", devices, want)
+	}
+}

@@ -183,7 +183,9 @@ func (d *Daemon) decide(p tunnelPeer, l *link, paths []encap.Path, carried map[n
 // look at what fits into a tunnel on it: 0 for all that its device takes. What was
 // seen of the way before in this pass counts. Without IPv6 (six) there is nothing to see.
 func (d *Daemon) narrowed(now map[netip.Addr]encap.Narrow, adopted encap.Adopted, i encap.Instance, at ends, u underlay, fits int, six bool) encap.Narrow {
-	overhead, device := encap.Overhead(i.Transport, at.own), u[at.own].MTU
+	// One device for all transports: direct routes may be by another than the tunnels.
+	first := slices.IndexFunc(d.underlays(), func(a netip.Addr) bool { return a.Is4() == at.own.Is4() })
+	overhead, device := encap.Overhead(i.Transport, at.own), u[d.underlays()[first]].MTU
 	before, seen := now[at.theirs]
 	if !seen {
 		before, seen = d.narrow[at.theirs]
@@ -338,13 +340,16 @@ func (d *Daemon) way(p tunnelPeer, i encap.Instance, at ends, u underlay, found 
 // tunnelPeer is another peer, and what it says of its tunnels.
 type tunnelPeer struct {
 	encap.Peer
-	ends   []ends               // of each family that this host has in common with it
-	all    []netip.Addr         // on the underlay
-	end    encap.End            // of the first family
-	ports  map[string]uint16    // by transport
-	slots  map[string]theirSlot // of WireGuard, by this host's device for it
-	vertex topology.Peer        // what it says of its links
-	record mesh.Body
+	ends []ends       // of each family that this host has in common with it
+	all  []netip.Addr // on the underlay
+	// tunnelsAt are those of them that are its own, the first of each family being that
+	// by which its tunnels send.
+	tunnelsAt []netip.Addr
+	end       encap.End            // of the first family
+	ports     map[string]uint16    // by transport
+	slots     map[string]theirSlot // of WireGuard, by this host's device for it
+	vertex    topology.Peer        // what it says of its links
+	record    mesh.Body
 	// direct is its underlay address by which gossip gets to it, the zero value if it
 	// gets there otherwise; walled tells that one of the two is behind NAT and there
 	// is none.
@@ -374,6 +379,7 @@ func (d *Daemon) tunnelPeers(carried map[netip.Prefix]string) []tunnelPeer {
 		peer.slots = d.slotsOf(p.Record)
 		peer.direct = d.directTo(p, d.wasDirect(p.Record, carried[peer.Prefixes[0]]))
 		peer.walled = (p.Record.Confined || confined) && !peer.direct.IsValid()
+		peer.tunnelsAt = slices.DeleteFunc(slices.Clone(p.Record.Underlay), func(a netip.Addr) bool { return slices.Contains(p.Record.Forwarded, a) })
 		peer.all, peer.ends = p.Record.Underlay, common(d.underlays(), underlaysOf(p.Record), peer.direct)
 		switch {
 		case len(peer.ends) > 0:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/weft-net/weft/bridge"
@@ -332,7 +333,7 @@ func (d *Daemon) publish() {
 		gossip = append(gossip, netip.AddrPortFrom(a, d.opts.Port))
 	}
 	body := mesh.Body{
-		Name: d.opts.Name, Gossip: gossip, Underlay: d.announced(), Seen: d.heardAt.list(d.announced(), d.now()), Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted,
+		Name: d.opts.Name, Gossip: gossip, Underlay: d.announced(), Seen: d.heardAt.list(d.announced(), d.now()), Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted, Forwarded: slices.DeleteFunc(slices.Clone(d.forwarded), d.isOwn),
 		WireGuardKey: oldKey, Slots: slots, Gateway: d.gateway(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: plan.FreeBlocks, Used: plan.Used,
 		Observer: *d.opts.Observer, Subnets: d.ownSubnets(), Software: Version().Software,

@@ -38,6 +38,8 @@ func (d *Daemon) announced() []netip.Addr {
 	return append(out, slices.DeleteFunc(slices.Clone(own), func(a netip.Addr) bool { return slices.Contains(out, a) })...)
 }
 
+func (d *Daemon) isOwn(a netip.Addr) bool { return slices.Contains(d.underlays(), a) }
+
 // gossipAt is where the others are told first that this host's gossip is.
 func (d *Daemon) gossipAt() netip.AddrPort { return netip.AddrPortFrom(d.announced()[0], d.opts.Port) }
 

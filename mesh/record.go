@@ -52,6 +52,8 @@ type Body struct {
 	// knows of one only says WireGuardKey instead, which is the same as that of
 	// epoch 0 at the mesh's port.
 	Slots []Slot `cbor:"24,keyasint,omitempty"`
+	// Forwarded are those of Underlay that a router has, which forwards to it.
+	Forwarded []netip.Addr `cbor:"25,keyasint,omitempty"`
 	// Link is the address by which its own paths are probed while others relay what
 	// is for its prefixes; one that says none neither relays nor is relayed to.
 	Link netip.Addr `cbor:"40,keyasint,omitzero"`
@@ -159,7 +161,7 @@ func (b Body) check() error {
 		len(b.Token.Hash) > maxName || len(b.SealKey) > maxName || len(b.Token.Without) > maxWithout ||
 		len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList ||
 		len(b.Ports) > maxList || len(b.Trusted) > maxList || len(b.Subnets) > maxSubnets ||
-		len(b.Seen) > maxList ||
+		len(b.Seen) > maxList || len(b.Forwarded) > maxList ||
 		len(b.Broken) > maxList || len(b.Shaky) > maxList || len(b.Mute) > maxList || len(b.Coordinate) > maxList ||
 		len(b.Slots) > maxSlots || slices.ContainsFunc(b.Slots, func(s Slot) bool { return len(s.Key) > maxKey }) {
 		return errOversized

@@ -65,3 +65,21 @@ func TestPlaintextDoesNotLeaveByAnotherNetworkWhenTheTrustedOneIsDown(t *testing
 		t.Errorf("plaintext is on the other network:\n%s", seen)
 	}
 }
+
+// A host on two segments has direct links on both, by the address that it has there.
+func TestHostWithTwoInterfacesHasDirectLinksOnEachSegment(t *testing.T) {
+	for name, trusted := range map[string]string{"both are trusted": "192.0.2.0/24,198.51.100.0/24", "the second alone is": "198.51.100.0/24"} {
+		t.Run(name, func(t *testing.T) {
+			lab := newLab(t)
+			both, right := lab.Host("both"), lab.Host("right")
+			second := lab.Segment(both, right)
+			right.Run("ip", "link", "delete", "eth0")
+			join := both.Run("weft", "launch", "--trusted-subnets", trusted, "--advertise", both.Addr.String()+","+second[0].String())
+			right.Run(append(strings.Fields(strings.ReplaceAll(join, both.Addr.String(), second[0].String())), "--trusted-subnets", trusted)...)
+			uses(t, both, right, "direct")
+			uses(t, right, both, "direct")
+			heardAt(t, both, "right", second[1].String())
+			allReachEachOther(t, []*netlab.Host{both, right})
+		})
+	}
+}
