@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -132,6 +133,28 @@ func (d *Daemon) devices() underlay {
 		}
 	}
 	return out
+}
+
+// mtus are the MTU of the device of the first address, and those of the devices of all
+// that are announced, if one of these is another.
+func (u underlay) mtus(first netip.Addr, announced []netip.Addr) (of int, all []int) {
+	of = u[first].MTU
+	for _, a := range announced {
+		all = append(all, u[a].MTU)
+	}
+	if !slices.ContainsFunc(all, func(n int) bool { return n != 0 && n != of }) {
+		all = nil
+	}
+	return of, all
+}
+
+// mtuAt is what a peer says of the device of one of its addresses; 0 if it says
+// nothing.
+func mtuAt(r mesh.Body, a netip.Addr) int {
+	if i := slices.Index(r.Underlay, a); i >= 0 && i < len(r.MTUs) {
+		return cmp.Or(r.MTUs[i], r.UnderlayMTU)
+	}
+	return r.UnderlayMTU
 }
 
 // towards are the ends of a link with that own address from whose device the route to

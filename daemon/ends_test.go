@@ -152,3 +152,32 @@ func TestTheOwnEndIsWhereTheRouteToTheOtherLeads(t *testing.T) {
 		t.Errorf("direct by %v, want %v", devices, want)
 	}
 }
+
+func TestDirectLinksTakeWhatTheDevicesOfTheirOwnEndsDo(t *testing.T) {
+	first, second, theirs := netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("10.2.0.1"), netip.MustParseAddr("10.2.0.2")
+	there := underlay{first: {Name: "eth0", MTU: 1500}, second: {Name: "eth1", MTU: 9000}}
+	says := mesh.Body{Underlay: []netip.Addr{first, second}}
+	says.UnderlayMTU, says.MTUs = there.mtus(first, says.Underlay)
+	old := says
+	old.MTUs = nil
+	u, d := underlay{theirs: {Name: "eth0", MTU: 9000}}, &Daemon{}
+	for name, tc := range map[string]struct {
+		says      mesh.Body
+		transport string
+		at        netip.Addr
+		want      int
+	}{
+		"on its second network":          {says, encap.TransportDirect, second, 9000},
+		"on its first":                   {says, encap.TransportDirect, first, 1500},
+		"by a tunnel":                    {says, encap.TransportVXLAN, second, 1450},
+		"it speaks of its first alone":   {old, encap.TransportDirect, second, 1500},
+		"others see it at one not named": {says, encap.TransportDirect, netip.MustParseAddr("203.0.113.1"), 1500},
+	} {
+		if got := d.most(tunnelPeer{record: tc.says}, encap.Instance{Transport: tc.transport}, ends{theirs, tc.at}, u); got != tc.want {
+			t.Errorf("%s: %d, want %d", name, got, tc.want)
+		}
+	}
+	if mtu, all := there.mtus(second, []netip.Addr{second, netip.MustParseAddr("203.0.113.1")}); mtu != 9000 || all != nil {
+		t.Errorf("one device and a router: %d, %v", mtu, all)
+	}
+}

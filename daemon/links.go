@@ -300,15 +300,19 @@ func (d *Daemon) baseTransport() string {
 const leastPath = 576
 
 // most is the largest packet that a path may be able to take, by what both ends
-// say of their underlay.
+// say of their underlay. A peer's tunnels are made for the device of its first address.
 func (d *Daemon) most(p tunnelPeer, i encap.Instance, at ends, u underlay) int {
 	mtu := u[at.own].MTU
 	most := encap.Fits(i.Transport, at.own, mtu)
 	if d.opts.MTU != 0 {
 		most = min(most, d.opts.MTU)
 	}
-	if p.mtu > 0 && p.mtu < mtu {
-		most = min(most, encap.FitsThere(i.Transport, at.theirs, p.mtu))
+	there := p.record.UnderlayMTU
+	if i.Transport == encap.TransportDirect {
+		there = mtuAt(p.record, at.theirs)
+	}
+	if there > 0 && there < mtu {
+		most = min(most, encap.FitsThere(i.Transport, at.theirs, there))
 	}
 	return max(leastPath, most)
 }
@@ -355,7 +359,6 @@ type tunnelPeer struct {
 	// is none.
 	direct netip.Addr
 	walled bool
-	mtu    int  // of its underlay, in bytes; 0 if it does not say
 	alive  bool // its daemon answers gossip
 }
 
@@ -370,7 +373,7 @@ func (d *Daemon) tunnelPeers(carried map[netip.Prefix]string) []tunnelPeer {
 		if p.Self || p.State == mesh.StateDeparted {
 			continue
 		}
-		peer := tunnelPeer{Peer: encap.Peer{ID: p.ID, Prefixes: d.plan.Prefixes(p.ID)}, ports: p.Record.Ports, mtu: p.Record.UnderlayMTU, alive: p.State == mesh.StateAlive}
+		peer := tunnelPeer{Peer: encap.Peer{ID: p.ID, Prefixes: d.plan.Prefixes(p.ID)}, ports: p.Record.Ports, alive: p.State == mesh.StateAlive}
 		if len(peer.Prefixes) == 0 {
 			continue // nothing lies behind it
 		}

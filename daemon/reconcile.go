@@ -324,16 +324,13 @@ func (d *Daemon) publish() {
 			ports[transport] = port
 		}
 	}
-	mtu := 0
-	if dev, err := d.conn.LinkWithAddr(d.advertise()); err == nil {
-		mtu = dev.MTU
-	}
+	mtu, mtus := d.devices().mtus(d.advertise(), d.announced())
 	var gossip []netip.AddrPort
 	for _, a := range d.announced() {
 		gossip = append(gossip, netip.AddrPortFrom(a, d.opts.Port))
 	}
 	body := mesh.Body{
-		Name: d.opts.Name, Gossip: gossip, Underlay: d.announced(), Seen: d.heardAt.list(d.announced(), d.now()), Transports: d.can, Ports: ports, UnderlayMTU: mtu, Trusted: d.opts.Trusted, Forwarded: slices.DeleteFunc(slices.Clone(d.forwarded), d.isOwn),
+		Name: d.opts.Name, Gossip: gossip, Underlay: d.announced(), Seen: d.heardAt.list(d.announced(), d.now()), Transports: d.can, Ports: ports, UnderlayMTU: mtu, MTUs: mtus, Trusted: d.opts.Trusted, Forwarded: slices.DeleteFunc(slices.Clone(d.forwarded), d.isOwn),
 		WireGuardKey: oldKey, Slots: slots, Gateway: d.gateway(),
 		Prefixes: d.plan.Prefixes(d.identity.ID), FreeBlocks: plan.FreeBlocks, Used: plan.Used,
 		Observer: *d.opts.Observer, Subnets: d.ownSubnets(), Software: Version().Software,

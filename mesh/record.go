@@ -42,7 +42,7 @@ type Body struct {
 	// Ports are those of its tunnels' ends, UDP, by transport; what it leaves out
 	// is the mesh's.
 	Ports map[string]uint16 `cbor:"20,keyasint,omitempty"`
-	// UnderlayMTU is what its underlay's device takes, in bytes; 0 if it does not say.
+	// UnderlayMTU is what the device of its first address takes, in bytes; 0 if it does not say.
 	UnderlayMTU int `cbor:"21,keyasint,omitempty"`
 	// Trusted are the networks in which it lets traffic be in the clear.
 	Trusted []netip.Prefix `cbor:"22,keyasint,omitempty"`
@@ -54,6 +54,9 @@ type Body struct {
 	Slots []Slot `cbor:"24,keyasint,omitempty"`
 	// Forwarded are those of Underlay that a router has, which forwards to it.
 	Forwarded []netip.Addr `cbor:"25,keyasint,omitempty"`
+	// MTUs are those of the devices of Underlay, in its order, 0 where it does not know;
+	// nil where UnderlayMTU is that of all.
+	MTUs []int `cbor:"26,keyasint,omitempty"`
 	// Link is the address by which its own paths are probed while others relay what
 	// is for its prefixes; one that says none neither relays nor is relayed to.
 	Link netip.Addr `cbor:"40,keyasint,omitzero"`
@@ -161,13 +164,13 @@ func (b Body) check() error {
 		len(b.Token.Hash) > maxName || len(b.SealKey) > maxName || len(b.Token.Without) > maxWithout ||
 		len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList ||
 		len(b.Ports) > maxList || len(b.Trusted) > maxList || len(b.Subnets) > maxSubnets ||
-		len(b.Seen) > maxList || len(b.Forwarded) > maxList ||
+		len(b.Seen) > maxList || len(b.Forwarded) > maxList || len(b.MTUs) > maxList ||
 		len(b.Broken) > maxList || len(b.Shaky) > maxList || len(b.Mute) > maxList || len(b.Coordinate) > maxList ||
 		len(b.Slots) > maxSlots || slices.ContainsFunc(b.Slots, func(s Slot) bool { return len(s.Key) > maxKey }) {
 		return errOversized
 	}
 	invalid := func(p netip.Prefix) bool { return !p.IsValid() }
-	if slices.ContainsFunc(slices.Concat(b.Prefixes, b.Trusted, b.Subnets), invalid) || b.UnderlayMTU < 0 ||
+	if slices.ContainsFunc(slices.Concat(b.Prefixes, b.Trusted, b.Subnets), invalid) || b.UnderlayMTU < 0 || slices.ContainsFunc(b.MTUs, func(n int) bool { return n < 0 }) ||
 		slices.ContainsFunc(b.Underlay, func(a netip.Addr) bool { return !a.IsValid() }) ||
 		slices.ContainsFunc(b.Seen, func(s Seen) bool { return !s.At.IsValid() }) ||
 		slices.ContainsFunc(b.Gossip, func(a netip.AddrPort) bool { return !a.IsValid() }) {
