@@ -154,7 +154,7 @@ type Peer struct {
 	ID       uuid.UUID        `json:"id"`
 	Name     string           `json:"name"`
 	Self     bool             `json:"self,omitempty"`
-	State    string           `json:"state"` // alive, failed, departed
+	State    string           `json:"state"` // alive, failed, departed, or removed and silent
 	Gossip   []netip.AddrPort `json:"gossip"`
 	Underlay []netip.Addr     `json:"underlay"`
 	Gateway  netip.Addr       `json:"gateway,omitzero"`
@@ -179,6 +179,9 @@ type Peer struct {
 	Mute   []PeerName `json:"mute,omitempty"`
 	Leaf   bool       `json:"leaf,omitempty"`
 }
+
+// IsOut tells that a peer has left or was removed: it is no part of the mesh.
+func (p Peer) IsOut() bool { return p.State == "departed" || p.State == "removed" }
 
 // PeerName names a peer: with the beginning of its id where others have its name.
 type PeerName struct {

@@ -67,7 +67,7 @@ func (a *app) completing(offer func(api.Status) []string) cobra.CompletionFunc {
 func otherPeers(s api.Status) (names []string) {
 	for _, p := range s.Peers {
 		switch {
-		case p.Self || p.State == "departed":
+		case p.Self || p.IsOut():
 		case unique(s, p.ID, p.Name) != p.Name:
 			names = append(names, p.ID.String())
 		default:

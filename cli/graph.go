@@ -36,11 +36,11 @@ type edge struct {
 }
 
 // drawing is what there is to draw, in an order that depends on nothing but the
-// mesh. Peers that have left are no part of it.
+// mesh. Peers that have left or were removed are no part of it.
 func drawing(s api.Status) (nodes []node, edges []edge) {
 	known := map[uuid.UUID]bool{}
 	for _, p := range s.Peers {
-		if p.State == "departed" {
+		if p.IsOut() {
 			continue
 		}
 		known[p.ID] = true

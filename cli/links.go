@@ -129,7 +129,7 @@ func linkNotes(s api.Status) []string {
 // unique is a peer's name, with the beginning of its id where others have that
 // name, too.
 func unique(s api.Status, id uuid.UUID, name string) string {
-	if slices.ContainsFunc(s.Peers, func(p api.Peer) bool { return p.ID != id && p.Name == name && p.State != "departed" }) {
+	if slices.ContainsFunc(s.Peers, func(p api.Peer) bool { return p.ID != id && p.Name == name && !p.IsOut() }) {
 		return fmt.Sprintf("%s (%s)", name, shortID(id))
 	}
 	return name

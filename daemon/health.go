@@ -407,7 +407,7 @@ func checkSilent(d *Daemon) string {
 func (d *Daemon) silent(is func(api.Link) bool) string {
 	failed := map[uuid.UUID]bool{}
 	for _, p := range d.mesh.Peers() {
-		failed[p.ID] = p.State == mesh.StateFailed
+		failed[p.ID] = p.State != mesh.StateAlive
 	}
 	var names []string
 	for _, l := range d.links() {

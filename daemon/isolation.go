@@ -37,7 +37,7 @@ func (d *Daemon) ownSubnets() []netip.Prefix {
 func (d *Daemon) subnets() []netip.Prefix {
 	out := d.ownSubnets()
 	for _, p := range d.mesh.Peers() {
-		if p.Self || p.State == mesh.StateDeparted {
+		if p.Self || p.IsOut() {
 			continue
 		}
 		for _, s := range p.Record.Subnets {

@@ -114,7 +114,7 @@ func decodePeer(values map[string][]byte) (p peerState, err error) {
 		}
 	}
 	if b, ok := values[keySnapshot]; ok {
-		if _, err := mesh.Remembered(b, p.token, p.identity.ID); err != nil {
+		if _, err := mesh.Remembered(b, p.token, p.identity.ID, nil); err != nil {
 			return p, &unreadableError{err}
 		}
 		p.snapshot = b
@@ -134,6 +134,19 @@ func (k keep) checkEmpty() error {
 		}
 	}
 	return nil
+}
+
+// others counts the peers that this host remembers and that are in the mesh.
+func (k keep) others(p peerState) (int, error) {
+	saved, err := planStore{k.Store}.Load()
+	if err != nil {
+		return 0, err
+	}
+	removed, err := ipam.Removed(p.planConfig(), saved)
+	if err != nil {
+		return 0, err
+	}
+	return mesh.Remembered(p.snapshot, p.token, p.identity.ID, removed)
 }
 
 // planConfig is what the peer's address plan is made of.

@@ -224,6 +224,7 @@ func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)
 	}
+	m.SetRemoved(d.plan.Removed())
 	d.mesh = m
 	d.replicate.mesh.Store(m)
 	d.hearsay.mesh.Store(m)

@@ -30,7 +30,7 @@ func nameAmong(peers []mesh.Peer, id uuid.UUID) string {
 	}
 	name := peers[i].Record.Name
 	if slices.ContainsFunc(peers, func(p mesh.Peer) bool {
-		return p.ID != id && p.Record.Name == name && p.State != mesh.StateDeparted
+		return p.ID != id && p.Record.Name == name && !p.IsOut()
 	}) {
 		return fmt.Sprintf("%s (%s)", name, id.String()[:shortPeer])
 	}
@@ -58,9 +58,9 @@ func findAmong(peers []mesh.Peer, ref string) (mesh.Peer, error) {
 			found = append(found, p)
 		}
 	}
-	// Of several of one name those that have left are not meant.
+	// Of several of one name those that have left or were removed are not meant.
 	if len(found) > 1 {
-		found = slices.DeleteFunc(found, func(p mesh.Peer) bool { return p.State == mesh.StateDeparted })
+		found = slices.DeleteFunc(found, mesh.Peer.IsOut)
 	}
 	switch len(found) {
 	case 1:

@@ -18,9 +18,10 @@ func peerCalled(id, name string, state mesh.State) mesh.Peer {
 func TestPeersAreFoundByNameAndIDAndAnAmbiguousNameIsOneError(t *testing.T) {
 	peers := []mesh.Peer{peerCalled("aaaaaaaa", "web", mesh.StateAlive), peerCalled("bbbbbbbb", "web", mesh.StateFailed),
 		peerCalled("cccccccc", "db", mesh.StateAlive), peerCalled("dddddddd", "db", mesh.StateDeparted), peerCalled("eeeeeeee", "gone", mesh.StateDeparted),
+		peerCalled("abababab", "db", mesh.StateRemoved), peerCalled("cdcdcdcd", "lost", mesh.StateRemoved),
 		{ID: uuid.MustParse("ffffffff-0000-8000-8000-000000000000"), State: mesh.StateAlive}}
 	for ref, want := range map[string]string{
-		"aaaaaaaa": "aaaaaaaa", peers[1].ID.String(): "bbbbbbbb", "db": "cccccccc", "dddddddd": "dddddddd", "gone": "eeeeeeee", "ffffffff-0000": "ffffffff",
+		"aaaaaaaa": "aaaaaaaa", peers[1].ID.String(): "bbbbbbbb", "db": "cccccccc", "dddddddd": "dddddddd", "gone": "eeeeeeee", "ffffffff-0000": "ffffffff", "abababab": "abababab", "lost": "cdcdcdcd",
 	} {
 		if p, err := findAmong(peers, ref); err != nil || p.ID.String()[:8] != want {
 			t.Errorf("%s: %s, %v", ref, p.ID, err)
@@ -45,7 +46,7 @@ func TestPeersAreFoundByNameAndIDAndAnAmbiguousNameIsOneError(t *testing.T) {
 			}
 		}
 	}
-	for i, want := range []string{"web (aaaaaaaa)", "web (bbbbbbbb)", "db", "db (dddddddd)", "gone", peers[5].ID.String()} {
+	for i, want := range []string{"web (aaaaaaaa)", "web (bbbbbbbb)", "db", "db (dddddddd)", "gone", "db (abababab)", "lost", peers[7].ID.String()} {
 		if got := nameAmong(peers, peers[i].ID); got != want {
 			t.Errorf("%s is called %s; want %s", peers[i].ID, got, want)
 		}

@@ -111,6 +111,7 @@ func (d *Daemon) enforceNow() {
 func (d *Daemon) expire(silent map[uuid.UUID]time.Time) {
 	after := d.opts.ReclaimAfter
 	cutOff := !d.plan.HearsMajority()
+	d.mesh.SetRemoved(d.plan.Removed())
 	var errs []error
 	for _, p := range d.mesh.Peers() {
 		since, known := silent[p.ID]
@@ -119,6 +120,8 @@ func (d *Daemon) expire(silent map[uuid.UUID]time.Time) {
 		case p.State == mesh.StateDeparted:
 			delete(silent, p.ID)
 			errs = append(errs, d.plan.Expire(p.ID, true))
+		case p.State == mesh.StateRemoved:
+			delete(silent, p.ID)
 		case p.State == mesh.StateAlive, cutOff:
 			delete(silent, p.ID)
 			if known && after > 0 && d.now().Sub(since) > after {

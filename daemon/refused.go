@@ -7,6 +7,7 @@ import (
 
 	"github.com/weft-net/weft/encap"
 	"github.com/weft-net/weft/internal/nl"
+	"github.com/weft-net/weft/mesh"
 )
 
 // neighbours says by which hardware addresses of the underlay packets may come
@@ -37,8 +38,9 @@ func (d *Daemon) neighbours(u underlay, peers []tunnelPeer, plan *linkPlan) erro
 // refuse says by which hardware addresses on the underlay's device nothing of the
 // network may come: those of hosts that are known and behind which nothing lies
 // any more. One that was removed may not have heard of it, and go on sending
-// directly by addresses that its heir may use. What was found before stays,
-// since the kernel forgets neighbours, of which known are those on the underlay.
+// directly by addresses that its heir may use. What was found before stays, since
+// the kernel forgets neighbours, of which known are those on the underlay, and the
+// mesh those that were removed long ago.
 func (d *Daemon) refuse(known map[netip.Addr]nl.MAC, peers []tunnelPeer, plan *linkPlan) {
 	inUse := map[netip.Addr]bool{}
 	for _, addr := range d.underlays() {
@@ -49,14 +51,7 @@ func (d *Daemon) refuse(known map[netip.Addr]nl.MAC, peers []tunnelPeer, plan *l
 			inUse[addr] = true
 		}
 	}
-	refused := map[netip.Addr]nl.MAC{}
-	for _, p := range d.mesh.Peers() {
-		for _, addr := range p.Record.Underlay {
-			if !inUse[addr] {
-				refused[addr] = d.refused[addr]
-			}
-		}
-	}
+	refused := behindNothing(d.refused, d.mesh.Peers(), inUse)
 	d.refused = refused
 	if len(refused) == 0 {
 		return
@@ -75,4 +70,23 @@ func (d *Daemon) refuse(known map[netip.Addr]nl.MAC, peers []tunnelPeer, plan *l
 		}
 	}
 	slices.SortFunc(plan.refused, func(a, b nl.MAC) int { return slices.Compare(a[:], b[:]) })
+}
+
+// behindNothing are the addresses of hosts behind which nothing lies, with the hardware
+// addresses that were found before.
+func behindNothing(before map[netip.Addr]nl.MAC, peers []mesh.Peer, inUse map[netip.Addr]bool) map[netip.Addr]nl.MAC {
+	out := map[netip.Addr]nl.MAC{}
+	for addr, mac := range before {
+		if !inUse[addr] && mac != (nl.MAC{}) {
+			out[addr] = mac
+		}
+	}
+	for _, p := range peers {
+		for _, addr := range p.Record.Underlay {
+			if !inUse[addr] {
+				out[addr] = before[addr]
+			}
+		}
+	}
+	return out
 }

@@ -22,7 +22,6 @@ import (
 	"github.com/weft-net/weft/internal/store"
 	"github.com/weft-net/weft/internal/ula"
 	"github.com/weft-net/weft/ipam"
-	"github.com/weft-net/weft/mesh"
 )
 
 // resetTimeout bounds the hand-over of address space and the farewell.
@@ -115,7 +114,7 @@ func (d *Daemon) erase(report api.ResetReport, keepCNI bool) erased {
 func (d *Daemon) handOver(ctx context.Context) (string, error) {
 	others := 0
 	for _, p := range d.mesh.Peers() {
-		if !p.Self && p.State != mesh.StateDeparted {
+		if !p.Self && !p.IsOut() {
 			others++
 		}
 	}
@@ -225,7 +224,7 @@ func Reset(ctx context.Context, o Options, log *slog.Logger, force bool) (api.Re
 		return report, explainStore(err, "`weft reset --force` keeps it under another name and removes the rest")
 	}
 	others := 0
-	if others, err = mesh.Remembered(p.snapshot, p.token, p.identity.ID); err == nil && others > 0 && !force {
+	if others, err = k.others(p); err == nil && others > 0 && !force {
 		err = &api.Error{Code: api.CodeUnavailable, Message: "the daemon is not running, so this host's address space cannot be handed over",
 			Fix: "`weft launch` and reset then, or `weft reset --force`: the others inherit it once they have agreed that this host is gone"}
 	}

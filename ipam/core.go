@@ -74,6 +74,9 @@ type Core struct {
 	seen     map[ID][]life
 	// poisoned are members that are in the world more than once.
 	poisoned map[ID]bool
+	// removed is what Removed has returned since the last operation that changed it;
+	// nil for nothing.
+	removed map[uuid.UUID]bool
 
 	volatile
 	out   Effects

@@ -76,6 +76,9 @@ func (c *Core) finish() Effects {
 		delta := c.news
 		e.Gossip = &Msg{Kind: kindDelta, Delta: &delta}
 	}
+	if c.dirty.view || c.dirty.members || c.dirty.self {
+		c.removed = nil
+	}
 	if c.dirty.any() {
 		c.seq++
 		e.Writes = c.writes()

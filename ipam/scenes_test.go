@@ -27,6 +27,30 @@ func TestPoisonedMemberIsShutOutAndComesBackAsAnother(t *testing.T) {
 	}
 }
 
+func TestWhoIsShutOutCountsAsRemovedUntilItIsAMemberAgain(t *testing.T) {
+	s := newScene(t, 3, 3)
+	a, c := s.hosts[0], s.hosts[2]
+	s.taint = true
+	if out := a.core.Removed(); len(out) > 0 {
+		t.Errorf("removed before anybody was: %v", out)
+	}
+	s.seal(a, c.core.self)
+	s.settle(20)
+	if out := a.core.Removed(); len(out) != 1 || !out[c.peer] {
+		t.Errorf("removed: %v; want %s", out, c.peer)
+	}
+	if out := c.core.Removed(); len(out) > 0 {
+		t.Errorf("a peer counts itself: %v", out)
+	}
+	if a.start(); !a.core.Removed()[c.peer] {
+		t.Error("after a restart it is not known")
+	}
+	s.rejoin()
+	if out := a.core.Removed(); len(out) > 0 {
+		t.Errorf("removed when it is back: %v", out)
+	}
+}
+
 func TestPacketsFromAnAddressAreTakenFromItsHolderOnly(t *testing.T) {
 	s := newScene(t, 3, 3)
 	a, b, c := s.hosts[0], s.hosts[1], s.hosts[2]

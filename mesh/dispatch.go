@@ -134,7 +134,7 @@ func (m *Mesh) mergeRecord(s signed) (*Record, bool) {
 		return nil, false
 	}
 	if r.ID != m.cfg.Identity.ID {
-		if m.records.isBuried(r, time.Now()) {
+		if _, known := m.records[r.ID]; m.records.isBuried(r, time.Now()) || !known && !r.Body.Departed && m.isGone(r.ID) {
 			return nil, false
 		}
 		news := m.records.merge(r)

@@ -52,11 +52,11 @@ func (m *Mesh) state(all bool) []byte {
 	out := message{Protocol: ProtocolVersion, Kind: kindState}
 	m.mu.Lock()
 	if all {
-		for _, r := range m.records {
+		for _, r := range m.told() {
 			out.Records = append(out.Records, r.signed)
 		}
 	} else {
-		sums := encode(sumsOf{Peer: m.cfg.Identity.ID, Sums: m.records.sums()})
+		sums := encode(sumsOf{Peer: m.cfg.Identity.ID, Sums: m.told().sums()})
 		out.Channels = append(out.Channels, channelData{Name: recordsChannel, Data: sums})
 	}
 	m.mu.Unlock()

@@ -88,14 +88,18 @@ type Mesh struct {
 	sendMu  sync.Mutex
 	sending map[string]sending // by memberlist's name of the peer
 
-	mu       sync.Mutex // never held while memberlist is called
-	records  records
-	members  map[uuid.UUID]*member
-	lostAt   map[uuid.UUID]time.Time // when a member was no more
-	recent   []utterance
-	turn     turn
-	targets  map[string]*target  // as the user gave them
-	attempts map[string]*attempt // by address and port
+	mu      sync.Mutex // never held while memberlist is called
+	records records
+	members map[uuid.UUID]*member
+	lostAt  map[uuid.UUID]time.Time // when a member was no more
+	// removed are the peers that are shut out, as SetRemoved was told, and goneSince
+	// since when those that are known are gone, as far as this process has seen.
+	removed   map[uuid.UUID]bool
+	goneSince map[uuid.UUID]time.Time
+	recent    []utterance
+	turn      turn
+	targets   map[string]*target  // as the user gave them
+	attempts  map[string]*attempt // by address and port
 	// The changes that attempts, the lateness of members and peers follow already, plus one.
 	locatedAt, lateAt, peersAt uint64
 	peers                      []Peer // what Peers returns

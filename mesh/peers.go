@@ -17,6 +17,7 @@ const (
 	StateAlive    State = "alive"
 	StateFailed   State = "failed"   // does not answer; its record and its routes stay
 	StateDeparted State = "departed" // has left for good
+	StateRemoved  State = "removed"  // was removed and does not answer; it is forgotten after a while
 )
 
 // Peer is a peer that this host knows of.
@@ -24,10 +25,14 @@ type Peer struct {
 	ID      uuid.UUID
 	Self    bool
 	State   State
-	Since   time.Time // of alive or failed; zero if it was never seen to change
+	Since   time.Time // of alive, failed or removed; zero if it was never seen to change
 	Version uint64    // of its record
 	Record  Body
 }
+
+// IsOut tells that a peer has left or was removed: nobody waits for it, and another
+// may have its name.
+func (p Peer) IsOut() bool { return p.State == StateDeparted || p.State == StateRemoved }
 
 // Peers are all that are known, this one included, by name and id. The list is shared
 // by all who ask until something changes, and must not be changed.
@@ -52,6 +57,8 @@ func (m *Mesh) peersLocked() []Peer {
 			p.State = StateAlive
 		case isUp:
 			p.State, p.Since = StateAlive, up.since
+		case m.isGone(id):
+			p.State = StateRemoved
 		}
 		out = append(out, p)
 	}

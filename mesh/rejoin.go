@@ -42,34 +42,44 @@ type attempt struct {
 }
 
 // located notes under which addresses the peers say that they are reached. A
-// host that was reset is another peer at the same address. mu is held.
+// host that was reset is another peer at the same address: members come last, so
+// that none is looked for as the one who was there before. mu is held.
 func (m *Mesh) located() {
 	changes := m.changes.Load() + 1 // never 0
 	if changes == m.locatedAt {
 		return
 	}
 	m.locatedAt = changes
-	inOverlay := m.records.of(m.cfg.Identity.ID).Body.Gateway.IsValid()
 	for id, r := range m.records {
-		if r.Body.Departed || id == m.cfg.Identity.ID {
-			continue
+		if m.members[id] == nil && !r.Body.Departed && id != m.cfg.Identity.ID {
+			m.locate(id, r)
 		}
-		_, up := m.members[id]
-		note := func(addr string, later bool) {
-			a := m.attempts[addr]
-			switch {
-			case a == nil && !up:
-				m.attempts[addr] = &attempt{peer: id, later: later}
-			case a != nil && (a.peer == uuid.Nil || m.records.of(a.peer).Body.Departed || up && m.members[a.peer] == nil):
-				a.peer = id
-			}
+	}
+	for id := range m.members {
+		if r := m.records.of(id); !r.Body.Departed {
+			m.locate(id, r)
 		}
-		for _, addr := range r.places.direct {
-			note(addr, r.Body.Confined)
+	}
+}
+
+// locate notes where a peer says that it is reached. mu is held.
+func (m *Mesh) locate(id uuid.UUID, r *Record) {
+	up := m.members[id] != nil
+	note := func(addr string, later bool) {
+		a := m.attempts[addr]
+		switch {
+		case a == nil && !up:
+			m.attempts[addr] = &attempt{peer: id, later: later}
+		case a == nil:
+		case a.peer == uuid.Nil, m.records.of(a.peer).Body.Departed, up && m.members[a.peer] == nil, m.isGone(a.peer) && !m.isGone(id):
+			a.peer = id
 		}
-		if inOverlay && r.places.overlay != "" {
-			note(r.places.overlay, true)
-		}
+	}
+	for _, addr := range r.places.direct {
+		note(addr, r.Body.Confined)
+	}
+	if r.places.overlay != "" && m.records.of(m.cfg.Identity.ID).Body.Gateway.IsValid() {
+		note(r.places.overlay, true)
 	}
 }
 
@@ -93,7 +103,7 @@ func (m *Mesh) missing(now time.Time, all bool) []string {
 				delete(m.attempts, addr)
 			}
 		case m.records.of(a.peer).Body.Departed:
-		case all && !a.later || !all && !now.Before(a.next):
+		case all && !a.later && (wanted[addr] || !m.isGone(a.peer)) || !all && !now.Before(a.next):
 			out = append(out, addr)
 		}
 	}
@@ -181,7 +191,11 @@ func (m *Mesh) try(ctx context.Context, addr string) error {
 	if a.err = err.Error(); !errors.As(err, &a.refused) {
 		a.refused = nil
 	}
-	a.wait = min(max(2*a.wait, firstWait), lastWait)
+	last := lastWait
+	if m.isGone(a.peer) && !m.wanted()[addr] {
+		last = lastGoneWait
+	}
+	a.wait = min(max(2*a.wait, firstWait), last)
 	// Jitter keeps hosts that lost each other at the same moment apart.
 	a.next = time.Now().Add(a.wait/2 + rand.N(a.wait/2))
 	return err
@@ -317,6 +331,7 @@ func (m *Mesh) rejoin() {
 			return
 		case now := <-tick.C:
 			m.bury(now)
+			m.forgetGone(now)
 			m.askLate(now)
 			credit = min(credit+triesOfAll/float64(m.count()), moreTries)
 			due, _ := m.inTurn(m.missing(now, false), int(credit))

@@ -119,7 +119,7 @@ func (m *Mesh) Rotate(ctx context.Context, without ...uuid.UUID) (away []uuid.UU
 func (m *Mesh) behind(mine Standing) (missing, away []uuid.UUID) {
 	for id, r := range m.records {
 		switch {
-		case id == m.cfg.Identity.ID, r.Body.Departed, !m.mayHold(id):
+		case id == m.cfg.Identity.ID, r.Body.Departed, !m.mayHold(id), m.isGone(id):
 		case m.members[id] == nil:
 			away = append(away, id)
 		case r.Body.Token.Used != mine.Held || !bytes.Equal(r.Body.Token.Hash, mine.Hash):

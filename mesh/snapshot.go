@@ -82,12 +82,13 @@ func Whereabouts(snapshot []byte, t Token, self uuid.UUID) (others, own []netip.
 	return others, own, err
 }
 
-// Remembered counts the other peers in a snapshot that have not left.
-func Remembered(snapshot []byte, t Token, self uuid.UUID) (int, error) {
+// Remembered counts the other peers in a snapshot that have not left and were not
+// removed.
+func Remembered(snapshot []byte, t Token, self uuid.UUID, removed map[uuid.UUID]bool) (int, error) {
 	known, err := restore(nil, t, self, snapshot, time.Now(), func(error) {})
 	n := 0
 	for id, r := range known {
-		if id != self && !r.Body.Departed {
+		if id != self && !r.Body.Departed && !removed[id] {
 			n++
 		}
 	}

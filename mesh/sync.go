@@ -3,6 +3,7 @@ package mesh
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -143,7 +144,7 @@ func (m *Mesh) compareRecords(data []byte) error {
 // it, and is for who compares again soon.
 func (m *Mesh) CompareRecords(peer uuid.UUID) {
 	m.mu.Lock()
-	sums := m.records.sums()
+	sums := m.told().sums()
 	m.mu.Unlock()
 	m.sendSync(peer, recordSync{Sums: sums, Packets: true})
 }
@@ -151,8 +152,9 @@ func (m *Mesh) CompareRecords(peer uuid.UUID) {
 // askDiffering tells a peer what this one has in those parts whose sums are others.
 func (m *Mesh) askDiffering(peer uuid.UUID, sums []byte, packets bool) {
 	m.mu.Lock()
-	parts := m.records.differing(sums)
-	rows := m.records.rows(parts)
+	mine := m.told()
+	parts := mine.differing(sums)
+	rows := mine.rows(parts)
 	m.mu.Unlock()
 	if len(parts) > 0 {
 		m.sendSync(peer, recordSync{Parts: parts, Rows: rows, Packets: packets})
@@ -177,8 +179,10 @@ func (m *Mesh) receiveSync(from uuid.UUID, data []byte) error {
 		m.askDiffering(from, msg.Sums, msg.Packets)
 	}
 	m.mu.Lock()
-	lacks, want := m.records.answer(msg)
-	lacks = append(lacks, m.records.pick(msg.Want)...)
+	mine := m.told()
+	lacks, want := mine.answer(msg)
+	want = slices.DeleteFunc(want, m.isGone)
+	lacks = append(lacks, mine.pick(msg.Want)...)
 	to := m.nodeLocked(from)
 	m.mu.Unlock()
 	if to == nil {

@@ -92,15 +92,9 @@ func (t records) bury(self uuid.UUID, now time.Time) (buried []uuid.UUID) {
 	return buried
 }
 
-// bury forgets tombstones, and when those peers were lost.
+// bury forgets tombstones.
 func (m *Mesh) bury(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	buried := m.records.bury(m.cfg.Identity.ID, now)
-	for _, id := range buried {
-		delete(m.lostAt, id)
-	}
-	if len(buried) > 0 {
-		m.changes.Add(1)
-	}
+	m.drop(m.records.bury(m.cfg.Identity.ID, now))
 }

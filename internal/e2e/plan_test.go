@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -243,6 +244,36 @@ func attached2(t *testing.T, h *netlab.Host, name, addr string) (*netlab.Contain
 	t.Helper()
 	c := h.Container(name)
 	return c, h.Run("weft", "attach", name, addr)
+}
+
+func TestRemovedHostIsNoPartOfTheMeshAndAnotherMayHaveItsName(t *testing.T) {
+	lab, hosts := launched(t, 3)
+	hasVoters(t, hosts[0], 3)
+	gone, rest := hosts[2], hosts[:2]
+	crash(t, lab, gone, rest)
+	netlab.Eventually(t, "it is missed", func() bool { return stateOf(status(t, rest[0]), "h3") == "failed" })
+	rest[0].Run("weft", "rmpeer", "--yes", "h3")
+	for _, h := range rest {
+		netlab.Eventually(t, h.Name+" knows it as removed, and warns of nothing", func() bool {
+			s := status(t, h)
+			return stateOf(s, "h3") == "removed" && !slices.ContainsFunc(s.Health, func(w api.Warning) bool { return w.Code == "peer-failed" || w.Code == "removal-pending" })
+		})
+	}
+	lab.Heal()
+	gone.Run("weft", "reset", "--yes", "--force")
+	gone.Run("weft", "launch", "--join", rest[0].Addr.String(), "--token", tokenOf(t, rest[0]))
+	netlab.Eventually(t, "the new host of that name is there", func() bool { return len(blocksOf(t, rest[0])) == 3 })
+	crash(t, lab, gone, rest)
+	if out := rest[0].Run("weft", "rmpeer", "--yes", "h3", "--timeout", "60s"); out != "h3" || len(blocksOf(t, rest[0])) != 2 {
+		t.Errorf("by its name is removed: %s", out)
+	}
+	rest[1].Run("weft", "leave", "--yes", "--timeout", "60s")
+	netlab.Eventually(t, "nobody else is in the mesh", func() bool {
+		return !slices.ContainsFunc(status(t, rest[0]).Peers, func(p api.Peer) bool { return !p.Self && !p.IsOut() })
+	})
+	if r := rest[0].Try("weft", "leave", "--yes", "--timeout", "60s"); r.Code != 0 {
+		t.Errorf("the last host does not leave: %+v", r)
+	}
 }
 
 func TestSeveralAreRemovedAtOnceByTwoWhoDoNotKnowOfEachOther(t *testing.T) {
