@@ -23,7 +23,7 @@ const (
 	moreTries  = 64
 	// triesOfAll is about how many addresses the members that are connected try in
 	// a second, all of them together: one that succeeds joins two halves of a mesh,
-	// and each brings the whole state.
+	// and each brings the whole state. Targets of which nobody is here come on top.
 	triesOfAll = 64
 )
 
@@ -147,6 +147,30 @@ func (m *Mesh) inTurn(missing []string, n int) (now, rest []string) {
 	}
 	n = min(len(missing), max(n, min(fresh, firstTries)))
 	return missing[:n], missing[n:]
+}
+
+// unanswered parts from the missing addresses those that the user's targets lead to
+// where nobody there is here, as many as are tried at a time: it may be that this
+// host alone knows of them, so that they do not wait for their turn among the rest.
+func (m *Mesh) unanswered(missing []string) (own, rest []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	silent := map[string]bool{}
+	for _, t := range m.targets {
+		if !slices.ContainsFunc(t.addrs, func(addr string) bool { return m.attempts[addr] != nil && m.members[m.attempts[addr].peer] != nil }) {
+			for _, addr := range t.addrs {
+				silent[addr] = true
+			}
+		}
+	}
+	for _, addr := range missing {
+		if silent[addr] && len(own) < moreTries {
+			own = append(own, addr)
+		} else {
+			rest = append(rest, addr)
+		}
+	}
+	return own, rest
 }
 
 // tryAll returns the errors of those that did not answer.
@@ -334,9 +358,10 @@ func (m *Mesh) rejoin() {
 			m.forgetGone(now)
 			m.askLate(now)
 			credit = min(credit+triesOfAll/float64(m.count()), moreTries)
-			due, _ := m.inTurn(m.missing(now, false), int(credit))
+			own, missing := m.unanswered(m.missing(now, false))
+			due, _ := m.inTurn(missing, int(credit))
 			credit = max(0, credit-float64(len(due)))
-			m.tryAll(m.ctx, due) // each error is kept in its attempt
+			m.tryAll(m.ctx, append(own, due...)) // each error is kept in its attempt
 		}
 	}
 }

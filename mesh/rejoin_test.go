@@ -83,3 +83,30 @@ func TestWhoIsAMemberWhenItsTurnComesIsNotJoinedAgain(t *testing.T) {
 		t.Errorf("who is cancelled waits on: %v", err)
 	}
 }
+
+func TestTargetOfWhichNobodyIsHereDoesNotWaitForItsTurn(t *testing.T) {
+	m := bare(t)
+	m.targets["silent"] = &target{addrs: []string{"192.0.2.1:1", "192.0.2.2:1"}}
+	m.targets["answered"] = &target{addrs: []string{"192.0.2.3:1", "192.0.2.4:1"}}
+	up := newIdentity(t)
+	m.members[up.ID] = &member{node: &memberlist.Node{}}
+	m.attempts["192.0.2.3:1"] = &attempt{peer: up.ID}
+	var many []string
+	for i := range 100 { // that others know, too
+		many = append(many, netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 1).String())
+	}
+	for _, addr := range append([]string{"192.0.2.1:1", "192.0.2.2:1", "192.0.2.4:1"}, many...) {
+		m.attempts[addr] = &attempt{wait: lastWait}
+	}
+	own, rest := m.unanswered(m.missing(time.Unix(1000, 0), false))
+	if !slices.Equal(own, []string{"192.0.2.1:1", "192.0.2.2:1"}) || len(rest) != 101 {
+		t.Errorf("tried whatever the chance: %v, and %d wait", own, len(rest))
+	}
+	if due, _ := m.inTurn(rest, 0); len(due) != 0 {
+		t.Errorf("the rest is tried out of turn: %v", due)
+	}
+	m.targets["list"] = &target{addrs: many}
+	if own, rest := m.unanswered(m.missing(time.Unix(1000, 0), false)); len(own) != moreTries || len(own)+len(rest) != 103 {
+		t.Errorf("of a long list %d are tried at once", len(own))
+	}
+}
