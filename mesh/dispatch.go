@@ -134,12 +134,16 @@ func (m *Mesh) mergeRecord(s signed) (*Record, bool) {
 		return nil, false
 	}
 	if r.ID != m.cfg.Identity.ID {
-		if _, known := m.records[r.ID]; m.records.isBuried(r, time.Now()) || !known && !r.Body.Departed && m.isGone(r.ID) {
+		now := time.Now()
+		if _, known := m.records[r.ID]; m.records.isBuried(r, now) || !known && !r.Body.Departed && m.isGone(r.ID) {
 			return nil, false
 		}
 		news := m.records.merge(r)
 		if news {
 			m.noteOffer(r)
+		}
+		if news && r.isOld(now) {
+			m.farewells[r.ID] = now
 		}
 		if news && r.Body.Departed {
 			m.log.Info("peer has departed for good", "peer", r.ID, "name", r.Body.Name)

@@ -96,6 +96,8 @@ type Mesh struct {
 	// since when those that are known are gone, as far as this process has seen.
 	removed   map[uuid.UUID]bool
 	goneSince map[uuid.UUID]time.Time
+	// farewells is when tombstones were heard whose time was over by then.
+	farewells map[uuid.UUID]time.Time
 	recent    []utterance
 	turn      turn
 	targets   map[string]*target  // as the user gave them
@@ -129,7 +131,7 @@ func New(cfg Config) (*Mesh, error) {
 	m := &Mesh{
 		cfg: cfg, log: cfg.Logger, dial: dialTCP, channels: map[string]Channel{}, changed: make(chan struct{}, 1), copied: make(chan string, 1),
 		inbox: make(chan delivery, inboxMessages), outbox: make(chan letter, outboxMessages), sending: map[string]sending{}, newMeta: make(chan struct{}, 1), retold: make(chan struct{}, 1),
-		moved: make(chan struct{}, 1), ctx: ctx, cancel: cancel, members: map[uuid.UUID]*member{}, lostAt: map[uuid.UUID]time.Time{},
+		moved: make(chan struct{}, 1), ctx: ctx, cancel: cancel, members: map[uuid.UUID]*member{}, lostAt: map[uuid.UUID]time.Time{}, farewells: map[uuid.UUID]time.Time{},
 		reached: newReached(), relines: make(chan struct{}, 1), joining: make(chan struct{}, 1),
 		confinement: confinement{through: map[uuid.UUID]word{}, asked: map[uuid.UUID]time.Time{}, held: map[uuid.UUID]bool{}},
 		targets:     map[string]*target{}, attempts: map[string]*attempt{}, look: make(chan struct{}, 1), heardFrom: map[uuid.UUID]netip.AddrPort{},

@@ -94,7 +94,7 @@ func TestTombstonesAreBoundedAlikeOnAllPeers(t *testing.T) {
 	self := left(9999, now.Add(-2*tombstoneTime))
 	old, fresh := left(1, now.Add(-tombstoneTime-time.Second)), left(2, now.Add(-tombstoneTime+time.Second))
 	table := tableOf([]*Record{self, old, fresh})
-	if buried := table.bury(self.ID, now); len(buried) != 1 || buried[0] != old.ID || len(table) != 2 {
+	if buried := table.bury(self.ID, now, nil); len(buried) != 1 || buried[0] != old.ID || len(table) != 2 {
 		t.Errorf("buried: %v; kept: %d", buried, len(table))
 	}
 	if !table.isBuried(old, now) || table.isBuried(fresh, now) || table.isBuried(&Record{}, now) {
@@ -107,7 +107,7 @@ func TestTombstonesAreBoundedAlikeOnAllPeers(t *testing.T) {
 			table.merge(r)
 		}
 	}
-	table.bury(self.ID, now)
+	table.bury(self.ID, now, nil)
 	kept := 0
 	for id := range table {
 		if id != self.ID {
@@ -126,7 +126,42 @@ func TestTombstonesAreBoundedAlikeOnAllPeers(t *testing.T) {
 	if !table.isBuried(liar, now) {
 		t.Error("one that says to have left in years to come displaces another")
 	}
-	if table.merge(liar); !slices.Equal(table.bury(self.ID, now), []uuid.UUID{liar.ID}) {
+	if table.merge(liar); !slices.Equal(table.bury(self.ID, now, nil), []uuid.UUID{liar.ID}) {
 		t.Error("it is kept before the others")
+	}
+}
+
+func TestFarewellByAWrongClockIsHeardAndEndsAllTheSame(t *testing.T) {
+	now := time.Now()
+	of := func(id Identity, version uint64, b Body) signed {
+		b.Protocol = ProtocolVersion
+		return sign(t, id, version, b).signed
+	}
+	knowing := func(list ...signed) *Mesh {
+		m := bare(t)
+		m.cfg.Token.MeshID = meshA
+		m.mergeRecords(list)
+		return m
+	}
+	x := newIdentity(t)
+	lives := of(x, 1, Body{Name: "x"})
+	for name, at := range map[string]int64{"in 1970": 5, "a while before this host's clock was set ahead": now.Add(-tombstoneTime - time.Hour).Unix()} {
+		left := of(x, 2, Body{Name: "x", Departed: true, DepartedAt: at})
+		m := knowing(lives)
+		if news := m.mergeRecords([]signed{left}); len(news) != 1 || !m.hasDeparted(x.ID) {
+			t.Fatalf("who left %s is not heard, or not passed on: %d", name, len(news))
+		}
+		if m.bury(now.Add(tombstoneTime - time.Minute)); !m.hasDeparted(x.ID) {
+			t.Errorf("who left %s is forgotten too soon", name)
+		}
+		if m.bury(now.Add(tombstoneTime + time.Minute)); len(m.records) != 0 || len(m.farewells) != 0 {
+			t.Errorf("who left %s is kept for ever", name)
+		}
+		if news := m.mergeRecords([]signed{left}); len(news) != 0 || len(m.records) != 0 {
+			t.Errorf("who left %s is taken back from another that has heard it later", name)
+		}
+		if m.mergeRecords([]signed{lives, left}); !m.hasDeparted(x.ID) {
+			t.Errorf("who left %s lives again by the word of one that was away", name)
+		}
 	}
 }

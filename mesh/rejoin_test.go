@@ -15,7 +15,7 @@ import (
 // bare is a Mesh that knows things but runs nothing.
 func bare(t *testing.T) *Mesh {
 	t.Helper()
-	return &Mesh{cfg: Config{Identity: newIdentity(t)}, log: quiet(), records: records{}, members: map[uuid.UUID]*member{}, targets: map[string]*target{}, attempts: map[string]*attempt{}}
+	return &Mesh{cfg: Config{Identity: newIdentity(t)}, log: quiet(), records: records{}, members: map[uuid.UUID]*member{}, farewells: map[uuid.UUID]time.Time{}, targets: map[string]*target{}, attempts: map[string]*attempt{}}
 }
 
 func TestWhichAddressesAreTried(t *testing.T) {

@@ -92,6 +92,7 @@ func (m *Mesh) drop(peers []uuid.UUID) {
 		delete(m.records, id)
 		delete(m.lostAt, id)
 		delete(m.goneSince, id)
+		delete(m.farewells, id)
 	}
 	if len(peers) > 0 {
 		m.retarget()

@@ -63,7 +63,7 @@ func restore(verified *VerifyCache, t Token, self uuid.UUID, b []byte, now time.
 		}
 		known.merge(r)
 	}
-	known.bury(self, now)
+	known.bury(self, now, nil)
 	return known, nil
 }
 

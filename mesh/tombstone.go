@@ -12,7 +12,10 @@ import (
 // A tombstone, the record of a peer that has left, keeps a host that was away
 // from bringing that peer's last record back. It is kept for so long, and the
 // latest so many. All peers go by the time that is in it, so that none gives
-// another back what that one has buried.
+// another back what that one has buried. Where that time is over when it is heard, a
+// clock is wrong, or it was long on its way: who knows the peer takes it all the same,
+// and keeps it as long from then on. Who does not know the peer never takes it, so
+// that it ends all the same.
 const (
 	tombstoneTime = 30 * 24 * time.Hour
 	maxTombstones = 4096
@@ -52,7 +55,8 @@ func (t records) isBuried(r *Record, now time.Time) bool {
 	if !r.Body.Departed {
 		return false
 	}
-	return r.isOld(now) || len(t) >= maxTombstones && t.lastTombstone(r, now)
+	_, known := t[r.ID]
+	return r.isOld(now) && !known || len(t) >= maxTombstones && t.lastTombstone(r, now)
 }
 
 // lastTombstone tells that there are as many tombstones as are kept, all of peers
@@ -67,14 +71,14 @@ func (t records) lastTombstone(r *Record, now time.Time) bool {
 	return n >= maxTombstones
 }
 
-// bury forgets the tombstones that are not to be kept. Who has left does not
-// forget that of itself.
-func (t records) bury(self uuid.UUID, now time.Time) (buried []uuid.UUID) {
+// bury forgets the tombstones that are not to be kept; late is when those were heard
+// whose time was over by then. Who has left does not forget that of itself.
+func (t records) bury(self uuid.UUID, now time.Time, late map[uuid.UUID]time.Time) (buried []uuid.UUID) {
 	var left []*Record
 	for id, r := range t {
 		switch {
 		case id == self:
-		case r.isOld(now):
+		case r.isOld(now) && now.Sub(late[id]) > tombstoneTime:
 			buried = append(buried, id)
 		case r.Body.Departed:
 			left = append(left, r)
@@ -96,5 +100,5 @@ func (t records) bury(self uuid.UUID, now time.Time) (buried []uuid.UUID) {
 func (m *Mesh) bury(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.drop(m.records.bury(m.cfg.Identity.ID, now))
+	m.drop(m.records.bury(m.cfg.Identity.ID, now, m.farewells))
 }
