@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -109,4 +110,31 @@ func TestTargetOfWhichNobodyIsHereDoesNotWaitForItsTurn(t *testing.T) {
 	if own, rest := m.unanswered(m.missing(time.Unix(1000, 0), false)); len(own) != moreTries || len(own)+len(rest) != 103 {
 		t.Errorf("of a long list %d are tried at once", len(own))
 	}
+}
+
+func TestTargetIsTriedOnceAMinuteHoweverMuchElseIsMissing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, peers := meshOf(t, 2, 1)
+		p, dead := peers[1], w.Hosts[2]
+		_ = dead.Shutdown()
+		p.mu.Lock()
+		for i := range 120 { // each at more addresses than a record has, that are known to all
+			id := uuid.UUID{byte(i), byte(i >> 8), 1}
+			r := &Record{ID: id}
+			for n := range 64 {
+				r.places.direct = append(r.places.direct, netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18 + byte(i>>8), byte(i), byte(n)}), 1).String())
+			}
+			p.records[id] = r
+		}
+		p.mu.Unlock()
+		if err := p.SetTargets([]string{dead.Addr.String()}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		before := w.DialsTo(dead)
+		time.Sleep(5 * time.Minute)
+		if n := w.DialsTo(dead) - before; n < 4 {
+			t.Errorf("a target was dialled %d times in five minutes", n)
+		}
+	})
 }
