@@ -44,18 +44,22 @@ type Daemon struct {
 	copied     string     // what the run before found out: this store is another host's, too; "" for nothing
 	became     uuid.UUID  // the peer that this host was until this launch; Nil if it is the same
 	token      mesh.Token // as it was at the start; the mesh knows which is used now
-	settings   settings
-	hostCookie uint64 // of the host's own network namespace
-	boot       string // the kernel's id of this run of the machine
-	engines    []engine.Engine
-	started    time.Time
-	conn       *nl.Conn
-	mesh       *mesh.Mesh
-	plan       *ipam.Allocator
-	bridge     *bridge.Bridge
-	tunnels    *encap.Tunnels
-	can        []string // transports that this host has and the mesh may use
-	replicate  *replicate
+	// tokenBefore is what this host used before the launch that gave it another token,
+	// and tokenGiven that one, if it is an old one.
+	tokenBefore mesh.Token
+	tokenGiven  []mesh.Token
+	settings    settings
+	hostCookie  uint64 // of the host's own network namespace
+	boot        string // the kernel's id of this run of the machine
+	engines     []engine.Engine
+	started     time.Time
+	conn        *nl.Conn
+	mesh        *mesh.Mesh
+	plan        *ipam.Allocator
+	bridge      *bridge.Bridge
+	tunnels     *encap.Tunnels
+	can         []string // transports that this host has and the mesh may use
+	replicate   *replicate
 
 	// kernel serialises everything that changes the kernel, so that a pass of
 	// the loop never sees half an attachment.

@@ -111,6 +111,10 @@ func (d *Daemon) launch(ctx context.Context, turn *store.Turn, progress func(Ste
 		return nil, err
 	}
 	step("join the mesh", fmt.Sprintf("%d peers", len(d.mesh.Peers())))
+	if why := d.tokenKept(); why != "" {
+		d.log.Warn("this host keeps its token", "because", why)
+		step("keep the token", why)
+	}
 	if err := d.found(ctx, step); err != nil {
 		return nil, err
 	}
@@ -193,7 +197,7 @@ func (d *Daemon) openState() (*peerState, error) {
 
 // adopt makes this daemon the peer of the state, which is kept first if it is new.
 func (d *Daemon) adopt(p peerState, fresh bool) error {
-	if d.opts.Token != "" && !fresh && d.opts.Token != p.token.String() {
+	if d.opts.Token != "" && !fresh {
 		if err := d.renewToken(&p); err != nil {
 			return err
 		}
@@ -216,7 +220,7 @@ func (d *Daemon) adopt(p peerState, fresh bool) error {
 // for the others, and goes on alone if it reaches nobody; the mesh keeps trying.
 func (d *Daemon) startMesh(ctx context.Context, p peerState, fresh bool) error {
 	m, err := mesh.New(mesh.Config{
-		Identity: d.identity, Life: d.life, Name: d.opts.Name, Token: d.token, Tokens: p.tokens, KeepTokens: d.keep.saveTokens, Settings: encode(d.settings),
+		Identity: d.identity, Life: d.life, Name: d.opts.Name, Token: d.token, Tokens: p.tokens, Given: d.tokenGiven, KeepTokens: d.keep.saveTokens, Settings: encode(d.settings),
 		Bind:      netip.AddrPortFrom(netip.IPv4Unspecified(), d.opts.Port),
 		Advertise: d.gossipAt(), Own: d.underlays(),
 		Snapshot: p.snapshot, Targets: p.targets, Channels: []mesh.Channel{d.replicate, d.hearsay, &d.heardAt}, Logger: d.log,

@@ -50,23 +50,41 @@ func (d *Daemon) showToken() api.Token {
 	return api.Token{Token: d.mesh.Tokens().Use.String(), Join: d.joinLine()}
 }
 
-// renewToken gives this host the token of its mesh that it missed, since it was
-// away when the token was changed. An old one, as a unit file may hold it for
-// ever, is passed over.
+// renewToken gives this host the token that was given by hand, which may be the one
+// of its mesh that it missed while it was away. What it had stays, until peers say
+// which is right. An old one, as a unit file may hold it for ever, is only tried where
+// peers refuse the one that this host has.
 func (d *Daemon) renewToken(p *peerState) error {
 	token, err := parseToken(d.opts.Token)
-	if err != nil {
+	if err != nil || token == p.token {
 		return err
 	}
 	had := mesh.Tokens{Use: p.token}
 	if p.tokens != nil {
 		had = *p.tokens
 	}
+	d.tokenBefore = had.Use
 	if had.WasUsed(token) {
-		d.log.Warn("the token that was given is an old one of this mesh: this host goes on with the one that it has")
+		d.tokenGiven = []mesh.Token{token}
 		return nil
 	}
 	renewed := had.Renewed(token)
 	p.token, p.tokens = token, &renewed
 	return d.keep.saveTokens(*p.tokens)
+}
+
+// tokenKept says why a launch has not come to use the token that was given; "" if it
+// has, or none was.
+func (d *Daemon) tokenKept() string {
+	var answer bool
+	for _, p := range d.mesh.Peers() {
+		answer = answer || !p.Self && p.State == mesh.StateAlive
+	}
+	switch {
+	case d.tokenBefore == (mesh.Token{}) || d.mesh.Tokens().Use != d.tokenBefore:
+		return ""
+	case answer:
+		return "the one that was given is not that of the hosts that answer, which use the one that this host has"
+	}
+	return "the one that was given is an old one, and no host answers that could say otherwise; if it is the right one, launch with it again when one does"
 }

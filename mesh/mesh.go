@@ -35,6 +35,9 @@ type Config struct {
 	Token    Token
 	// Tokens are those of a change that an earlier life has begun; nil for none.
 	Tokens *Tokens
+	// Given are tokens that this peer was given by hand though they are past; Join
+	// uses one that is accepted where Use is not.
+	Given []Token
 	// KeepTokens makes tokens durable; it is called before they are used.
 	KeepTokens func(Tokens) error
 	Settings   []byte         // of the mesh, opaque here; peers with others are refused
@@ -107,6 +110,8 @@ type Mesh struct {
 	peers                      []Peer // what Peers returns
 	// offered tells that a live peer may hold a token that this one has to have.
 	offered bool
+	// accepted tells that a peer has accepted the token that is used.
+	accepted bool
 	// heardFrom is where peers can be answered that have written to this one
 	// before the news of their membership came here.
 	heardFrom   map[uuid.UUID]netip.AddrPort

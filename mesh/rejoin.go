@@ -116,20 +116,28 @@ func (m *Mesh) missing(now time.Time, all bool) []string {
 // there were any and none did. The rest is left to rejoin.
 func (m *Mesh) Join(ctx context.Context) (int, error) {
 	m.lookUp(ctx, true)
-	left := m.missing(time.Now(), true)
-	tried, size := 0, firstTries
-	var errs []error
+	tried, errs := m.joinOne(ctx)
+	if m.trySpare(ctx, tried, m.cfg.Given...) {
+		tried, errs = m.joinOne(ctx)
+	}
+	if len(errs) == len(tried) && len(tried) > 0 {
+		return 0, errors.Join(errs...)
+	}
+	m.settle(ctx) // what the peers said of themselves and the others is known now
+	return len(tried) - len(errs), nil
+}
+
+// joinOne tries who is missing until this peer is connected, and returns whom, and the
+// errors of those that did not answer.
+func (m *Mesh) joinOne(ctx context.Context) (tried []string, errs []error) {
+	left, size := m.missing(time.Now(), true), firstTries
 	for len(left) > 0 && m.count() == 1 && ctx.Err() == nil {
 		var batch []string
 		batch, left = m.inTurn(left, size)
 		errs = append(errs, m.tryAll(ctx, batch)...)
-		tried, size = tried+len(batch), moreTries
+		tried, size = append(tried, batch...), moreTries
 	}
-	if len(errs) == tried && tried > 0 {
-		return 0, errors.Join(errs...)
-	}
-	m.settle(ctx) // what the peers said of themselves and the others is known now
-	return tried - len(errs), nil
+	return tried, errs
 }
 
 // inTurn parts the missing addresses into those whose turn it is and the rest: a
@@ -309,6 +317,9 @@ func (m *Mesh) helloSelf() HelloSelf {
 func (m *Mesh) greet(ctx context.Context, addr string, self HelloSelf) (w Welcome, at string, err error) {
 	t := m.Tokens()
 	w, at, err = hello(ctx, m.dial, addr, t.Use, self)
+	if provesToken(err) {
+		m.noteAccepted(t.Use)
+	}
 	var refused *RefusedError
 	if t.Next == nil || !errors.As(err, &refused) || refused.Code != CodeBadToken {
 		return w, at, err
@@ -361,7 +372,9 @@ func (m *Mesh) rejoin() {
 			own, missing := m.unanswered(m.missing(now, false))
 			due, _ := m.inTurn(missing, int(credit))
 			credit = max(0, credit-float64(len(due)))
-			m.tryAll(m.ctx, append(own, due...)) // each error is kept in its attempt
+			due = append(own, due...)
+			m.tryAll(m.ctx, due) // each error is kept in its attempt
+			m.trySpare(m.ctx, due)
 		}
 	}
 }

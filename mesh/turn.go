@@ -2,9 +2,7 @@ package mesh
 
 import (
 	"bytes"
-	"crypto/hmac"
 	"crypto/sha256"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,26 +19,10 @@ type Tokens struct {
 	Without []uuid.UUID
 	// Past are hints of tokens that are not used any more.
 	Past [][]byte
+	// Spare are tokens of which one may be the mesh's instead of Use, which was given
+	// by hand and which no peer has accepted yet.
+	Spare []Token
 }
-
-// WasUsed tells whether a token is one of those that are not used any more.
-func (t Tokens) WasUsed(tok Token) bool {
-	return slices.ContainsFunc(t.Past, func(h []byte) bool { return hmac.Equal(h, tok.hint()) })
-}
-
-// Renewed is these tokens with another one in use, which this peer has missed.
-func (t Tokens) Renewed(tok Token) Tokens {
-	return Tokens{Use: tok, Epoch: t.Epoch, Past: t.past()}
-}
-
-// past is Past with what is used now.
-func (t Tokens) past() [][]byte {
-	out := append(slices.Clone(t.Past), t.Use.hint())
-	return out[max(0, len(out)-maxPast):]
-}
-
-// maxPast bounds the memory of old tokens.
-const maxPast = 64
 
 // maxWithout bounds Without: each is in everybody's record.
 const maxWithout = 64
@@ -130,7 +112,7 @@ func (t *turn) take(tok Token, epoch uint64, without []uuid.UUID) bool {
 // use makes the next token the used one.
 func (t *turn) use() {
 	old := t.Use
-	t.Past = t.past()
+	t.Past = t.past(t.Use)
 	t.Use, t.Old, t.Next, t.Epoch = *t.Next, &old, nil, t.Epoch+1
 	t.settledSince = time.Time{}
 }
@@ -174,6 +156,7 @@ type tokensStored struct {
 	Epoch          uint64
 	Without        []uuid.UUID
 	Past           [][]byte
+	Spare          []string
 }
 
 // MarshalBinary is the tokens for the store. It holds the secrets.
@@ -186,6 +169,9 @@ func (t Tokens) bytes() []byte {
 	}
 	if t.Old != nil {
 		s.Old = t.Old.String()
+	}
+	for _, o := range t.Spare {
+		s.Spare = append(s.Spare, o.String())
 	}
 	return encode(s)
 }
@@ -209,6 +195,13 @@ func (t *Tokens) UnmarshalBinary(b []byte) (err error) {
 			return err
 		}
 		*into = &tok
+	}
+	for _, text := range s.Spare {
+		tok, err := ParseToken(text)
+		if err != nil {
+			return err
+		}
+		t.Spare = append(t.Spare, tok)
 	}
 	return nil
 }

@@ -58,6 +58,10 @@ func TestTokenIsChangedWhileContainersTalk(t *testing.T) {
 	away.Run("weft", "launch", "--token", fresh)
 	kill9(t, hosts[0])
 	hosts[0].Run("weft", "launch", "--token", old)
+	newcomer.Run("weft", "stop")
+	if r := newcomer.Try("weft", "launch", "--token", old); r.Code != 0 || !strings.Contains(r.Stderr, "keep the token") || tokenOf(t, newcomer) != fresh {
+		t.Errorf("an old token, given to a host that never had it: %+v", r)
+	}
 	for _, h := range append(hosts, newcomer) {
 		netlab.Eventually(t, h.Name+" sees all five", func() bool {
 			n := 0
