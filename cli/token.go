@@ -67,7 +67,8 @@ old one any more. Traffic of containers is not touched. Hosts that do not answer
 meanwhile are named: each of them needs the new token by hand, once, by weft launch
 --token.
 
-It goes on by itself if it does not get done in time.`,
+It goes on by itself if it does not get done in time. A host that is alive and cannot
+take the new token holds it up; --without goes on without it.`,
 		Example: `  weft token rotate
   weft token rotate --without stolen7    # see also weft rmpeer --revoke
   weft launch --token weft1-…            # on a host that was away`,

@@ -34,11 +34,11 @@ func (d *Daemon) rotateWithout(ctx context.Context, without []uuid.UUID) (api.Ro
 	var waits *mesh.RotateError
 	switch {
 	case errors.Is(err, mesh.ErrRotating):
-		return api.RotateReport{}, &api.Error{Code: api.CodeConflict, Message: "the token is being changed already", Fix: "`weft token show` shows it; try again when every host uses it"}
+		return api.RotateReport{}, &api.Error{Code: api.CodeConflict, Message: "the token is being changed already", Fix: "it goes on by itself; `weft token rotate --without HOST` goes on without one that does not take the new token, which is out of the mesh by it"}
 	case errors.As(err, &waits):
 		return api.RotateReport{}, &api.Error{Code: api.CodeTimeout,
 			Message: fmt.Sprintf("the new token is made, and the old one holds until these hosts use the new one, too: %s", strings.Join(d.names(waits.Waiting), ", ")),
-			Fix:     "it goes on by itself when they answer, are upgraded, or are removed (weft rmpeer)"}
+			Fix:     "it goes on by itself when they can take it; `weft token rotate --without HOST` goes on without one, which is out of the mesh by it, and `weft rmpeer --revoke HOST` removes it, too"}
 	case err != nil:
 		return api.RotateReport{}, err
 	}

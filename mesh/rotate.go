@@ -65,43 +65,40 @@ func (e *RotateError) Error() string {
 	return fmt.Sprintf("the new token waits for %d peers", len(e.Waiting))
 }
 
-// ErrRotating refuses a change of the token while another is under way.
+// ErrRotating refuses a change of the token while another is under way that is as
+// good.
 var ErrRotating = errors.New("the token is being changed already")
 
 // Rotate makes a new token and returns when every peer that answers uses it and
 // no other: from then on the old one lets nobody in. Those that did not answer
 // meanwhile are returned: they need the new one by hand. It is kept from the peers
-// without, who are out of the mesh by it. The error is
-// ErrRotating, a *RotateError, or of the store.
+// without, who are out of the mesh by it. A change that is under way and gives the new
+// token to one of these is begun anew without them, and so is this one if another
+// peer's takes its place. The error is ErrRotating, a *RotateError, or of the store.
 func (m *Mesh) Rotate(ctx context.Context, without ...uuid.UUID) (away []uuid.UUID, err error) {
-	if len(without) > maxWithout {
-		return nil, fmt.Errorf("keep a new token from %d peers: %d are the most at a time", len(without), maxWithout)
-	}
-	tok, err := NewToken()
-	if err != nil {
-		return nil, err
-	}
 	m.mu.Lock()
-	if m.turn.Next != nil || m.turn.Old != nil {
-		m.mu.Unlock()
-		return nil, ErrRotating
+	var epoch uint64
+	switch {
+	case !m.turn.underWay():
+		epoch, err = m.beginChange(without)
+	case len(without) == 0:
+		err = ErrRotating
+	default:
+		_, epoch = m.turn.newest() // it is begun anew below if that takes it
 	}
-	tok.MeshID = m.turn.Use.MeshID
-	epoch := m.turn.Epoch + 1
-	err = m.turned(func(t *turn) bool { t.Next, t.Without = &tok, without; return true })
 	m.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	m.log.Info("the token is being changed", "epoch", epoch)
 	tick := time.NewTicker(turnEvery)
 	defer tick.Stop()
-	for {
+	for err == nil {
 		m.mu.Lock()
-		t := m.turn
-		missing, away := m.behind(t.standing())
+		missing, away := m.behind(m.turn.standing())
+		done := m.turn.Epoch >= epoch && !m.turn.underWay()
+		if !m.turn.keptFrom(without) {
+			done = false
+			epoch, err = m.beginChange(slices.Concat(m.turn.Without, without))
+		}
 		m.mu.Unlock()
-		if t.Epoch >= epoch && t.Old == nil && t.Next == nil {
+		if done {
 			return away, nil
 		}
 		select {
@@ -112,17 +109,40 @@ func (m *Mesh) Rotate(ctx context.Context, without ...uuid.UUID) (away []uuid.UU
 		case <-tick.C:
 		}
 	}
+	return nil, err
 }
 
-// behind are the live peers that do not use the newest token, and those that do
-// not answer at all. mu is held.
+// beginChange makes a new token that is kept from some peers, and returns its epoch. mu is
+// held.
+func (m *Mesh) beginChange(without []uuid.UUID) (epoch uint64, err error) {
+	without = slices.SortedFunc(slices.Values(without), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	without = slices.Compact(without)
+	if len(without) > maxWithout {
+		return 0, fmt.Errorf("keep a new token from %d peers: %d are the most at a time", len(without), maxWithout)
+	}
+	tok, err := NewToken()
+	if err != nil {
+		return 0, err
+	}
+	tok.MeshID = m.turn.Use.MeshID
+	if err := m.turned(func(t *turn) bool { t.begin(tok, without); return true }); err != nil {
+		return 0, err
+	}
+	_, epoch = m.turn.newest()
+	m.log.Info("the token is being changed", "epoch", epoch)
+	return epoch, nil
+}
+
+// behind are the live peers that hold up a change, since they do not hold the newest
+// token, or do not use it once all hold it, and those that do not answer at all. mu is
+// held.
 func (m *Mesh) behind(mine Standing) (missing, away []uuid.UUID) {
 	for id, r := range m.records {
 		switch {
 		case id == m.cfg.Identity.ID, r.Body.Departed, !m.mayHold(id), m.isGone(id):
 		case m.members[id] == nil:
 			away = append(away, id)
-		case r.Body.Token.Used != mine.Held || !bytes.Equal(r.Body.Token.Hash, mine.Hash):
+		case r.Body.Token.Held != mine.Held || m.turn.Next == nil && r.Body.Token.Used != mine.Held || !bytes.Equal(r.Body.Token.Hash, mine.Hash):
 			missing = append(missing, id)
 		}
 	}

@@ -183,7 +183,12 @@ func TestAChangeNeverSeparatesPeers(t *testing.T) {
 				}
 			}
 		}
+		anew := rapid.IntRange(0, 3).Draw(t, "begun anew")
 		for range rapid.IntRange(0, 200).Draw(t, "steps") {
+			if i := rapid.IntRange(0, 20*n).Draw(t, "who begins anew"); i < n && anew > 0 && peers[i].underWay() {
+				peers[i].begin(token(byte(10+anew)), nil)
+				anew--
+			}
 			act(rapid.IntRange(0, n-1).Draw(t, "i"), rapid.IntRange(0, n-1).Draw(t, "j"))
 		}
 		for range 20 {
@@ -199,6 +204,80 @@ func TestAChangeNeverSeparatesPeers(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestConcurrentRevocationsBothHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, peers := meshOf(t, 4, 0)
+		old := peers[0].Tokens().Use
+		done := make(chan error, 2)
+		for i := range 2 {
+			go func() { _, err := peers[i].Rotate(t.Context(), peers[2+i].id()); done <- err }()
+		}
+		if err := errors.Join(<-done, <-done); err != nil {
+			t.Fatal(err)
+		}
+		fresh := peers[0].Tokens().Use
+		if peers[1].Tokens().Use != fresh || fresh == old {
+			t.Error("those that revoked do not use one new token")
+		}
+		for _, p := range peers[2:] {
+			if have := p.Tokens(); slices.Contains(have.all(), fresh) {
+				t.Errorf("%s is revoked and has the new token", p.cfg.Name)
+			}
+		}
+	})
+}
+
+func TestAPeerThatCannotTakeTheTokenIsLeftOutOfAChangeThatWaitsForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 3)
+		tok := newToken(t)
+		var peers []*testPeer
+		for i, h := range w.Hosts {
+			cfg := Config{Token: tok, Name: "p", Targets: []string{w.Hosts[0].Addr.String()}}
+			if i == 2 {
+				cfg.KeepTokens = func(Tokens) error { return errors.New("the disk is full") }
+			}
+			p := start(t, h, cfg)
+			if _, err := p.Join(t.Context()); err != nil && i > 0 {
+				t.Fatal(err)
+			}
+			peers = append(peers, p)
+		}
+		all(t, time.Minute, "knows every other", peers, knowsAlive(peers))
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		var waits *RotateError
+		if _, err := peers[0].Rotate(ctx); !errors.As(err, &waits) || !slices.Equal(waits.Waiting, []uuid.UUID{peers[2].id()}) {
+			t.Fatalf("Rotate = %v", err)
+		}
+		if _, err := peers[1].Rotate(t.Context()); !errors.Is(err, ErrRotating) {
+			t.Errorf("a second change that is not another: %v", err)
+		}
+		if _, err := peers[1].Rotate(t.Context(), peers[2].id()); err != nil {
+			t.Fatalf("a change without who cannot take the token: %v", err)
+		}
+		all(t, 10*time.Second, "uses the new token and no other", peers[:2], func(p *testPeer) bool {
+			return p.Tokens().Use == peers[1].Tokens().Use && len(p.keyring.GetKeys()) == 1
+		})
+		if peers[1].Tokens().Use == tok {
+			t.Error("the old token still lets hosts in")
+		}
+	})
+}
+
+func TestTokensOfAChangeThatIsBegunAnewAreReadBackAsWritten(t *testing.T) {
+	mesh := uuid.New()
+	token := func(secret byte) Token { return Token{MeshID: mesh, Secret: [32]byte{secret}} }
+	was := turn{Tokens: Tokens{Use: token(0)}}
+	for i := range 3 {
+		was.begin(token(byte(i+1)), nil)
+	}
+	var again Tokens
+	if err := again.UnmarshalBinary(was.bytes()); err != nil || !slices.Equal(again.all(), was.all()) || len(again.Old) != 2 {
+		t.Errorf("%d tokens were written, and %d read: %v", len(was.all()), len(again.all()), err)
+	}
 }
 
 func TestWhoHoldsANewerTokenIsAskedAsSoonAsItIsThereAndUntilItIsGiven(t *testing.T) {

@@ -3,6 +3,7 @@ package mesh
 import (
 	"bytes"
 	"crypto/sha256"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,8 +14,10 @@ import (
 type Tokens struct {
 	Use   Token
 	Epoch uint64 // of Use: how often the token has been changed, as far as this peer knows
-	// Next is held and not used yet, Old is understood and not used any more.
-	Next, Old *Token
+	// Next is held and not used yet. Old are understood until everybody uses the newest:
+	// this peer used them, or has said that it holds them, so that others may use them.
+	Next *Token
+	Old  []Token
 	// Without are the peers that the newest token is kept from.
 	Without []uuid.UUID
 	// Past are hints of tokens that are not used any more.
@@ -70,12 +73,10 @@ func (t *Tokens) standing() Standing {
 // all are the tokens that are understood, the one that is used first.
 func (t *Tokens) all() []Token {
 	out := []Token{t.Use}
-	for _, o := range []*Token{t.Next, t.Old} {
-		if o != nil {
-			out = append(out, *o)
-		}
+	if t.Next != nil {
+		out = append(out, *t.Next)
 	}
-	return out
+	return append(out, t.Old...)
 }
 
 // wants tells whether another peer holds a token that this one has to have. Of
@@ -91,8 +92,13 @@ func (t *Tokens) wants(theirs Standing) bool {
 	return len(theirs.Hash) > 0 && bytes.Compare(theirs.Hash, t.standing().Hash) < 0
 }
 
+// keptFrom tells whether the newest token is kept from all of these peers.
+func (t *Tokens) keptFrom(peers []uuid.UUID) bool {
+	return !slices.ContainsFunc(peers, func(id uuid.UUID) bool { return !slices.Contains(t.Without, id) })
+}
+
 // underWay tells whether a change is.
-func (t *Tokens) underWay() bool { return t.Next != nil || t.Old != nil }
+func (t *Tokens) underWay() bool { return t.Next != nil || len(t.Old) > 0 }
 
 // take is given a token by another peer, and tells whether it changes anything.
 func (t *turn) take(tok Token, epoch uint64, without []uuid.UUID) bool {
@@ -101,19 +107,41 @@ func (t *turn) take(tok Token, epoch uint64, without []uuid.UUID) bool {
 		return false
 	}
 	t.Without = without
-	if tok == t.Use {
-		t.Epoch, t.Next = epoch, nil // it joined with this one, and did not know the number
-		return true
+	t.putOff()
+	t.Epoch = epoch
+	if tok != t.Use { // else it joined with this one, and did not know the number
+		t.Next, t.Epoch = &tok, epoch-1
 	}
-	t.Next, t.Epoch = &tok, epoch-1
 	return true
+}
+
+// begin makes a new token the next one, in place of one that is not used yet.
+func (t *turn) begin(tok Token, without []uuid.UUID) {
+	_, t.Epoch = t.newest()
+	t.putOff()
+	t.Next, t.Without = &tok, without
+}
+
+// putOff makes the next token one that this peer will not use.
+func (t *turn) putOff() {
+	if t.Next != nil {
+		t.Old, t.Next = t.older(*t.Next), nil
+	}
+}
+
+// maxOld bounds how many tokens are understood besides those that are used.
+const maxOld = 8
+
+// older is Old with one more.
+func (t *turn) older(tok Token) []Token {
+	out := append(slices.Clone(t.Old), tok)
+	return out[max(0, len(out)-maxOld):]
 }
 
 // use makes the next token the used one.
 func (t *turn) use() {
-	old := t.Use
 	t.Past = t.past(t.Use)
-	t.Use, t.Old, t.Next, t.Epoch = *t.Next, &old, nil, t.Epoch+1
+	t.Use, t.Old, t.Next, t.Epoch = *t.Next, t.older(t.Use), nil, t.Epoch+1
 	t.settledSince = time.Time{}
 }
 
@@ -132,7 +160,7 @@ func (t *turn) step(now time.Time, others []Standing) bool {
 		}
 		t.use()
 		return true
-	case t.Old != nil:
+	default:
 		for _, o := range others {
 			if o.Used != mine.Used || !bytes.Equal(o.Hash, mine.Hash) {
 				t.settledSince = time.Time{}
@@ -148,7 +176,6 @@ func (t *turn) step(now time.Time, others []Standing) bool {
 		t.Old = nil
 		return true
 	}
-	return false
 }
 
 type tokensStored struct {
@@ -156,7 +183,8 @@ type tokensStored struct {
 	Epoch          uint64
 	Without        []uuid.UUID
 	Past           [][]byte
-	Spare          []string
+	// Older are those of Old but for the latest, and Spare, which an earlier weft has not.
+	Older, Spare []string
 }
 
 // MarshalBinary is the tokens for the store. It holds the secrets.
@@ -167,11 +195,9 @@ func (t Tokens) bytes() []byte {
 	if t.Next != nil {
 		s.Next = t.Next.String()
 	}
-	if t.Old != nil {
-		s.Old = t.Old.String()
-	}
-	for _, o := range t.Spare {
-		s.Spare = append(s.Spare, o.String())
+	s.Older, s.Spare = texts(t.Old), texts(t.Spare)
+	if n := len(s.Older); n > 0 {
+		s.Old, s.Older = s.Older[n-1], s.Older[:n-1]
 	}
 	return encode(s)
 }
@@ -186,22 +212,36 @@ func (t *Tokens) UnmarshalBinary(b []byte) (err error) {
 	if t.Use, err = ParseToken(s.Use); err != nil {
 		return err
 	}
-	for text, into := range map[string]**Token{s.Next: &t.Next, s.Old: &t.Old} {
-		if text == "" {
-			continue
-		}
-		tok, err := ParseToken(text)
+	if s.Next != "" {
+		next, err := ParseToken(s.Next)
 		if err != nil {
 			return err
 		}
-		*into = &tok
+		t.Next = &next
 	}
-	for _, text := range s.Spare {
+	if s.Old != "" {
+		s.Older = append(s.Older, s.Old)
+	}
+	if t.Old, err = parseAll(s.Older); err == nil {
+		t.Spare, err = parseAll(s.Spare)
+	}
+	return err
+}
+
+func texts(tokens []Token) (out []string) {
+	for _, tok := range tokens {
+		out = append(out, tok.String())
+	}
+	return out
+}
+
+func parseAll(texts []string) (out []Token, err error) {
+	for _, text := range texts {
 		tok, err := ParseToken(text)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		t.Spare = append(t.Spare, tok)
+		out = append(out, tok)
 	}
-	return nil
+	return out, nil
 }
