@@ -110,6 +110,10 @@ type Mesh struct {
 	peers                      []Peer // what Peers returns
 	// offered tells that a live peer may hold a token that this one has to have.
 	offered bool
+	// turnFails is why the change of the token does not go on, "" if it does, and
+	// turnAgain when that is tried again.
+	turnFails string
+	turnAgain time.Time
 	// accepted tells that a peer has accepted the token that is used.
 	accepted bool
 	// heardFrom is where peers can be answered that have written to this one

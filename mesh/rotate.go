@@ -27,7 +27,8 @@ const tokenChannel = "weft token"
 
 const (
 	turnEvery = 250 * time.Millisecond
-	askEvery  = 2 * time.Second // again, for a token that did not come
+	askEvery  = 2 * time.Second  // again, for a token that did not come
+	keepEvery = 10 * time.Second // again, for one that could not be kept
 )
 
 type tokenMessage struct {
@@ -170,6 +171,7 @@ func (m *Mesh) turned(change func(*turn) bool) error {
 		if err := m.rekey(next.Tokens); err != nil {
 			return err
 		}
+		m.turnFails = ""
 	}
 	m.turn, m.offered = next, true
 	select {
@@ -232,7 +234,7 @@ func (m *Mesh) noteOffer(r *Record) { m.offered = m.offered || m.turn.wants(r.Bo
 func (m *Mesh) turnOn(now time.Time, mayAsk bool) (ask uuid.UUID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.offered && !m.turn.underWay() {
+	if !m.offered && !m.turn.underWay() || now.Before(m.turnAgain) {
 		return uuid.Nil
 	}
 	var others []Standing
@@ -253,10 +255,21 @@ func (m *Mesh) turnOn(now time.Time, mayAsk bool) (ask uuid.UUID) {
 	case mayAsk:
 		return holders[rand.IntN(len(holders))]
 	}
-	if err := m.turned(func(t *turn) bool { return t.step(now, others) }); err != nil {
+	m.noteTurn(now, m.turned(func(t *turn) bool { return t.step(now, others) }))
+	return uuid.Nil
+}
+
+// noteTurn tells if a change does not go on, once for each reason until tokens are kept
+// again, and has it wait a while before it is tried again. mu is held.
+func (m *Mesh) noteTurn(now time.Time, err error) {
+	if err == nil {
+		return
+	}
+	if why := err.Error(); why != m.turnFails {
+		m.turnFails = why
 		m.log.Error("the change of the token does not go on", "err", err)
 	}
-	return uuid.Nil
+	m.turnAgain = now.Add(keepEvery)
 }
 
 // retell puts into this peer's record how far it is.
@@ -292,7 +305,8 @@ func (m *Mesh) receiveToken(from uuid.UUID, data []byte) error {
 		if len(msg.Without) > maxWithout {
 			return fmt.Errorf("a token that is kept from %d peers: %w", len(msg.Without), errOversized)
 		}
-		return m.turned(func(t *turn) bool { return t.take(tok, msg.Epoch, msg.Without) })
+		m.noteTurn(time.Now(), m.turned(func(t *turn) bool { return t.take(tok, msg.Epoch, msg.Without) }))
+		return nil
 	}
 	body := m.records.of(from).Body
 	if !m.mayHold(from) || body.Departed || len(body.SealKey) != 32 {

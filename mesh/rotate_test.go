@@ -1,9 +1,12 @@
 package mesh
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -204,6 +207,31 @@ func TestAChangeNeverSeparatesPeers(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestTokensThatCannotBeKeptAreTriedSeldomAndToldOnce(t *testing.T) {
+	m := bare(t)
+	var log bytes.Buffer
+	m.log = slog.New(slog.NewTextHandler(&log, nil))
+	tries, why := 0, "the disk is full"
+	m.cfg.KeepTokens = func(Tokens) error { tries++; return errors.New(why) }
+	m.turn.begin(newToken(t), nil)
+	now := time.Now()
+	for range 240 {
+		m.turnOn(now, true)
+		now = now.Add(turnEvery)
+	}
+	if lines := strings.Count(log.String(), "does not go on"); tries != 6 || lines != 1 {
+		t.Errorf("in a minute it was tried %d times and told %d times", tries, lines)
+	}
+	why = "the disk is gone"
+	for range 60 {
+		m.turnOn(now, true)
+		now = now.Add(turnEvery)
+	}
+	if lines := strings.Count(log.String(), "does not go on"); lines != 2 {
+		t.Errorf("another reason makes %d lines", lines)
+	}
 }
 
 func TestConcurrentRevocationsBothHold(t *testing.T) {
