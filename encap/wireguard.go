@@ -109,7 +109,14 @@ func (w *WireGuard) up(local Local) (nl.Link, error) {
 	}
 	w.userspace = dev.Kind == nl.KindTUN
 	// The key comes before the first packet.
-	if _, err := w.configure(func(have *wgtypes.Device) *wgtypes.Config { return ownChanges(local, have) }); err != nil {
+	_, err = w.configure(func(have *wgtypes.Device) *wgtypes.Config { return ownChanges(local, have) })
+	if errors.Is(err, errSilent) && w.userspace && w.control.hangs() {
+		w.log.Warn("userspace WireGuard does not answer any more; it is started anew", "device", local.Device)
+		if dev, err = w.replaceProcess(); err == nil {
+			_, err = w.configure(func(have *wgtypes.Device) *wgtypes.Config { return ownChanges(local, have) })
+		}
+	}
+	if err != nil {
 		return dev, err
 	}
 	if err := withoutLinkLocal(local.Device); err != nil {
@@ -280,6 +287,15 @@ func (w *WireGuard) End() error {
 func (w *WireGuard) endProcess() error {
 	_, err := w.process.End(w.local.Device)
 	return err
+}
+
+// replaceProcess ends a process that hangs, with its device, and makes both anew.
+func (w *WireGuard) replaceProcess() (nl.Link, error) {
+	if err := w.endProcess(); err != nil {
+		return nl.Link{}, err
+	}
+	w.control.forget()
+	return w.device()
 }
 
 // Remove ends the process and deletes the device, with its routes.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -300,11 +301,64 @@ func TestSilentProcessDoesNotHangItsDriver(t *testing.T) {
 	if took := time.Since(start); took > 2*controlTime {
 		t.Errorf("it took %s", took)
 	}
-	if err := w.End(); err != nil { // a stopped process needs more than SIGTERM
-		t.Error(err)
-	}
-	w.started = time.Time{}
+	// For long enough: a stopped process needs more than SIGTERM.
+	w.started, w.control.silent = time.Time{}, time.Now().Add(-hungTime)
+	want := h.run("ip route show proto 87")
 	h.set(peers)
+	if now := strings.TrimSpace(h.run("ss -xlpH src " + sock + " | grep -o 'pid=[0-9]*' | cut -d= -f2")); now == "" || now == pid {
+		t.Errorf("the process is %q and was %q", now, pid)
+	}
+	if got := h.run("ip route show proto 87"); got != want {
+		t.Errorf("routes are\n%swant\n%s", got, want)
+	}
+}
+
+func TestSilentProcessIsNotWaitedForInEachPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newControl(nil)
+		ask := func(answers <-chan struct{}) (took time.Duration, err error) {
+			start := time.Now()
+			_, err = within(c, func() (struct{}, error) { <-answers; return struct{}{}, nil })
+			return time.Since(start), err
+		}
+		at, stopped := make(chan struct{}), make(chan struct{})
+		close(at)
+		for _, step := range []struct {
+			what    string
+			answers <-chan struct{}
+			took    time.Duration
+			silent  bool
+			hangs   bool // afterwards
+		}{
+			{"nobody has ever answered", stopped, controlTime, true, false},
+			{"and a launch tries again", stopped, controlTime, true, true},
+		} {
+			if took, err := ask(step.answers); took != step.took || errors.Is(err, errSilent) != step.silent || c.hangs() != step.hangs {
+				t.Errorf("%s: %v after %s, hangs %v", step.what, err, took, c.hangs())
+			}
+		}
+		c.forget()
+		if took, err := ask(at); took != 0 || err != nil || c.hangs() {
+			t.Errorf("another process answers: %v after %s", err, took)
+		}
+		if took, err := ask(stopped); took != controlTime || !errors.Is(err, errSilent) {
+			t.Errorf("it stops: %v after %s", err, took)
+		}
+		for pass := range 3 {
+			if took, err := ask(at); took != 0 || !errors.Is(err, errSilent) || c.hangs() {
+				t.Errorf("it is stopped in pass %d: %v after %s, hangs %v", pass, err, took, c.hangs())
+			}
+			time.Sleep(hungTime / 3)
+		}
+		if !c.hangs() {
+			t.Error("it does not hang")
+		}
+		close(stopped)
+		synctest.Wait()
+		if took, err := ask(at); took != 0 || err != nil || c.hangs() {
+			t.Errorf("it goes on: %v after %s, hangs %v", err, took, c.hangs())
+		}
+	})
 }
 
 func TestAllowedIPsAreExactlyAPeersPrefixes(t *testing.T) {

@@ -237,3 +237,27 @@ func TestHostThatMovesOnTheUnderlayIsFollowed(t *testing.T) {
 	hosts[1].Run("weft", "launch")
 	netlab.Eventually(t, "traffic passes", func() bool { return netlab.Pings(a, addrC) })
 }
+
+func TestProcessThatHangsIsStartedAnewAndHoldsNobodyUp(t *testing.T) {
+	lab := newLab(t)
+	h1, h2 := lab.Host("h1"), lab.Host("h2")
+	h2.Run(append(strings.Fields(h1.Run("weft", "launch", "--wireguard", "userspace", "--trusted-subnets", "192.0.2.0/24")), "--trusted-subnets", "192.0.2.0/24")...)
+	uses(t, h1, h2, "direct")
+	answering(t, h1, h2)
+	a, _ := attached(t, h1, "a")
+	_, addr := attached(t, h2, "c")
+	pid := wgProcess(t, h1)
+	h1.Run("kill", "-STOP", pid)
+	netlab.Eventually(t, "the process is started anew", func() bool {
+		pids := strings.Fields(h1.Try("pgrep", "-f", "^weft wg ").Stdout)
+		return len(pids) == 1 && pids[0] != pid
+	})
+	pid = wgProcess(t, h1)
+	h1.Run("weft", "stop")
+	h1.Run("kill", "-STOP", pid)
+	h1.Run("weft", "launch")
+	if now := wgProcess(t, h1); now == pid {
+		t.Errorf("process %s hangs still", pid)
+	}
+	netlab.Eventually(t, "the containers reach each other", func() bool { return netlab.Pings(a, addr) })
+}
