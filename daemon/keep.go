@@ -327,6 +327,23 @@ func (k keep) RestoreSysctls(keys []string) error {
 	return k.Commit(forget)
 }
 
+// RenameDevice makes what was saved of a device be that of its new name. It is what
+// encap asks of its caller.
+func (k keep) RenameDevice(old, now string) error {
+	saved, err := k.sysctls()
+	if err != nil {
+		return err
+	}
+	var moved []store.Write
+	for key, value := range saved {
+		if renamed := strings.Replace(key, "/"+old+"/", "/"+now+"/", 1); renamed != key {
+			moved = append(moved, store.Write{Bucket: bucketSysctls, Key: []byte(key)},
+				store.Write{Bucket: bucketSysctls, Key: []byte(renamed), Value: []byte(value)})
+		}
+	}
+	return k.Commit(moved)
+}
+
 func (k keep) sysctls() (map[string]string, error) {
 	all, err := k.All(bucketSysctls)
 	out := make(map[string]string, len(all))

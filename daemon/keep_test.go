@@ -163,3 +163,24 @@ func FuzzStoredValues(f *testing.F) {
 		}
 	})
 }
+
+func TestSysctlsOfADeviceGoWithItsName(t *testing.T) {
+	_, dir := newState(t)
+	change(t, dir, func(k keep) error {
+		for _, key := range []string{"ipv4/conf/eth0/rp_filter", "ipv4/conf/eth0/forwarding", "ipv4/conf/eth01/rp_filter", "ipv4/ip_forward"} {
+			if err := k.SaveSysctl(key, key); err != nil {
+				return err
+			}
+		}
+		return k.RenameDevice("eth0", "ens3")
+	})
+	change(t, dir, func(k keep) error {
+		got, err := k.sysctls()
+		want := map[string]string{"ipv4/conf/ens3/rp_filter": "ipv4/conf/eth0/rp_filter", "ipv4/conf/ens3/forwarding": "ipv4/conf/eth0/forwarding",
+			"ipv4/conf/eth01/rp_filter": "ipv4/conf/eth01/rp_filter", "ipv4/ip_forward": "ipv4/ip_forward"}
+		if !maps.Equal(got, want) {
+			t.Errorf("%v", got)
+		}
+		return err
+	})
+}

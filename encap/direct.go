@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 
 	"github.com/weft-net/weft/internal/nl"
 	"github.com/weft-net/weft/internal/ula"
@@ -17,6 +18,8 @@ type Sysctls interface {
 	SaveSysctl(key, value string) error
 	// RestoreSysctls writes the saved values of these keys back, and forgets them.
 	RestoreSysctls(keys []string) error
+	// RenameDevice makes what was saved of a device be that of its new name.
+	RenameDevice(old, now string) error
 }
 
 // Direct is the Driver without a tunnel: routes by the peers' underlay
@@ -31,6 +34,7 @@ type Direct struct {
 	local  Local
 	mtu    int
 	device string // whose sysctls were changed; "" for none
+	index  int    // of that device, which stays where it gets another name
 	routes []nl.Route
 	links  []Link
 }
@@ -94,7 +98,11 @@ func (d *Direct) Up(local Local) error {
 			return err
 		}
 	}
-	d.device = local.Device
+	dev, err := d.conn.Link(local.Device)
+	if err != nil {
+		return err
+	}
+	d.device, d.index = local.Device, dev.Index
 	strict, err := nl.Sysctl("ipv4/conf/all/rp_filter")
 	if err != nil {
 		return err
@@ -115,6 +123,27 @@ func (d *Direct) Up(local Local) error {
 		}
 	}
 	return nil
+}
+
+// renamed follows a device that has got another name, under which its sysctls are what
+// weft made them, and returns its name now; "" where it is gone, or was none.
+func (d *Direct) renamed() (now string, err error) {
+	if d.device == "" {
+		return "", nil
+	}
+	if dev, err := d.conn.Link(d.device); err == nil && dev.Index == d.index {
+		return "", nil
+	}
+	links, err := d.conn.Links()
+	i := slices.IndexFunc(links, func(l nl.Link) bool { return l.Index == d.index })
+	if err != nil || i < 0 || links[i].Name == d.device {
+		return "", err
+	}
+	if err := d.saver.RenameDevice(d.device, links[i].Name); err != nil {
+		return "", err
+	}
+	d.device = links[i].Name
+	return d.device, nil
 }
 
 // restore writes back what the sysctls of a device were.
@@ -188,7 +217,7 @@ func (d *Direct) Remove(device string) (removed []string, err error) {
 	if device != "" {
 		err = d.restore(device)
 	}
-	d.device, d.routes, d.links = "", nil, nil
+	d.device, d.index, d.routes, d.links = "", 0, nil, nil
 	return removed, errors.Join(err, d.conn.SyncRoutes(nil, direct))
 }
 

@@ -126,7 +126,7 @@ func (t *Tunnels) MTU(local Local, instances []Instance) (int, error) {
 // ends are let go. Those of idle that are there are removed. It goes on past
 // errors: what has no way loses its routes. Taken has those that matter to no peer.
 func (t *Tunnels) Set(local Local, instances, idle []Instance, peers []Remote) error {
-	var errs []error
+	errs := []error{t.followNames()}
 	wanted := map[string]bool{}
 	exact := map[string][]Peer{}
 	failed := map[string]error{}
@@ -165,6 +165,24 @@ func (t *Tunnels) Set(local Local, instances, idle []Instance, peers []Remote) e
 // Taken are the errors of devices, as they were last set, whose ports other programs
 // have, and which carry no peer's traffic.
 func (t *Tunnels) Taken() error { return t.taken }
+
+// followNames keeps the ends that are on devices of the host's own, where these get other
+// names.
+func (t *Tunnels) followNames() (err error) {
+	for device, h := range maps.Clone(t.held) {
+		direct, ok := h.Driver.(*Direct)
+		if !ok {
+			continue
+		}
+		now, e := direct.renamed()
+		if err = errors.Join(err, e); now != "" {
+			delete(t.held, device)
+			t.held[now] = h
+			t.log.Info("a device of the underlay has another name", "was", device, "is", now)
+		}
+	}
+	return err
+}
 
 // prepare makes one end ready for the peers that it is to have, and for those
 // that it has and that are about to leave it.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"strings"
@@ -33,6 +34,16 @@ func (k keptSysctls) RestoreSysctls(keys []string) error {
 				return err
 			}
 			delete(k, key)
+		}
+	}
+	return nil
+}
+
+func (k keptSysctls) RenameDevice(old, now string) error {
+	for key, value := range maps.Clone(k) {
+		if strings.Contains(key, "/"+old+"/") {
+			delete(k, key)
+			k[strings.Replace(key, "/"+old+"/", "/"+now+"/", 1)] = value
 		}
 	}
 	return nil
@@ -170,6 +181,40 @@ func TestDirectRoutesAreTakenAwayAloneAndSysctlsRestored(t *testing.T) {
 	}
 	if _, err := try(a.ns, "ip link show vx0"); err == nil {
 		t.Error("the VXLAN device is there still")
+	}
+}
+
+func TestSysctlsOfADeviceThatWasRenamedAreRestored(t *testing.T) {
+	n := nodes(t)
+	a, b := n[0], n[1]
+	// One store for all drivers, as a daemon has it.
+	kept, first := keptSysctls{}, a.tunnels.make
+	a.tunnels.make = func(transport string) (Driver, error) {
+		if transport == TransportDirect {
+			return NewDirect(slog.New(slog.DiscardHandler), kept, ula.Ranges{})
+		}
+		return first(transport)
+	}
+	a.run("sysctl -q -w net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.u0.rp_filter=1 net.ipv4.conf.u0.send_redirects=1")
+	look := func(device string) string {
+		return a.run("cat /proc/sys/net/ipv4/conf/" + device + "/rp_filter /proc/sys/net/ipv4/conf/" + device + "/send_redirects")
+	}
+	was := look("u0")
+	a.carries(b, 0, 0)
+	if look("u0") == was {
+		t.Fatal("nothing was changed")
+	}
+	a.run("ip link set u0 down; ip link set u0 name ens3; ip link set ens3 up")
+	a.instances[0].Device = "ens3"
+	a.carries(b, 0, 0)
+	b.carries(a, 0, 0)
+	if !a.reaches("10.32.2.1") {
+		t.Error("by the new name nothing is reached")
+	}
+	direct := a.instances[0]
+	a.do(func() error { return a.tunnels.Set(a.local, nil, []Instance{direct}, nil) })
+	if got := look("ens3"); got != was || len(kept) > 0 {
+		t.Errorf("they are %q, were %q; still kept: %v", got, was, kept)
 	}
 }
 
