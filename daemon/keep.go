@@ -138,7 +138,7 @@ func (k keep) checkEmpty() error {
 
 // others counts the peers that this host remembers and that are in the mesh.
 func (k keep) others(p peerState) (int, error) {
-	saved, err := planStore{k.Store}.Load()
+	saved, err := planStore(k).Load()
 	if err != nil {
 		return 0, err
 	}
