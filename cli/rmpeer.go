@@ -19,7 +19,8 @@ func (a *app) rmpeer() *cobra.Command {
 more, and their addresses are given to others as soon as every other host has
 confirmed that. A host that comes back joins as a new one, and its containers get
 their addresses back where nobody else has them by then; with --revoke, which gives
-the mesh a new token (weft token rotate), it is not let in. A host that is gone for
+the mesh a new token (weft token rotate --without), it is not let in. That does for a
+host that never had addresses, too, such as an observer. A host that is gone for
 longer than launch's --reclaim-after is removed without this.
 
 It takes a majority of the voters (weft status ipam). Where that is gone for good,

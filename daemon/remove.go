@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -32,26 +33,90 @@ func (d *Daemon) RemovePeer(ctx context.Context, req api.RemoveRequest) (api.Rem
 		gone = append(gone, p.ID)
 		report.Removed = append(report.Removed, d.nameOf(p.ID))
 	}
-	if req.Revoke {
-		rotated, err := d.rotateWithout(ctx, gone)
-		if err != nil {
+	switch {
+	case req.Force:
+		report, err := d.forceWithout(gone, report)
+		if err != nil || !req.Revoke {
 			return report, err
 		}
-		report.Rotated = &rotated
+		if report.Rotated, err = d.revoke(ctx, gone); err != nil {
+			return report, d.having(ctx, "the mesh goes on without "+strings.Join(report.Removed, ", "), err)
+		}
+		return report, nil
+	case req.Revoke:
+		return d.removeAndRevoke(ctx, gone, report)
 	}
-	if req.Force {
-		return d.forceWithout(gone, report)
-	}
-	err := d.plan.Remove(ctx, gone...)
-	if errors.Is(err, ipam.ErrUnknownPeer) {
-		err = &api.Error{Code: api.CodeConflict, Message: "of " + strings.Join(report.Removed, ", ") + " not all are members of the address plan: one that never was has nothing to be given away",
-			Fix: "name only those that `weft status ipam` lists"}
-	}
-	if err != nil {
-		return report, d.explain(err)
+	if err := d.plan.Remove(ctx, gone...); err != nil {
+		return report, d.explainRemove(err, report)
 	}
 	d.log.Info("hosts removed", "peers", report.Removed)
 	return report, nil
+}
+
+func (d *Daemon) explainRemove(err error, report api.RemoveReport) error {
+	if errors.Is(err, ipam.ErrUnknownPeer) {
+		return &api.Error{Code: api.CodeConflict, Message: "of " + strings.Join(report.Removed, ", ") + " not all are members of the address plan: one that never was has nothing to be given away",
+			Fix: "name only those that `weft status ipam` lists; `weft rmpeer --revoke` keeps others out"}
+	}
+	return d.explain(err)
+}
+
+// shutTime is how long a revocation waits for hosts to be shut out of the address plan
+// while they are still heard.
+const shutTime = 5 * time.Second
+
+// removeAndRevoke removes hosts and keeps the new token from them. They are shut out of
+// the plan first, since it may take the vote of one that is not heard any more later,
+// but none keeps its token for longer because of that. One that has nothing in the plan
+// is only revoked.
+func (d *Daemon) removeAndRevoke(ctx context.Context, gone []uuid.UUID, report api.RemoveReport) (api.RemoveReport, error) {
+	var members []uuid.UUID
+	for _, id := range gone {
+		if d.plan.Knows(id) {
+			members = append(members, id)
+		}
+	}
+	soon, cancel := context.WithTimeout(ctx, shutTime)
+	err := d.plan.ShutOut(soon, members...)
+	cancel()
+	if err != nil {
+		d.log.Warn("the token is changed before the hosts are shut out of the address plan", "err", err)
+	}
+	names := strings.Join(report.Removed, ", ")
+	done := ""
+	if err == nil && len(members) > 0 {
+		done = "the address plan goes on without " + strings.Join(d.names(members), ", ")
+	}
+	if report.Rotated, err = d.revoke(ctx, gone); err != nil {
+		return report, d.having(ctx, done, err)
+	}
+	// Again for one that has come back as a new member before it had to go.
+	if err := d.plan.Remove(ctx, members...); err != nil {
+		done = "the token is another, and it is kept from " + names
+		if away := report.Rotated.Away; len(away) > 0 {
+			done += "; these did not answer and need the new one by hand: " + strings.Join(away, ", ")
+		}
+		return report, d.having(ctx, done, d.explainRemove(err, report))
+	}
+	d.log.Info("hosts removed", "peers", report.Removed)
+	return report, nil
+}
+
+func (d *Daemon) revoke(ctx context.Context, gone []uuid.UUID) (*api.RotateReport, error) {
+	rotated, err := d.rotateWithout(ctx, gone)
+	if err != nil {
+		return nil, err
+	}
+	return &rotated, nil
+}
+
+// having is an error with what was done before it.
+func (d *Daemon) having(ctx context.Context, done string, err error) error {
+	e := *asAPIError(ctx, d.explain(err))
+	if done != "" {
+		e.Message = done + "; " + e.Message
+	}
+	return &e
 }
 
 // forceWithout goes on without a majority of the voters. Every host that does

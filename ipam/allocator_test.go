@@ -322,6 +322,9 @@ func TestRemovedPeersSpaceIsInheritedByTheOthers(t *testing.T) {
 	if err := b.Remove(t.Context(), peer(3)); err != nil {
 		t.Errorf("a second removal: %v", err)
 	}
+	if err := b.ShutOut(t.Context(), peer(3)); err != nil || !b.Knows(peer(3)) || b.Knows(peer(9)) {
+		t.Errorf("shutting out who was removed: %v; or it is not known who ever was a member", err)
+	}
 	if err := b.Remove(t.Context(), peer(9)); !errors.Is(err, ErrUnknownPeer) {
 		t.Errorf("removal of a peer that never was: %v", err)
 	}

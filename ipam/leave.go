@@ -57,21 +57,24 @@ func (a *Allocator) Leave(ctx context.Context) error {
 	return a.seal(ctx, self)
 }
 
-// Remove has the council shut peers out for good, and waits until their space is
-// inherited. For those that are shut out already it only waits. Errors:
+// Knows tells whether a peer is a member, or was one.
+func (a *Allocator) Knows(peer uuid.UUID) bool {
+	_, ok := look2(a, func(c *Core) (ID, bool) { return c.lastLife(peer) })
+	return ok
+}
+
+// ShutOut has the council shut peers out for good, and waits until it has. Errors:
 // ErrUnknownPeer, *PendingError.
+func (a *Allocator) ShutOut(ctx context.Context, peers ...uuid.UUID) error {
+	_, err := a.shutOut(ctx, peers)
+	return err
+}
+
+// Remove is ShutOut that waits until the space of these peers is inherited. For those
+// that are shut out already it only waits.
 func (a *Allocator) Remove(ctx context.Context, peers ...uuid.UUID) error {
-	var ids []ID
-	for _, peer := range peers {
-		id, ok := look2(a, func(c *Core) (ID, bool) { return c.lastLife(peer) })
-		if !ok {
-			return fmt.Errorf("remove %s: %w", peer, ErrUnknownPeer)
-		}
-		ids = append(ids, id)
-	}
-	// All before any is waited for: what one had is not inherited before every
-	// other has answered or is shut out.
-	if err := a.seal(ctx, ids...); err != nil {
+	ids, err := a.shutOut(ctx, peers)
+	if err != nil {
 		return err
 	}
 	for i, id := range ids {
@@ -80,6 +83,19 @@ func (a *Allocator) Remove(ctx context.Context, peers ...uuid.UUID) error {
 		}
 	}
 	return nil
+}
+
+func (a *Allocator) shutOut(ctx context.Context, peers []uuid.UUID) (ids []ID, err error) {
+	for _, peer := range peers {
+		id, ok := look2(a, func(c *Core) (ID, bool) { return c.lastLife(peer) })
+		if !ok {
+			return nil, fmt.Errorf("remove %s: %w", peer, ErrUnknownPeer)
+		}
+		ids = append(ids, id)
+	}
+	// All before any is waited for: what one had is not inherited before every
+	// other has answered or is shut out.
+	return ids, a.seal(ctx, ids...)
 }
 
 func (a *Allocator) seal(ctx context.Context, ids ...ID) error {

@@ -96,3 +96,25 @@ func TestRevokedHostIsOutForGood(t *testing.T) {
 		t.Error("packets pass to a revoked host")
 	}
 }
+
+// The first host to launch is the only voter of two, and an observer has nothing in the
+// address plan: neither keeps a revocation from being done.
+func TestTheOnlyVoterAndAnObserverAreRevoked(t *testing.T) {
+	lab, hosts := launched(t, 2)
+	voter, stays := hosts[0], hosts[1]
+	observer := lab.Host("observer")
+	observer.Run("weft", "launch", "--observer", "--join", stays.Addr.String(), "--token", tokenOf(t, stays))
+	old := tokenOf(t, stays)
+	for _, gone := range []*netlab.Host{observer, voter} {
+		stays.Run("weft", "rmpeer", "--yes", "--revoke", gone.Name)
+		fresh := tokenOf(t, stays)
+		if fresh == old || tokenOf(t, gone) != old {
+			t.Fatalf("after %s was revoked: the token is the old one, or %s has another", gone.Name, gone.Name)
+		}
+		gone.Run("weft", "stop")
+		old = fresh
+	}
+	if p := status(t, stays).IPAM; len(p.Voters) != 1 || p.Voters[0] != stays.Name || len(p.Shares) != 1 || len(p.Pending) != 0 {
+		t.Errorf("the voters are %v, the shares %v, and pending are %v", p.Voters, p.Shares, p.Pending)
+	}
+}
