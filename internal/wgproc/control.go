@@ -20,11 +20,18 @@ func socketPath(device string) string { return socketDir + "/" + device + ".sock
 // lookAfter is how often a process looks whether its socket is there still.
 const lookAfter = 500 * time.Millisecond
 
+// callTime is how long a caller may take once nobody is to call any more: one that
+// holds a connection and asks nothing must not hold up a hand-over.
+const callTime = time.Second
+
 // control is the socket by which the process is configured.
 type control struct {
 	l     *net.UnixListener
 	gate  *gate
 	calls sync.WaitGroup // under way
+
+	mu    sync.Mutex
+	conns map[net.Conn]bool // of calls
 }
 
 // listen makes the socket of a device, which nobody may answer at yet.
@@ -65,7 +72,7 @@ func inheritControl(f *os.File) (*control, error) {
 
 func newControl(l *net.UnixListener, answering bool) *control {
 	l.SetUnlinkOnClose(false) // another process may answer there
-	return &control{l: l, gate: newGate(answering)}
+	return &control{l: l, gate: newGate(answering), conns: map[net.Conn]bool{}}
 }
 
 // serve answers calls until the listener is closed or its file is removed.
@@ -104,6 +111,7 @@ func (c *control) accept(handle func(net.Conn)) error {
 		conn, err := c.l.Accept()
 		if err == nil {
 			c.calls.Add(1)
+			c.note(conn, true)
 		}
 		c.gate.leave()
 		switch {
@@ -113,15 +121,33 @@ func (c *control) accept(handle func(net.Conn)) error {
 		default:
 			go func() {
 				defer c.calls.Done()
+				defer c.note(conn, false)
 				handle(conn)
 			}()
 		}
 	}
 }
 
-// stop has callers wait, and returns when nothing is under way any more.
+func (c *control) note(conn net.Conn, underWay bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if delete(c.conns, conn); underWay {
+		c.conns[conn] = true
+	}
+}
+
+// stop has callers wait, and returns when nothing is under way any more. Who is still
+// connected after a while is hung up on.
 func (c *control) stop() {
 	c.gate.shut(func() { _ = c.l.SetDeadline(time.Unix(1, 0)) })
+	late := time.AfterFunc(callTime, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for conn := range c.conns {
+			conn.Close()
+		}
+	})
+	defer late.Stop()
 	c.calls.Wait()
 }
 

@@ -2,6 +2,7 @@ package wgproc
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -170,5 +171,30 @@ func TestHandOverWithHundredsOfPeersLosesNoPacket(t *testing.T) {
 	wantNoLoss(t, "from it", back)
 	if answer, err := call(a.device, "get=1\n"); err != nil || strings.Count(answer, "public_key=") != n+1 {
 		t.Errorf("it has %d peers, %v", strings.Count(answer, "public_key="), err)
+	}
+}
+
+func TestCallerThatAsksNothingDoesNotHoldUpAHandOver(t *testing.T) {
+	a, b := pair(t, false)
+	idle, err := net.Dial("unix", socketPath(a.device))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	half, err := net.Dial("unix", socketPath(a.device))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer half.Close()
+	if _, err := half.Write([]byte("set=1\n")); err != nil { // and no end
+		t.Fatal(err)
+	}
+	there := stream(a, b)
+	if err := a.renew(); err != nil {
+		t.Fatal(err)
+	}
+	wantNoLoss(t, "to the other", there)
+	if _, err := call(a.device, "get=1\n"); err != nil {
+		t.Errorf("the successor does not answer: %v", err)
 	}
 }
