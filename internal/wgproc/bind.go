@@ -266,7 +266,9 @@ func (b *bind) write(bufs [][]byte, e *endpoint) error {
 		// The way is so narrow that they have to be cut as packets, which the kernel
 		// does not do to segments.
 		err = s.write(bufs, e, false)
-	case err != nil && e.src.Load() != nil:
+	}
+	// Of a source in IPv6 that is foreign the kernel says EINVAL, too.
+	if err != nil && !errors.Is(err, unix.EMSGSIZE) && e.src.Load() != nil {
 		e.ClearSrc()
 		err = s.write(bufs, e, s.gso.Load())
 	}
