@@ -186,7 +186,9 @@ func (s Slots) holds(p SlotPeer, now time.Time) bool {
 	case !p.Live:
 		return p.Heard && now.Sub(newest.Made) < missedTime
 	case older.Listed():
-		return !p.Moved
+		// Who is in the newest's place with an earlier key is about to take that back.
+		earlier := func(e uint64) bool { return e < newest.Epoch && SlotIndex(e) == SlotIndex(newest.Epoch) }
+		return !p.Moved || slices.ContainsFunc(p.Epochs, earlier)
 	}
 	// Who is in that place with a later key is one change ahead, and waits for this.
 	behind := func(e uint64) bool { return e <= older.Epoch && SlotIndex(e) == SlotIndex(older.Epoch) }

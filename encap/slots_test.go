@@ -209,6 +209,7 @@ func TestHostThatMakesEpochsUpIsFollowedNowAndThenOnly(t *testing.T) {
 
 func TestWhoHoldsTheOlderSlot(t *testing.T) {
 	turning := Slots{List: []Slot{{Epoch: 0}, {Epoch: 1, Made: slotsBegan}}}
+	further := Slots{List: []Slot{{Epoch: 1}, {Epoch: 2, Made: slotsBegan}}}
 	unlisted := Slots{List: []Slot{{Epoch: 0, Unlisted: slotsBegan}, {Epoch: 1, Made: slotsBegan}}}
 	with := func(p SlotPeer, change func(*SlotPeer)) SlotPeer { change(&p); return p }
 	for _, c := range []struct {
@@ -220,6 +221,7 @@ func TestWhoHoldsTheOlderSlot(t *testing.T) {
 	}{
 		{"one that has not moved", turning, said(0, 1), 0, true},
 		{"one that has", turning, with(said(0, 1), func(p *SlotPeer) { p.Moved = true }), 0, false},
+		{"one that has, by a key that it is about to take back", further, with(said(0, 1), func(p *SlotPeer) { p.Moved = true }), 0, true},
 		{"one without WireGuard", turning, with(said(0, 1), func(p *SlotPeer) { p.Linked = false }), 0, false},
 		{"an old weft, for as long as it is there", turning, with(said(0), func(p *SlotPeer) { p.Old = true }), 100 * heldTime, true},
 		{"a stopped daemon", turning, with(said(0), func(p *SlotPeer) { p.Live, p.Heard = false, true }), missedTime / 2, true},
