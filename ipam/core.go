@@ -106,7 +106,10 @@ type volatile struct {
 	// heard are wards that know that they are let in. Nobody is behind one that
 	// never heard of it, and the council must not count on it.
 	heard map[ID]bool
-	asked map[netip.Addr]int // the tick at which a wanted address was claimed last
+	// unadmitted are the peers of members that were shut out before they were admitted:
+	// the council knows such a one by its id alone.
+	unadmitted map[uuid.UUID]bool
+	asked      map[netip.Addr]int // the tick at which a wanted address was claimed last
 	// said counts the messages of this start, and counts is the most that was
 	// heard of others': of two copies of a running process one is behind.
 	said   uint64
@@ -132,7 +135,7 @@ func New(cfg Config, saved []Write, start uint64) (*Core, error) {
 	}
 	c.wishes, c.sealing = map[ID]bool{}, map[ID]int{}
 	c.up, c.heard, c.asked = map[ID]int{}, map[ID]bool{}, map[netip.Addr]int{}
-	c.counts = map[ID]said{}
+	c.counts, c.unadmitted = map[ID]said{}, map[uuid.UUID]bool{}
 	c.fence = 1
 	c.table = newTable(c.blocks())
 	var disk council.Disk
@@ -342,6 +345,9 @@ func (c *Core) forget() {
 			}
 		}
 		if in || !owners[id] {
+			if !in {
+				c.unadmitted[c.members[id].Peer] = true
+			}
 			delete(c.members, id)
 			c.dirty.members = true
 		}

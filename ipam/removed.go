@@ -7,7 +7,8 @@ import (
 )
 
 // Removed are the peers that are shut out, and are no member by another life: those
-// that left are among them. The map is made anew when something changes, and must
+// that left are among them. Of those that never were admitted a restart forgets that
+// they are. The map is made anew when something changes, and must
 // not be changed.
 func (c *Core) Removed() map[uuid.UUID]bool {
 	if c.removed != nil {
@@ -23,6 +24,11 @@ func (c *Core) Removed() map[uuid.UUID]bool {
 	}
 	for id, m := range c.members {
 		look(id, m)
+	}
+	for peer := range c.unadmitted {
+		if _, seen := c.removed[peer]; !seen {
+			c.removed[peer] = true
+		}
 	}
 	for peer, out := range c.removed {
 		if !out || peer == c.cfg.Peer {

@@ -51,6 +51,22 @@ func TestWhoIsShutOutCountsAsRemovedUntilItIsAMemberAgain(t *testing.T) {
 	}
 }
 
+func TestWhoIsShutOutBeforeItWasAdmittedCountsAsRemoved(t *testing.T) {
+	s, sponsor, n := newcomerWithoutWelcome(t)
+	ward := n.core.self
+	s.goes(n)
+	s.removed(sponsor, ward)
+	s.settle(30)
+	sponsor.core.forget() // as with the next decision
+	sponsor.core.removed = nil
+	if _, known := sponsor.core.member(ward); known {
+		t.Error("it is remembered as a member")
+	}
+	if out := sponsor.core.Removed(); len(out) != 1 || !out[n.peer] {
+		t.Errorf("removed: %v; want %s", out, n.peer)
+	}
+}
+
 func TestPacketsFromAnAddressAreTakenFromItsHolderOnly(t *testing.T) {
 	s := newScene(t, 3, 3)
 	a, b, c := s.hosts[0], s.hosts[1], s.hosts[2]

@@ -268,6 +268,11 @@ func TestRemovedHostIsNoPartOfTheMeshAndAnotherMayHaveItsName(t *testing.T) {
 		t.Errorf("by its name is removed: %s", out)
 	}
 	rest[1].Run("weft", "leave", "--yes", "--timeout", "60s")
+	defer func() {
+		if t.Failed() {
+			t.Logf("peers:\n%s", rest[0].Run("weft", "status", "peers"))
+		}
+	}()
 	netlab.Eventually(t, "nobody else is in the mesh", func() bool {
 		return !slices.ContainsFunc(status(t, rest[0]).Peers, func(p api.Peer) bool { return !p.Self && !p.IsOut() })
 	})
