@@ -345,7 +345,10 @@ func targetRows(s api.Status, _ bool) [][]string {
 			addrs += fmt.Sprintf(" and %d more", more)
 		}
 		if !t.Connected {
-			state, next = "not connected", t.NextTry.Local().Format(time.TimeOnly)
+			state = "not connected"
+			if !t.NextTry.IsZero() {
+				next = t.NextTry.Local().Format(time.TimeOnly)
+			}
 			if t.LastError != "" {
 				state = strings.ReplaceAll(t.LastError, "\n", " ")
 			}

@@ -47,7 +47,7 @@ func CheckTarget(target string) error {
 	path, isFile := strings.CutPrefix(target, targetFile)
 	program, isExec := strings.CutPrefix(target, targetExec)
 	switch {
-	case !utf8.ValidString(target) || strings.ContainsFunc(target, unicode.IsControl):
+	case !utf8.ValidString(target) || strings.ContainsFunc(target, func(r rune) bool { return r == utf8.RuneError || unicode.IsControl(r) }):
 		return fmt.Errorf("target %q has in it what cannot be printed", target)
 	case target == targetCast:
 		return nil

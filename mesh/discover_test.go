@@ -17,7 +17,7 @@ func TestTargetsAreCheckedBeforeAnythingIsLookedUp(t *testing.T) {
 	}
 	for bad, says := range map[string]string{
 		"": "not a host", "a b": "not a host", "a/b": "not a host", "host:0": "not a host", "host:70000": "not a host", "a:b:c": "not a host",
-		"file:peers": "absolute path", "exec:": "absolute path", "exec:discover": "absolute path", "provider=aws tag_key=x": "exec:", "caf\xe9": "printed", "exec:/bin/x\x1b": "printed",
+		"file:peers": "absolute path", "exec:": "absolute path", "exec:discover": "absolute path", "provider=aws tag_key=x": "exec:", "caf\xe9": "printed", "caf\ufffd": "printed", "exec:/bin/x\x1b": "printed",
 	} {
 		if err := CheckTarget(bad); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("CheckTarget(%q) = %v", bad, err)

@@ -153,6 +153,9 @@ func (m *Mesh) Targets() []Target {
 	for _, name := range slices.Sorted(maps.Keys(m.targets)) {
 		t := m.targets[name]
 		shown := Target{Target: name, Addrs: slices.Clone(t.addrs), LastError: t.err}
+		if len(t.addrs) == 0 {
+			shown.NextTry = t.next // it is looked up again
+		}
 		for _, addr := range t.addrs {
 			if a := m.attempts[addr]; a != nil { // else another target is still being looked up
 				m.showAttempt(&shown, a)
