@@ -19,9 +19,12 @@ type doorman struct {
 	// elsewhere is where who says hello lives already, if it does, and which life that
 	// is; nil to let all in.
 	elsewhere func(helloOpen) (where string, other Life, ok bool)
-	refused   func(addr, name string, v verdict)
-	back      func(helloOpen) bool              // tries to connect to a peer where it says that it is
-	line      func(id uuid.UUID, conn net.Conn) // keeps a line, and owns its connection
+	// outdated tells that a token lets in those alone who are in the mesh already; nil
+	// for none.
+	outdated func(Token, uuid.UUID) bool
+	refused  func(addr, name string, v verdict)
+	back     func(helloOpen) bool              // tries to connect to a peer where it says that it is
+	line     func(id uuid.UUID, conn net.Conn) // keeps a line, and owns its connection
 }
 
 // answer holds one hello; the connection is past the magic. The error says why
@@ -69,6 +72,9 @@ func (d *doorman) answer(conn net.Conn) error {
 		end.Verdict = verdict{CodeDeparted, fmt.Sprintf("peer %s has left this mesh for good: run `weft reset` on that host and join anew", open.ID)}
 	case open.Settings != nil && !bytes.Equal(open.Settings, settingsHash(d.self.Settings)):
 		end.Verdict = verdict{CodeSettings, "the settings of the mesh (range, block size, encapsulation, ports) differ from that host's: run `weft reset` there and join anew"}
+	}
+	if end.Verdict.Code == "" && d.outdated != nil && d.outdated(token, open.ID) {
+		end.Verdict = verdict{CodeBadToken, wrongSecret}
 	}
 	if end.Verdict.Code == "" && open.ID != d.self.ID && d.elsewhere != nil {
 		if where, other, ok := d.elsewhere(open); ok {

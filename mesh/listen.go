@@ -32,7 +32,7 @@ func (m *Mesh) listen() error {
 		m.dial = func(_ context.Context, addr string) (net.Conn, error) { return inner.DialTimeout(addr, helloTime) }
 	}
 	m.callers = newCallers()
-	door := &doorman{tokens: func() []Token { t := m.Tokens(); return t.all() }, departed: m.hasDeparted, elsewhere: m.elsewhere, refused: m.refuse,
+	door := &doorman{tokens: func() []Token { t := m.Tokens(); return t.all() }, departed: m.hasDeparted, elsewhere: m.elsewhere, outdated: m.isOutdated, refused: m.refuse,
 		self: HelloSelf{ID: m.cfg.Identity.ID, Name: m.cfg.Name, Settings: m.cfg.Settings, Life: m.cfg.Life},
 		back: func(open helloOpen) bool { return m.connectBack(m.ctx, open) },
 		line: func(id uuid.UUID, conn net.Conn) { m.wg.Go(func() { m.callers.hold(id.String(), conn) }) }}

@@ -326,3 +326,12 @@ func (m *Mesh) receiveToken(from uuid.UUID, data []byte) error {
 func openSealed(key *ecdh.PrivateKey, sealed []byte) ([]byte, bool) {
 	return box.OpenAnonymous(nil, sealed, (*[32]byte)(key.PublicKey().Bytes()), (*[32]byte)(key.Bytes()))
 }
+
+// isOutdated tells that a token, with which a peer says hello, is not used any more,
+// and the peer is not known: it would be heard here, and understand no answer, and the
+// old token would be kept for it.
+func (m *Mesh) isOutdated(tok Token, id uuid.UUID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Contains(m.turn.Old, tok) && m.records.of(id).Version == 0
+}

@@ -333,3 +333,18 @@ func TestWhoHoldsANewerTokenIsAskedAsSoonAsItIsThereAndUntilItIsGiven(t *testing
 	m.memberUp(node)
 	asked("when it is back", true, peer.ID)
 }
+
+func TestATokenThatIsNotUsedAnyMoreLetsInWhoIsInTheMeshOnly(t *testing.T) {
+	used, old, known := newToken(t), newToken(t), newIdentity(t).ID
+	m := &Mesh{records: records{known: &Record{Version: 1}}}
+	m.turn.Use, m.turn.Old = used, []Token{old}
+	for _, c := range []struct {
+		tok  Token
+		id   uuid.UUID
+		want bool
+	}{{used, newIdentity(t).ID, false}, {old, known, false}, {old, newIdentity(t).ID, true}} {
+		if got := m.isOutdated(c.tok, c.id); got != c.want {
+			t.Errorf("token is used %v, peer is known %v: outdated = %v", c.tok == used, c.id == known, got)
+		}
+	}
+}
