@@ -364,8 +364,8 @@ type tunnelPeer struct {
 
 // tunnelPeers are the other peers with the prefixes that the address plan gives
 // them, whatever they claim. A peer whose daemon does not answer keeps its
-// routes: its kernel forwards without it. Carried is by which
-// device an earlier process led the traffic.
+// routes: its kernel forwards without it. Carried is by which device an earlier
+// process led the traffic.
 func (d *Daemon) tunnelPeers(carried map[netip.Prefix]string) []tunnelPeer {
 	var out []tunnelPeer
 	own, confined := d.ownLink(), d.mesh.Reachability().Confined

@@ -8,8 +8,7 @@ import (
 
 // Removed are the peers that are shut out, and are no member by another life: those
 // that left are among them. Of those that never were admitted a restart forgets that
-// they are. The map is made anew when something changes, and must
-// not be changed.
+// they are. The map is made anew when something changes, and must not be changed.
 func (c *Core) Removed() map[uuid.UUID]bool {
 	if c.removed != nil {
 		return c.removed

@@ -25,8 +25,8 @@ func Hello(ctx context.Context, addr string, t Token, self HelloSelf) (Welcome, 
 	return w, err
 }
 
-// HelloFirst is Hello to several, and returns as soon as one lets this host in. One
-// that is earlier in the list has a head start.
+// HelloFirst is Hello to several, one at least, and returns as soon as one lets
+// this host in. One that is earlier in the list has a head start.
 func HelloFirst(ctx context.Context, addrs []string, t Token, self HelloSelf) (Welcome, error) {
 	w, _, err := first(ctx, addrs, func(ctx context.Context, addr string) (Welcome, error) {
 		return Hello(ctx, addr, t, self)

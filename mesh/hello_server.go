@@ -72,8 +72,7 @@ func (d *doorman) answer(conn net.Conn) error {
 		end.Verdict = verdict{CodeDeparted, fmt.Sprintf("peer %s has left this mesh for good: run `weft reset` on that host and join anew", open.ID)}
 	case open.Settings != nil && !bytes.Equal(open.Settings, settingsHash(d.self.Settings)):
 		end.Verdict = verdict{CodeSettings, "the settings of the mesh (range, block size, encapsulation, ports) differ from that host's: run `weft reset` there and join anew"}
-	}
-	if end.Verdict.Code == "" && d.outdated != nil && d.outdated(token, open.ID) {
+	case d.outdated != nil && d.outdated(token, open.ID):
 		end.Verdict = verdict{CodeBadToken, wrongSecret}
 	}
 	if end.Verdict.Code == "" && open.ID != d.self.ID && d.elsewhere != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -71,25 +72,23 @@ func (l Link) IsWeft() bool { return strings.HasPrefix(l.Alias, AliasPrefix) }
 // Link returns the link of that name, or an error that wraps ErrNotFound.
 func (c *Conn) Link(name string) (Link, error) {
 	l, err := c.h.LinkByName(name)
-	if err != nil {
-		var missing netlink.LinkNotFoundError
-		if errors.As(err, &missing) {
-			return Link{}, fmt.Errorf("link %s: %w", name, ErrNotFound)
-		}
-		return Link{}, fmt.Errorf("look up link %s: %w", name, err)
-	}
-	return fromKernel(l), nil
+	return lookedUp(l, err, name)
 }
 
 // LinkAt returns the link of that index, or an error that wraps ErrNotFound.
 func (c *Conn) LinkAt(index int) (Link, error) {
 	l, err := c.h.LinkByIndex(index)
+	return lookedUp(l, err, strconv.Itoa(index))
+}
+
+// lookedUp is what the library found of a link, or why not.
+func lookedUp(l netlink.Link, err error, which string) (Link, error) {
 	if err != nil {
 		var missing netlink.LinkNotFoundError
 		if errors.As(err, &missing) {
-			err = ErrNotFound
+			return Link{}, fmt.Errorf("link %s: %w", which, ErrNotFound)
 		}
-		return Link{}, fmt.Errorf("look up link %d: %w", index, err)
+		return Link{}, fmt.Errorf("look up link %s: %w", which, err)
 	}
 	return fromKernel(l), nil
 }
