@@ -31,14 +31,15 @@ func (f *firewall) set(cfg Config) error {
 	if f.seen != nil && *f.seen == now && maps.EqualFunc(accepting, f.accepts, slices.Equal[[]accept]) && f.update(want) == nil {
 		return nil
 	}
-	f.seen, f.accepts = nil, nil
+	f.seen, f.accepts = &now, nil // and one more for each transaction of our own
 	places, err := syncAccepts(mark(cfg.Name), accepting)
 	if err := errors.Join(f.setTables(want), err); err != nil {
+		f.seen = nil
 		return fmt.Errorf("set up the firewall: %w", err)
 	}
 	f.accepts = accepting
-	if after, err := nl.ReadRulesets(); err == nil && len(places) == 0 && after == now {
-		f.seen = &now
+	if after, err := nl.ReadRulesets(); err != nil || len(places) > 0 || after != *f.seen {
+		f.seen = nil
 	}
 	return nil
 }
@@ -77,17 +78,24 @@ func (f *firewall) changed() {
 	}
 }
 
-// setTables compares the tables with those wanted, and makes them anew where
-// they differ. A daemon that begins finds those of the one before so: to write the
-// same again would drop a packet that is just being judged by the old ones.
+// setTables compares the tables with what was written, or with those wanted where
+// nothing was, as a daemon that begins finds those of the one before. Only where
+// somebody else changed them, or that one wanted others, they are made anew, since that
+// drops a packet that is just being judged by the old ones.
 func (f *firewall) setTables(want tables) error {
 	if now, err := want.list(); err == nil {
-		if script, ok := want.changes(f.wrote); f.shown == nil || !ok || script != "" {
-			f.shown, _ = want.elsewhere() // where that cannot be they are made anew
+		known := f.wrote
+		if known == nil {
+			known = want
+		}
+		if f.shown == nil {
+			f.shown, _ = known.elsewhere() // where that cannot be they are made anew
 		}
 		if slices.Equal(now, f.shown) {
-			f.wrote = want
-			return nil
+			f.wrote = known
+			if f.update(want) == nil {
+				return nil
+			}
 		}
 	}
 	f.wrote, f.shown = nil, nil
@@ -95,6 +103,7 @@ func (f *firewall) setTables(want tables) error {
 		return err
 	}
 	f.wrote = want
+	f.changed()
 	var err error
 	f.shown, err = want.list()
 	return err

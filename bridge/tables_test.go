@@ -95,6 +95,49 @@ func TestNextDaemonLeavesTheTablesThatItFinds(t *testing.T) {
 	}
 }
 
+func TestTablesAreMadeOnceWhateverComesAfter(t *testing.T) {
+	onHost(t, func(*host) {
+		shown := func() string {
+			out, err := nft("", "-j", "list", "tables") // with their handles
+			if err != nil {
+				t.Fatal(err)
+			}
+			return out
+		}
+		var f firewall
+		if err := f.set(guarded()); err != nil {
+			t.Fatal(err)
+		}
+		first := shown()
+		cfg := guarded(peer("192.0.2.2", true, true, "10.40.0.0/14"))
+		if err := f.set(cfg); err != nil {
+			t.Fatal(err)
+		}
+		if now := shown(); now != first {
+			t.Errorf("the first change made %s of %s", now, first)
+		}
+		// Somebody else writes, so that weft has to look.
+		if _, err := nft("add table inet other", "-f", "-"); err != nil {
+			t.Fatal(err)
+		}
+		first = shown()
+		cfg.Masquerade = !cfg.Masquerade
+		if err := f.set(cfg); err != nil {
+			t.Fatal(err)
+		}
+		if now := shown(); now != first {
+			t.Errorf("a change beside another's made %s of %s", now, first)
+		}
+		want, err := tablesOf(cfg).elsewhere()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now, err := tablesOf(cfg).list(); err != nil || !slices.Equal(now, want) {
+			t.Errorf("the rules are not those wanted: %v\n%s", err, strings.Join(now, "\n"))
+		}
+	})
+}
+
 func TestPartsOfAListingDoNotDependOnTheirOrder(t *testing.T) {
 	const one = `table inet weft {
 	set a {
