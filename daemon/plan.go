@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -71,7 +72,7 @@ func (d *Daemon) runPlan() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.halt = cancel
 	d.background.Go(func() {
-		silent := map[uuid.UUID]time.Time{}
+		silent := quiet{since: map[uuid.UUID]time.Time{}, lapsed: map[uuid.UUID]bool{}}
 		tick := time.NewTicker(ipam.TickEvery)
 		defer tick.Stop()
 		for {
@@ -104,32 +105,46 @@ func (d *Daemon) enforceNow() {
 	d.note("reconcile", d.reconcileKernel())
 }
 
+// quiet is which other hosts do not answer, as this process has watched them.
+type quiet struct {
+	since map[uuid.UUID]time.Time
+	// lapsed are those that have been silent for too long and have nothing in the
+	// address plan that could be given away: they are only not waited for any more.
+	lapsed map[uuid.UUID]bool
+}
+
 // expire asks the council to shut out peers that have left, and those that have
 // not answered for as long as this process has watched them and for too long.
 // While no majority of the voters answers it is this host that is cut off, and
 // nobody's silence counts: else all would shut out each other after an outage.
-func (d *Daemon) expire(silent map[uuid.UUID]time.Time) {
+func (d *Daemon) expire(silent quiet) {
 	after := d.opts.ReclaimAfter
 	cutOff := !d.plan.HearsMajority()
-	d.mesh.SetRemoved(d.plan.Removed())
+	removed := maps.Clone(silent.lapsed)
+	maps.Copy(removed, d.plan.Removed())
+	d.mesh.SetRemoved(removed)
 	var errs []error
 	for _, p := range d.mesh.Peers() {
-		since, known := silent[p.ID]
+		since, known := silent.since[p.ID]
+		long := known && after > 0 && d.now().Sub(since) > after
 		switch {
 		case p.Self:
 		case p.State == mesh.StateDeparted:
-			delete(silent, p.ID)
+			delete(silent.since, p.ID)
 			errs = append(errs, d.plan.Expire(p.ID, true))
 		case p.State == mesh.StateRemoved:
-			delete(silent, p.ID)
+			delete(silent.since, p.ID)
 		case p.State == mesh.StateAlive, cutOff:
-			delete(silent, p.ID)
-			if known && after > 0 && d.now().Sub(since) > after {
+			delete(silent.since, p.ID)
+			delete(silent.lapsed, p.ID)
+			if long {
 				d.plan.Spare(p.ID)
 			}
 		case !known:
-			silent[p.ID] = d.now()
-		case after > 0 && d.now().Sub(since) > after:
+			silent.since[p.ID] = d.now()
+		case long && !d.plan.Knows(p.ID):
+			silent.lapsed[p.ID] = true
+		case long:
 			errs = append(errs, d.plan.Expire(p.ID, false))
 		}
 	}

@@ -56,7 +56,7 @@ func (d *Daemon) RemovePeer(ctx context.Context, req api.RemoveRequest) (api.Rem
 func (d *Daemon) explainRemove(err error, report api.RemoveReport) error {
 	if errors.Is(err, ipam.ErrUnknownPeer) {
 		return &api.Error{Code: api.CodeConflict, Message: "of " + strings.Join(report.Removed, ", ") + " not all are members of the address plan: one that never was has nothing to be given away",
-			Fix: "name only those that `weft status ipam` lists; `weft rmpeer --revoke` keeps others out"}
+			Fix: "name only those that `weft status ipam` lists; others are forgotten by themselves when they are silent for long, and `weft rmpeer --revoke` keeps them out"}
 	}
 	return d.explain(err)
 }

@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/internal/netlab"
 )
 
@@ -46,4 +48,26 @@ func TestHostThatWasCutOffForLongShutsNobodyOut(t *testing.T) {
 			t.Errorf("%s: shares %+v, pending %v", h.Name, s.Shares, s.Pending)
 		}
 	}
+}
+
+func TestObserverThatCrashedIsRemovedByItself(t *testing.T) {
+	lab, hosts := launched(t, 1)
+	home := hosts[0]
+	observer := lab.Host("observer")
+	observer.Run("weft", "launch", "--observer", "--join", home.Addr.String(), "--token", tokenOf(t, home))
+	home.Run("weft", "stop")
+	home.Run("weft", "launch", "--reclaim-after", "1m")
+	state := func(want string) {
+		t.Helper()
+		netlab.Eventually(t, "the observer is "+want, func() bool {
+			return slices.ContainsFunc(status(t, home).Peers, func(p api.Peer) bool { return p.Name == "observer" && p.State == want })
+		})
+	}
+	state("alive")
+	kill9(t, observer)
+	state("failed")
+	time.Sleep(45 * time.Second)
+	state("removed")
+	observer.Run("weft", "launch")
+	state("alive")
 }
