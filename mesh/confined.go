@@ -24,6 +24,9 @@ const (
 	// wordLife is how long the word of one who has tried counts: those to which lines
 	// are kept give it anew with each line.
 	wordLife = 2 * lineLife
+	// wordDoubt is after how long who could not connect is asked again: it may only
+	// have been busy.
+	wordDoubt = time.Minute
 )
 
 // confinement is what a peer has heard of how it is reached.
@@ -131,12 +134,21 @@ func (m *Mesh) dialTo(ctx context.Context, p path, verify string) (net.Conn, err
 	return m.dial(ctx, p.addr)
 }
 
-// backDue is a peer to be asked whether it can connect back, if nobody who was
-// greeted has said so. It is asked once at a time.
-func (m *Mesh) backDue() (id uuid.UUID, paths []path, ok bool) {
+// backDue is a peer to be asked whether it can connect back: if nobody who was
+// greeted has said so, or one that could not, a while ago. It is asked once at a time.
+func (m *Mesh) backDue(now time.Time) (id uuid.UUID, paths []path, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.confinement.through) > 0 || m.confinement.asking {
+	if m.confinement.asking {
+		return id, nil, false
+	}
+	for id, w := range m.confinement.through {
+		if !w.through && now.Sub(w.at) > wordDoubt && m.members[id] != nil {
+			m.confinement.asking = true
+			return id, m.withoutOverlay(id), true
+		}
+	}
+	if len(m.confinement.through) > 0 {
 		return id, nil, false
 	}
 	for _, id = range Nearest(m.cfg.Identity.ID, slices.Collect(maps.Keys(m.members))) {

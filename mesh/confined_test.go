@@ -8,6 +8,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/memberlist"
 )
 
 func TestAConfinedPeerIsAMemberLikeAnyOther(t *testing.T) {
@@ -117,4 +120,20 @@ func TestCallsByALineAreAnsweredFewAtATime(t *testing.T) {
 		cancel()
 		m.wg.Wait()
 	})
+}
+
+func TestWhoCouldNotConnectBackIsAskedAgain(t *testing.T) {
+	m, peer, now := bare(t), newIdentity(t), time.Now()
+	m.records.merge(sign(t, peer, 1, Body{}))
+	m.members[peer.ID] = &member{node: &memberlist.Node{}}
+	m.confinement.through = map[uuid.UUID]word{peer.ID: {at: now}}
+	if _, _, ok := m.backDue(now.Add(wordDoubt)); ok {
+		t.Error("it is asked again at once")
+	}
+	if id, _, ok := m.backDue(now.Add(wordDoubt + 1)); !ok || id != peer.ID {
+		t.Errorf("asked is %s, %v", id, ok)
+	}
+	if _, _, ok := m.backDue(now.Add(2 * wordDoubt)); ok {
+		t.Error("it is asked while it is being asked")
+	}
 }

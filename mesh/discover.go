@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -150,12 +149,26 @@ func lookupHost(ctx context.Context, target string, port uint16) ([]string, erro
 }
 
 func readListing(path string) ([]byte, error) {
+	// To open a pipe waits for whoever writes into it.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxListing))
+	return readAll(f)
+}
+
+// readAll reads what is no longer than maxListing: of a part the end could be cut off
+// within an address.
+func readAll(r io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxListing+1))
+	if len(b) > maxListing {
+		return nil, fmt.Errorf("more than %d bytes", maxListing)
+	}
+	return b, err
 }
 
 func runListing(ctx context.Context, command []string) ([]byte, error) {
@@ -170,7 +183,7 @@ func runListing(ctx context.Context, command []string) ([]byte, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	b, err := io.ReadAll(io.LimitReader(out, maxListing))
+	b, err := readAll(out)
 	if e := cmd.Wait(); err == nil && e != nil {
 		err = fmt.Errorf("%w: %s", e, clip(strings.TrimSpace(complaint.String())))
 	}
@@ -183,9 +196,9 @@ func listed(text []byte, err error) ([]string, error) {
 		return nil, err
 	}
 	var out []string
-	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-		line, _, _ := strings.Cut(lines.Text(), "#")
-		for _, host := range strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == ',' }) {
+	for line := range strings.Lines(string(text)) {
+		line, _, _ = strings.Cut(line, "#")
+		for _, host := range strings.FieldsFunc(line, func(r rune) bool { return unicode.IsSpace(r) || r == ',' }) {
 			if err := checkHost(host); err != nil {
 				return nil, err
 			}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestTargetsAreCheckedBeforeAnythingIsLookedUp(t *testing.T) {
@@ -39,11 +41,18 @@ func TestATargetLeadsToAddresses(t *testing.T) {
 	bad := write("bad", "#!/bin/sh\necho 'no credentials' >&2\nexit 3\n", 0o700)
 	wrong := write("wrong", "192.0.2.1\nno such: line\n", 0o600)
 	f := Finder{Port: 6783}
+	wide := write("wide", strings.Repeat(" ", 100<<10)+"192.0.2.1", 0o600)
+	huge := write("huge", strings.Repeat(" ", maxListing)+"192.0.2.1", 0o600)
+	pipe := filepath.Join(dir, "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	empty := write("empty", "# nobody\n", 0o600)
 	for target, want := range map[string][]string{
 		"192.0.2.1":             {"192.0.2.1:6783"},
 		"[2001:db8::1]:7":       {"[2001:db8::1]:7"},
 		"file:" + list:          {"192.0.2.1:6783", "192.0.2.2:6783", "[2001:db8::1]:7"},
+		"file:" + wide:          {"192.0.2.1:6783"},
 		"exec:" + good + " ::1": {"192.0.2.9:1", "[::1]:6783"},
 	} {
 		if got, err := f.Lookup(t.Context(), target); err != nil || !slices.Equal(got, want) {
@@ -55,6 +64,7 @@ func TestATargetLeadsToAddresses(t *testing.T) {
 	}
 	for target, says := range map[string]string{
 		"file:" + dir + "/none": "no such file", "exec:" + bad: "no credentials", "file:" + wrong: "not a host", "exec:" + dir + "/none": "no such file", "file:" + empty: "no host",
+		"file:" + huge: "more than", "file:" + pipe: "no regular file",
 	} {
 		if got, err := f.Lookup(t.Context(), target); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("Lookup(%q) = %v, %v", target, got, err)

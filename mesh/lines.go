@@ -35,7 +35,7 @@ func (m *Mesh) keepLines() {
 		case now := <-tick.C:
 			m.forgetBack(now)
 		}
-		if id, paths, ok := m.backDue(); ok {
+		if id, paths, ok := m.backDue(time.Now()); ok {
 			m.wg.Go(func() { m.askBack(id, paths) })
 		}
 		for id, paths := range m.linesDue(time.Now()) {

@@ -112,8 +112,9 @@ type Mesh struct {
 	offered bool
 	// turnFails is why the change of the token does not go on, "" if it does, and
 	// turnAgain when that is tried again.
-	turnFails string
-	turnAgain time.Time
+	turnFails  string
+	turnAgain  time.Time
+	tokenAsked map[uuid.UUID]time.Time // who was asked for a token, and when
 	// accepted tells that a peer has accepted the token that is used.
 	accepted bool
 	// heardFrom is where peers can be answered that have written to this one
@@ -143,7 +144,7 @@ func New(cfg Config) (*Mesh, error) {
 		moved: make(chan struct{}, 1), ctx: ctx, cancel: cancel, members: map[uuid.UUID]*member{}, lostAt: map[uuid.UUID]time.Time{}, farewells: map[uuid.UUID]time.Time{},
 		reached: newReached(), relines: make(chan struct{}, 1), joining: make(chan struct{}, 1),
 		confinement: confinement{through: map[uuid.UUID]word{}, asked: map[uuid.UUID]time.Time{}, held: map[uuid.UUID]bool{}},
-		targets:     map[string]*target{}, attempts: map[string]*attempt{}, look: make(chan struct{}, 1), heardFrom: map[uuid.UUID]netip.AddrPort{},
+		targets:     map[string]*target{}, attempts: map[string]*attempt{}, look: make(chan struct{}, 1), heardFrom: map[uuid.UUID]netip.AddrPort{}, tokenAsked: map[uuid.UUID]time.Time{},
 	}
 	m.turn.Tokens = Tokens{Use: cfg.Token}
 	if cfg.Tokens != nil {

@@ -16,7 +16,7 @@ import (
 // bare is a Mesh that knows things but runs nothing.
 func bare(t *testing.T) *Mesh {
 	t.Helper()
-	return &Mesh{cfg: Config{Identity: newIdentity(t)}, log: quiet(), records: records{}, members: map[uuid.UUID]*member{}, farewells: map[uuid.UUID]time.Time{}, targets: map[string]*target{}, attempts: map[string]*attempt{}}
+	return &Mesh{cfg: Config{Identity: newIdentity(t)}, log: quiet(), records: records{}, members: map[uuid.UUID]*member{}, farewells: map[uuid.UUID]time.Time{}, tokenAsked: map[uuid.UUID]time.Time{}, targets: map[string]*target{}, attempts: map[string]*attempt{}}
 }
 
 func TestWhichAddressesAreTried(t *testing.T) {
@@ -53,6 +53,25 @@ func TestWhichAddressesAreTried(t *testing.T) {
 	m.records.merge(sign(t, m.cfg.Identity, 2, Body{Departed: true}))
 	if got := m.missing(now, true); len(got) != 0 {
 		t.Errorf("a peer that has left tries %v", got)
+	}
+}
+
+func TestHostThatTookThePlaceOfOneThatLeftIsDialledWhenItIsConnectedTo(t *testing.T) {
+	at := netip.MustParseAddrPort("192.0.2.9:6783")
+	gone := newIdentity(t)
+	m := bare(t)
+	m.look, m.changed = make(chan struct{}, 1), make(chan struct{}, 1)
+	m.records.merge(sign(t, gone, 1, Body{Gossip: []netip.AddrPort{at}, Departed: true}))
+	m.targets["192.0.2.9"] = &target{addrs: []string{at.String()}}
+	m.attempts[at.String()] = &attempt{peer: gone.ID}
+	if got := m.missing(time.Now(), false); len(got) != 0 {
+		t.Fatalf("who left is dialled at %v", got)
+	}
+	if err := m.SetTargets([]string{"192.0.2.9"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.missing(time.Now(), false); len(got) != 1 {
+		t.Errorf("dialled at %v", got)
 	}
 }
 

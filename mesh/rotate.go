@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -29,6 +30,8 @@ const (
 	turnEvery = 250 * time.Millisecond
 	askEvery  = 2 * time.Second  // again, for a token that did not come
 	keepEvery = 10 * time.Second // again, for one that could not be kept
+	// answerTime is how long who was asked for a token may take.
+	answerTime = 30 * time.Second
 )
 
 type tokenMessage struct {
@@ -245,7 +248,7 @@ func (m *Mesh) turnOn(now time.Time, mayAsk bool) (ask uuid.UUID) {
 		}
 		s := m.records.of(id).Body.Token
 		others = append(others, s)
-		if m.turn.wants(s) {
+		if !m.removed[id] && m.turn.wants(s) {
 			holders = append(holders, id)
 		}
 	}
@@ -253,7 +256,10 @@ func (m *Mesh) turnOn(now time.Time, mayAsk bool) (ask uuid.UUID) {
 	case len(holders) == 0:
 		m.offered = false
 	case mayAsk:
-		return holders[rand.IntN(len(holders))]
+		ask = holders[rand.IntN(len(holders))]
+		maps.DeleteFunc(m.tokenAsked, func(_ uuid.UUID, at time.Time) bool { return now.Sub(at) > answerTime })
+		m.tokenAsked[ask] = now
+		return ask
 	}
 	m.noteTurn(now, m.turned(func(t *turn) bool { return t.step(now, others) }))
 	return uuid.Nil
@@ -294,19 +300,7 @@ func (m *Mesh) receiveToken(from uuid.UUID, data []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !msg.Ask {
-		b, ok := openSealed(m.cfg.Identity.sealKey(), msg.Sealed)
-		if !ok {
-			return errors.New("a token that is not sealed for this peer")
-		}
-		tok, err := ParseToken(string(b))
-		if err != nil {
-			return err
-		}
-		if len(msg.Without) > maxWithout {
-			return fmt.Errorf("a token that is kept from %d peers: %w", len(msg.Without), errOversized)
-		}
-		m.noteTurn(time.Now(), m.turned(func(t *turn) bool { return t.take(tok, msg.Epoch, msg.Without) }))
-		return nil
+		return m.takeToken(from, msg)
 	}
 	body := m.records.of(from).Body
 	if !m.mayHold(from) || body.Departed || len(body.SealKey) != 32 {
@@ -320,6 +314,28 @@ func (m *Mesh) receiveToken(from uuid.UUID, data []byte) error {
 	if n := m.nodeLocked(from); n != nil {
 		m.post(n, directMessage(m.cfg.Token.MeshID, m.cfg.Identity, from, m.Advertise(), tokenChannel, encode(tokenMessage{Epoch: epoch, Sealed: sealed, Without: m.turn.Without})))
 	}
+	return nil
+}
+
+// takeToken takes a token that this peer has asked another for: one that it is given
+// unasked could be of somebody who is being shut out, and would undo that. mu is held.
+func (m *Mesh) takeToken(from uuid.UUID, msg tokenMessage) error {
+	asked, ok := m.tokenAsked[from]
+	if !ok || time.Since(asked) > answerTime || m.removed[from] || !m.mayHold(from) {
+		return fmt.Errorf("peer %s gives a token, and was not asked or may not", from)
+	}
+	b, ok := openSealed(m.cfg.Identity.sealKey(), msg.Sealed)
+	if !ok {
+		return errors.New("a token that is not sealed for this peer")
+	}
+	tok, err := ParseToken(string(b))
+	if err != nil {
+		return err
+	}
+	if len(msg.Without) > maxWithout || msg.Epoch > maxVersion {
+		return fmt.Errorf("token %d, which is kept from %d peers: %w", msg.Epoch, len(msg.Without), errOversized)
+	}
+	m.noteTurn(time.Now(), m.turned(func(t *turn) bool { return t.take(tok, msg.Epoch, msg.Without) }))
 	return nil
 }
 

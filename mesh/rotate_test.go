@@ -3,6 +3,7 @@ package mesh
 import (
 	"bytes"
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"log/slog"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/memberlist"
+	"golang.org/x/crypto/nacl/box"
 	"pgregory.net/rapid"
 )
 
@@ -232,6 +234,53 @@ func TestTokensThatCannotBeKeptAreTriedSeldomAndToldOnce(t *testing.T) {
 	if lines := strings.Count(log.String(), "does not go on"); lines != 2 {
 		t.Errorf("another reason makes %d lines", lines)
 	}
+}
+
+func TestOnlyATokenThatWasAskedForIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, peers := meshOf(t, 2, 0)
+		a, b := peers[0], peers[1]
+		old := a.Tokens().Use
+		given := newToken(t)
+		given.MeshID = old.MeshID
+		give := func(epoch uint64) {
+			t.Helper()
+			sealed, err := box.SealAnonymous(nil, []byte(given.String()), (*[32]byte)(a.cfg.Identity.sealKey().PublicKey().Bytes()), crand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Send(a.id(), tokenChannel, encode(tokenMessage{Epoch: epoch, Sealed: sealed}))
+			time.Sleep(time.Second)
+		}
+		ask := func() {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.tokenAsked[b.id()] = time.Now()
+		}
+		want := func(when string, taken bool) {
+			t.Helper()
+			have := a.Tokens()
+			if got := slices.Contains(have.all(), given); got != taken {
+				t.Fatalf("%s: taken %v, want %v", when, got, taken)
+			}
+		}
+		give(1)
+		want("unasked", false)
+		ask()
+		give(maxVersion + 1)
+		want("with an epoch after which there is none", false)
+		a.SetRemoved(map[uuid.UUID]bool{b.id(): true})
+		give(1)
+		want("from one that was removed", false)
+		a.SetRemoved(nil)
+		ask()
+		time.Sleep(answerTime + time.Second)
+		give(1)
+		want("too late", false)
+		ask()
+		give(1)
+		want("as it was asked for", true)
+	})
 }
 
 func TestConcurrentRevocationsBothHold(t *testing.T) {

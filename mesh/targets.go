@@ -36,6 +36,14 @@ func (m *Mesh) SetTargets(targets []string) error {
 	if err := m.takeTargets(targets); err != nil {
 		return err
 	}
+	m.mu.Lock()
+	for addr := range m.wanted() {
+		// Who left may have made room for another host, which the user means.
+		if a := m.attempts[addr]; a != nil && m.records.of(a.peer).Body.Departed {
+			*a = attempt{}
+		}
+	}
+	m.mu.Unlock()
 	select {
 	case m.look <- struct{}{}:
 	default:

@@ -17,9 +17,12 @@ const peekTime = 5 * time.Second
 // streamTime is how long a stream that this peer opened may take in all.
 const streamTime = 10 * time.Second
 
-// maxPeeking bounds the connections that have not said what they are: a
-// stranger who opens many without a word must not use up memory.
-const maxPeeking = 128
+// maxPeeking bounds the connections that have not said what they are: a stranger who
+// opens many without a word must not use up memory, nor all places that there are.
+const (
+	maxPeeking     = 128
+	maxPeekingEach = 32 // from one address
+)
 
 // transport shares memberlist's port with the hello: it looks at the first
 // bytes of each stream and hands hellos to the doorman.
@@ -166,7 +169,7 @@ func (t *transport) Shutdown() error {
 }
 
 func (t *transport) run() {
-	peeking := make(chan struct{}, maxPeeking)
+	peeking := newTurnstile(maxPeeking, maxPeekingEach)
 	for {
 		select {
 		case <-t.quiet:
@@ -176,15 +179,15 @@ func (t *transport) run() {
 				conn.Close()
 				continue
 			}
-			select {
-			case peeking <- struct{}{}:
-				t.wg.Go(func() {
-					defer func() { <-peeking }()
-					t.sort(conn)
-				})
-			default:
+			from := conn.RemoteAddr()
+			if !peeking.enter(from) {
 				conn.Close()
+				continue
 			}
+			t.wg.Go(func() {
+				defer peeking.leave(from)
+				t.sort(conn)
+			})
 		}
 	}
 }
