@@ -53,10 +53,40 @@ func TestLinkAddressIsBelievedOnlyOfItsOwner(t *testing.T) {
 	if got := linkTo(encap.LinkAddr(uuid.UUID{9}), says(other, self)); got.IsValid() {
 		t.Errorf("one that claims another's is given %v", got)
 	}
-	if v := vertexOf(says(other, self), linkTo(own, says(other, self))); !v.Leaf || len(v.Broken) != 0 {
+	if v := vertexOf(says(other, self), linkTo(own, says(other, self)), nil); !v.Leaf || len(v.Broken) != 0 {
 		t.Errorf("%+v", v)
 	}
-	if v := vertexOf(says(other, other), linkTo(own, says(other, other))); v.Leaf || !slices.Equal(v.Broken, []uuid.UUID{self}) {
+	if v := vertexOf(says(other, other), linkTo(own, says(other, other)), nil); v.Leaf || !slices.Equal(v.Broken, []uuid.UUID{self}) {
 		t.Errorf("%+v", v)
+	}
+}
+
+func TestExceptionsAreReadAsTheyWereTold(t *testing.T) {
+	peers := make([]mesh.Peer, 700)
+	ids := make([]uuid.UUID, len(peers))
+	for i := range peers {
+		ids[i] = uuid.New()
+		peers[i].ID = ids[i]
+	}
+	for _, tc := range []struct {
+		broken, shaky int
+		leaf          bool
+	}{
+		{0, 0, false}, {topology.Most, 3, false}, {topology.Most + 1, 0, false}, {3, 100, false},
+		{topology.Most + topology.MostShort, topology.Most, false}, {topology.Most + topology.MostShort, topology.Most + 1, true},
+	} {
+		told := &peers[0].Record
+		*told = mesh.Body{}
+		setExceptions(told, ids[:tc.broken], ids[len(ids)-tc.shaky:], nil)
+		broken, shaky, leaf := exceptionsOf(*told, directory(peers))
+		if leaf != tc.leaf {
+			t.Errorf("%d broken and %d shaky: leaf is %v", tc.broken, tc.shaky, leaf)
+		}
+		if older := tc.broken > topology.Most || tc.shaky > topology.Most; told.Leaf != older {
+			t.Errorf("%d broken and %d shaky: an older weft takes it for a leaf: %v", tc.broken, tc.shaky, told.Leaf)
+		}
+		if !leaf && (!slices.Equal(broken, ids[:tc.broken]) || !slices.Equal(shaky, ids[len(ids)-tc.shaky:])) {
+			t.Errorf("%d broken and %d shaky are read as %d and %d", tc.broken, tc.shaky, len(broken), len(shaky))
+		}
 	}
 }

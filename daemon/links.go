@@ -368,8 +368,9 @@ type tunnelPeer struct {
 // process led the traffic.
 func (d *Daemon) tunnelPeers(carried map[netip.Prefix]string) []tunnelPeer {
 	var out []tunnelPeer
-	own, confined := d.ownLink(), d.mesh.Reachability().Confined
-	for _, p := range d.mesh.Peers() {
+	own, confined, peers := d.ownLink(), d.mesh.Reachability().Confined, d.mesh.Peers()
+	known := directory(peers)
+	for _, p := range peers {
 		if p.Self || p.State == mesh.StateDeparted {
 			continue
 		}
@@ -378,7 +379,7 @@ func (d *Daemon) tunnelPeers(carried map[netip.Prefix]string) []tunnelPeer {
 			continue // nothing lies behind it
 		}
 		peer.Link = linkTo(own, p)
-		peer.vertex = vertexOf(p, peer.Link)
+		peer.vertex = vertexOf(p, peer.Link, known)
 		peer.slots = d.slotsOf(p.Record)
 		peer.direct = d.directTo(p, d.wasDirect(p.Record, carried[peer.Prefixes[0]]))
 		peer.walled = (p.Record.Confined || confined) && !peer.direct.IsValid()

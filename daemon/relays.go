@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,18 +52,53 @@ func (d *Daemon) tellRelays(body *mesh.Body) {
 	r.untold = false
 	broken, shaky, mute := r.exceptions.Broken(), r.exceptions.Shaky(), r.exceptions.Mute()
 	body.Link = d.ownLink()
-	most := func(list []uuid.UUID) []uuid.UUID { return list[:min(topology.Most, len(list))] }
-	body.Broken, body.Shaky, body.Mute = most(broken), most(shaky), most(mute)
-	body.Leaf = len(broken) > topology.Most || len(shaky) > topology.Most
+	setExceptions(body, broken, shaky, mute)
 	body.Coordinate = r.position.Publish(r.peers, d.now())
 }
 
 // ownLink is the address by which the links of this host are probed; the zero
 // value if another, that comes first, has the same.
+// setExceptions puts them into a record, as far as there is room.
+func setExceptions(body *mesh.Body, broken, shaky, mute []uuid.UUID) {
+	most := func(list []uuid.UUID) (some, further []uuid.UUID) {
+		n := min(topology.Most, len(list))
+		return list[:n], list[n:]
+	}
+	var moreBroken, moreShaky []uuid.UUID
+	body.Broken, moreBroken = most(broken)
+	body.Shaky, moreShaky = most(shaky)
+	body.Mute, _ = most(mute)
+	n := len(moreBroken) + len(moreShaky)
+	body.Leaf, body.FurtherBroken, body.FurtherShaky = n > 0, nil, nil
+	if n <= topology.MostShort {
+		body.FurtherBroken, body.FurtherShaky = topology.Shorten(moreBroken), topology.Shorten(moreShaky)
+	}
+}
+
+// exceptionsOf are the peers to which a record says that the links are broken and
+// shaky, and whether it says that it relays nothing.
+func exceptionsOf(r mesh.Body, known topology.Directory) (broken, shaky []uuid.UUID, leaf bool) {
+	if len(r.FurtherBroken)+len(r.FurtherShaky) == 0 {
+		return r.Broken, r.Shaky, r.Leaf
+	}
+	return slices.Concat(r.Broken, known.Whole(r.FurtherBroken)), slices.Concat(r.Shaky, known.Whole(r.FurtherShaky)), false
+}
+
+// directory finds peers by what records have of their ids.
+func directory(peers []mesh.Peer) topology.Directory {
+	d := topology.Directory{}
+	if slices.ContainsFunc(peers, func(p mesh.Peer) bool { return len(p.Record.FurtherBroken)+len(p.Record.FurtherShaky) > 0 }) {
+		for _, p := range peers {
+			d.Add(p.ID)
+		}
+	}
+	return d
+}
+
 func (d *Daemon) ownLink() netip.Addr {
 	own := encap.LinkAddr(d.identity.ID)
 	for _, p := range d.mesh.Peers() {
-		if !p.Self && p.State != mesh.StateDeparted && p.Record.Link == own && bytes.Compare(p.ID[:], d.identity.ID[:]) < 0 {
+		if !p.Self && p.State != mesh.StateDeparted && encap.LinkAddr(p.ID) == own && p.Record.Link == own && bytes.Compare(p.ID[:], d.identity.ID[:]) < 0 {
 			return netip.Addr{}
 		}
 	}
@@ -80,11 +116,13 @@ func linkTo(own netip.Addr, p mesh.Peer) netip.Addr {
 
 // vertexOf is a peer as it describes itself. What links it has cannot be told of
 // one that they cannot be probed with.
-func vertexOf(p mesh.Peer, link netip.Addr) topology.Peer {
+func vertexOf(p mesh.Peer, link netip.Addr, known topology.Directory) topology.Peer {
 	if !link.IsValid() {
 		return topology.Peer{ID: p.ID, Leaf: true}
 	}
-	return topology.Peer{ID: p.ID, Broken: p.Record.Broken, Shaky: p.Record.Shaky, Mute: p.Record.Mute, Leaf: p.Record.Leaf, At: p.Record.Coordinate}
+	v := topology.Peer{ID: p.ID, Mute: p.Record.Mute, At: p.Record.Coordinate}
+	v.Broken, v.Shaky, v.Leaf = exceptionsOf(p.Record, known)
+	return v
 }
 
 // news tells whether the others have to be told of links.

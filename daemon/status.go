@@ -38,13 +38,14 @@ func (d *Daemon) Status() api.Status {
 	c := d.mesh.Counters()
 	s.Gossip = api.Gossip{RecordsRefused: c.RecordsRefused, MessagesRefused: c.MessagesRefused, LastRefused: c.LastRefused, Dropped: c.Dropped, Unsent: c.Unsent, Spreading: c.Spreading}
 	peers := d.mesh.Peers()
-	named := naming(peers)
+	named, known := naming(peers), directory(peers)
 	for _, p := range peers {
+		broken, shaky, leaf := exceptionsOf(p.Record, known)
 		peer := api.Peer{
 			ID: p.ID, Name: p.Record.Name, Self: p.Self, State: string(p.State), Gossip: p.Record.Gossip,
 			Underlay: p.Record.Underlay, Gateway: p.Record.Gateway, Prefixes: d.plan.Prefixes(p.ID),
 			Keys: keysOf(p.Record), Version: p.Version, Software: p.Record.Software, Since: p.Since.Round(time.Second),
-			Broken: named(slices.Concat(p.Record.Broken, p.Record.Shaky)), Mute: named(p.Record.Mute), Leaf: p.Record.Leaf,
+			Broken: named(slices.Concat(broken, shaky)), Mute: named(p.Record.Mute), Leaf: leaf,
 		}
 		peer.Confined = p.Record.Confined
 		for _, at := range p.Record.Seen {

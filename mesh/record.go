@@ -16,11 +16,13 @@ const (
 	maxRecord   = 8 << 10 // bytes
 	maxPrefixes = 1024
 	maxName     = 64
-	maxList     = 32 // endpoints, underlay addresses, transports, ports, trusted networks, exceptions
+	maxList     = 32      // endpoints, underlay addresses, transports, ports, trusted networks, exceptions
+	maxShort    = 2 << 10 // bytes of further exceptions
 	maxSubnets  = 256
 	maxSlots    = 2
 	maxKey      = 64 // bytes
-	// maxVersion leaves room to answer a record about oneself with a newer one.
+	// maxVersion leaves room to answer a record about oneself with a newer one, and a
+	// token by the next.
 	maxVersion = 1 << 62
 )
 
@@ -67,6 +69,11 @@ type Body struct {
 	Shaky  []uuid.UUID `cbor:"47,keyasint,omitempty"`
 	Mute   []uuid.UUID `cbor:"42,keyasint,omitempty"`
 	Leaf   bool        `cbor:"43,keyasint,omitempty"`
+	// FurtherBroken and FurtherShaky are those for which the lists have no room, by
+	// the beginnings of their ids: topology.Shorten. Who says them is no leaf; a weft
+	// that does not know them goes by Leaf.
+	FurtherBroken []byte `cbor:"48,keyasint,omitempty"`
+	FurtherShaky  []byte `cbor:"49,keyasint,omitempty"`
 	// Coordinate is where it is in the space of round-trip times.
 	Coordinate []int32 `cbor:"44,keyasint,omitempty"`
 	// What mesh itself adds: how far a change of the token is, and the key with
@@ -161,10 +168,11 @@ var (
 // check holds a body to its limits, whoever wrote it.
 func (b Body) check() error {
 	if len(b.Name) > maxName || len(b.Software) > maxName || len(b.Prefixes) > maxPrefixes ||
-		len(b.Token.Hash) > maxName || len(b.SealKey) > maxName || len(b.Token.Without) > maxWithout ||
+		len(b.Token.Hash) > maxName || len(b.SealKey) > maxName || len(b.Token.Without) > maxWithout || max(b.Token.Held, b.Token.Used) > maxVersion ||
 		len(b.Gossip) > maxList || len(b.Underlay) > maxList || len(b.Transports) > maxList ||
 		len(b.Ports) > maxList || len(b.Trusted) > maxList || len(b.Subnets) > maxSubnets ||
 		len(b.Seen) > maxList || len(b.Forwarded) > maxList || len(b.MTUs) > maxList ||
+		len(b.FurtherBroken)+len(b.FurtherShaky) > maxShort ||
 		len(b.Broken) > maxList || len(b.Shaky) > maxList || len(b.Mute) > maxList || len(b.Coordinate) > maxList ||
 		len(b.Slots) > maxSlots || slices.ContainsFunc(b.Slots, func(s Slot) bool { return len(s.Key) > maxKey }) {
 		return errOversized

@@ -21,8 +21,8 @@ type Sight struct {
 	Heard time.Time // the last answer on any of them; when asking began if there was none
 }
 
-// Most is how many peers a peer names, of either kind. One with more trouble
-// names some, and is a leaf.
+// Most is how many peers a peer names by their whole ids, of either kind. One with
+// even more trouble than MostShort is room for names some, and is a leaf.
 const Most = 32
 
 // Times that a link that was broken has to work without a break until it counts
