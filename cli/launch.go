@@ -65,7 +65,8 @@ A PEER is an address or a name, with a port or without, of which all addresses
 count, and which is looked up again and again; file:/PATH of a list with one on each line; or
 exec:/PROGRAM with its arguments, which prints such a list, as cloud tools can; or
 multicast: for all hosts with the same token on the network segment.
-What is given replaces what was given before; see weft connect.
+What is given replaces what was given before. The same as at the last launch
+changes nothing, so that what weft connect and weft forget did since then stays.
 
 Several hosts found a mesh together with --founders and one token (weft token
 new): each waits for the others, and all get an equal part of the range, as far as whole

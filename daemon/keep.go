@@ -26,6 +26,7 @@ const (
 	keyToken          = "token"
 	keySettings       = "settings"
 	keyTargets        = "targets"
+	keyLaunched       = "targets-launched" // those that a launch was given last; none before one was
 	keySnapshot       = "snapshot"
 	keyHost           = "host"
 	keyTunnelKey      = "tunnel-key" // of a weft that has one slot only; now keySlots
@@ -47,6 +48,7 @@ type peerState struct {
 	tokens   *mesh.Tokens // of a change of the token; nil before the first
 	settings settings
 	targets  []string
+	launched []string // the targets that a launch was given last
 	snapshot []byte
 	host     HostOptions  // as they were given
 	slots    []encap.Slot // of this host's WireGuard, the older first
@@ -88,12 +90,13 @@ func decodePeer(values map[string][]byte) (p peerState, err error) {
 		{keySettings, func(b []byte) (err error) { p.settings, err = decodeSettings(b); return err }},
 		{keyTargets, func(b []byte) error { return strict.Unmarshal(b, &p.targets) }},
 		{keyHost, func(b []byte) error { return strict.Unmarshal(b, &p.host) }},
+		{keyLaunched, func(b []byte) error { return strict.Unmarshal(b, &p.launched) }},
 		{keyTunnelKey, p.setTunnelKey},
 		{keySlots, p.setSlots},
 	} {
 		b, ok := values[v.key]
-		if !ok && (v.key == keyTunnelKey || v.key == keySlots) {
-			continue // of before there was WireGuard; the next launch makes one
+		if !ok && (v.key == keyTunnelKey || v.key == keySlots || v.key == keyLaunched) {
+			continue // of before there was such a thing; the next launch makes one
 		}
 		if !ok {
 			return p, &unreadableError{fmt.Errorf("%s is missing", v.key)}
@@ -181,7 +184,7 @@ func (k keep) savePeer(p peerState, machine string, run whereRun) error {
 	}
 	return k.Commit(append(slotWrites(p.slots),
 		put(keyIdentity, id), put(keyMachine, []byte(machine)), put(keyRun, encode(run)), put(keyToken, []byte(p.token.String())),
-		put(keySettings, encode(p.settings)), put(keyTargets, encode(p.targets)), put(keyHost, encode(p.host)),
+		put(keySettings, encode(p.settings)), put(keyTargets, encode(p.targets)), put(keyLaunched, encode(p.launched)), put(keyHost, encode(p.host)),
 	))
 }
 
@@ -191,6 +194,7 @@ func (k keep) saveGiven(p peerState) error {
 	return k.Commit(append(slotWrites(p.slots),
 		store.Write{Bucket: bucketPeer, Key: []byte(keyHost), Value: encode(p.host)},
 		store.Write{Bucket: bucketPeer, Key: []byte(keyTargets), Value: encode(p.targets)},
+		store.Write{Bucket: bucketPeer, Key: []byte(keyLaunched), Value: encode(p.launched)},
 	))
 }
 

@@ -102,6 +102,9 @@ func (d *Daemon) launch(ctx context.Context, turn *store.Turn, progress func(Ste
 	if err := d.adopt(*known, fresh); err != nil {
 		return nil, err
 	}
+	if left := d.forgottenTargets(); !fresh && len(left) > 0 {
+		step("leave out", fmt.Sprintf("%s: taken away by `weft forget` or `weft connect --replace` since the last launch", strings.Join(left, ", ")))
+	}
 	d.renewProcess(step)
 	if err := d.startPlan(*known); err != nil {
 		return nil, err
@@ -176,11 +179,10 @@ func (d *Daemon) openState() (*peerState, error) {
 	d.keep = k
 	d.keptBridge = cmp.Or(p.host.Bridge, DefaultBridge)
 	p.host = d.opts.HostOptions.or(p.host.without(d.opts.Automatic))
-	if len(d.opts.Join) > 0 {
-		p.targets = d.opts.Join
-	}
-	if len(d.opts.Founders) > 0 {
-		p.targets = slices.Concat(d.opts.Founders, d.opts.Join)
+	// A unit file says the same at each start: what connect and forget have made of it
+	// since then stays.
+	if given := d.givenTargets(); len(given) > 0 && !slices.Equal(given, p.launched) {
+		p.targets = given
 	}
 	d.opts.HostOptions = p.host.or(defaultHost())
 	d.given = p.host
@@ -195,12 +197,26 @@ func (d *Daemon) openState() (*peerState, error) {
 	return &p, nil
 }
 
+// givenTargets are the hosts to join that this launch was given.
+func (d *Daemon) givenTargets() []string { return slices.Concat(d.opts.Founders, d.opts.Join) }
+
+// forgottenTargets are those of them that were taken away since the last launch, which
+// was given the same.
+func (d *Daemon) forgottenTargets() []string {
+	return slices.DeleteFunc(d.givenTargets(), func(t string) bool {
+		return d.isAt(t) || slices.ContainsFunc(d.targets.list, d.sameTarget(t))
+	})
+}
+
 // adopt makes this daemon the peer of the state, which is kept first if it is new.
 func (d *Daemon) adopt(p peerState, fresh bool) error {
 	if d.opts.Token != "" && !fresh {
 		if err := d.renewToken(&p); err != nil {
 			return err
 		}
+	}
+	if given := d.givenTargets(); len(given) > 0 {
+		p.launched = given
 	}
 	save := d.keep.saveGiven
 	if fresh {

@@ -110,8 +110,20 @@ func TestConnectAndForgetAreKept(t *testing.T) {
 	b.Run("weft", "forget", a.Addr.String())
 	b.Run("weft", "stop")
 	netlab.Eventually(t, "it is missed", func() bool { return stateOf(status(t, a), b.Name) == "failed" })
-	b.Run("weft", "launch")
+	// As its unit file says it at each start.
+	again := b.Try("weft", "launch", "--join", a.Addr.String(), "--token", tokenOf(t, a))
+	if again.Code != 0 || !strings.Contains(again.Stderr, "leave out") || !strings.Contains(again.Stderr, a.Addr.String()+": taken away") {
+		t.Errorf("launch with what was forgotten: %+v", again)
+	}
+	if got := names(b); len(got) != 0 {
+		t.Errorf("after a launch with the --join of the last one: %v", got)
+	}
 	netlab.Eventually(t, "they find each other again", func() bool { return stateOf(status(t, a), b.Name) == "alive" })
+	b.Run("weft", "stop")
+	b.Run("weft", "launch", "--join", a.Addr.String()+":6783")
+	if got := names(b); len(got) != 1 {
+		t.Errorf("after a launch with another --join: %v", got)
+	}
 }
 
 // write makes a file on a host.
