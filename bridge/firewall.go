@@ -104,9 +104,7 @@ func (f *firewall) setTables(want tables) error {
 	}
 	f.wrote = want
 	f.changed()
-	var err error
-	f.shown, err = want.list()
-	return err
+	return nil
 }
 
 // removeTables removes weft's tables, and says which there were.

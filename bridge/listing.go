@@ -65,7 +65,10 @@ func parts(listing string) []string {
 		case text == "}" && part != nil:
 			out, part = append(out, strings.Join(part, "\n")), nil
 		case strings.HasSuffix(text, "{"):
-			part = []string{text} // of a table there is but its name before
+			if len(part) > 1 { // what a table itself has, as that it is dormant
+				out = append(out, strings.Join(part, "\n"))
+			}
+			part = []string{text}
 		case text != "" && text != "}":
 			part = append(part, text)
 		}

@@ -138,6 +138,26 @@ func TestTablesAreMadeOnceWhateverComesAfter(t *testing.T) {
 	})
 }
 
+func TestTableThatSomebodyMadeDormantIsMadeAnew(t *testing.T) {
+	onHost(t, func(*host) {
+		var f firewall
+		for range 2 {
+			if err := f.set(guarded()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := nft("add table inet weft { flags dormant; }", "-f", "-"); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.set(guarded()); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := nft("", "list", "table", "inet", "weft"); err != nil || strings.Contains(out, "dormant") {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+}
+
 func TestPartsOfAListingDoNotDependOnTheirOrder(t *testing.T) {
 	const one = `table inet weft {
 	set a {
