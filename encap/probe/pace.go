@@ -19,11 +19,15 @@ const (
 	mostLate = 500 * time.Millisecond
 	// quickAtLeast is the time between two probes of a path in doubt.
 	quickAtLeast = 75 * time.Millisecond
-	// fullAtLeast is the time between two looks at whether the MTU still holds,
-	// and fullPerSecond how many a host takes in sum: each sends and brings back
-	// a packet as large as the path takes.
+	// fullAtLeast is the time between two looks at whether the MTU still holds while a
+	// host has few paths, fullOfMany while it has many, and fullCalm how many it takes a
+	// second in sum from few to many: each sends and brings back a packet as large as the
+	// path takes. With more paths it takes fullPerSecond, and each is looked at still less
+	// often.
 	fullAtLeast   = 2 * time.Second
-	fullPerSecond = 10
+	fullOfMany    = 5 * time.Second
+	fullCalm      = 10
+	fullPerSecond = 20
 	// patience is for how long a path in doubt is probed before it is dead.
 	patience = 1500 * time.Millisecond
 	// doubtful is for how long a path in doubt is probed before that is said: who is
@@ -49,12 +53,12 @@ type pace struct {
 	full  time.Duration // between two looks at whether the MTU still holds
 }
 
-// paceOf is that of so many paths on a host that wakes so late. Who wakes late has too much to do, and its answers come late, too: were it
-// to ask the more often for that, it would keep itself, and on a shared machine all
-// others, from ever being on time again.
+// paceOf is that of so many paths on a host that wakes so late. Who wakes late has too
+// much to do, and its answers come late, too: were it to ask the more often for that, it
+// would keep itself, and on a shared machine all others, from ever being on time again.
 func paceOf(paths int, late time.Duration) pace {
 	every := max(everyAtLeast, min(everyOfMany, share(paths, calmPerSecond)), share(paths, perSecond), 5*late)
-	full := max(fullAtLeast, 2*every, share(paths, fullPerSecond))
+	full := max(fullAtLeast, 2*every, min(fullOfMany, share(paths, fullCalm)), share(paths, fullPerSecond))
 	return pace{every: every, quick: max(quickAtLeast, every/10, 2*late), full: full}
 }
 

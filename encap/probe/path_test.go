@@ -146,7 +146,7 @@ func TestManyPathsAreProbedLessOftenEach(t *testing.T) {
 		if rate > want+min(float64(n), 12) || rate < 0.9*want { // with those of sizes
 			t.Errorf("%d paths: %.0f probes a second", n, rate)
 		}
-		if kB := float64(w.bytes) / 60000; kB > 80 {
+		if kB := float64(w.bytes) / 60000; kB > 100 {
 			t.Errorf("%d paths: %.0f kB a second", n, kB)
 		}
 	}

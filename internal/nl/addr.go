@@ -1,6 +1,7 @@
 package nl
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -49,7 +50,8 @@ func (c *Conn) Addrs(l Link) ([]netip.Prefix, error) {
 }
 
 // LinkWithAddr returns the link that carries an address of either family, or
-// an error that wraps ErrNotFound.
+// an error that wraps ErrNotFound. The loopback's MTU is given as what its packets have
+// on their way: that of the links to gateways.
 func (c *Conn) LinkWithAddr(addr netip.Addr) (Link, error) {
 	list, err := dump(func() ([]netlink.Addr, error) { return c.h.AddrList(nil, familyOf(addr)) })
 	if err != nil {
@@ -63,9 +65,41 @@ func (c *Conn) LinkWithAddr(addr netip.Addr) (Link, error) {
 		if err != nil {
 			return Link{}, fmt.Errorf("look up the link of address %s: %w", addr, err)
 		}
-		return fromKernel(l), nil
+		out := fromKernel(l)
+		if l.Attrs().Flags&net.FlagLoopback != 0 {
+			out.MTU, err = c.uplinkMTU(out.MTU)
+		}
+		return out, err
 	}
 	return Link{}, fmt.Errorf("link with address %s: %w", addr, ErrNotFound)
+}
+
+// uplinkMTU is the least MTU of the links by which gateways are reached, not weft's own,
+// and no more than that.
+func (c *Conn) uplinkMTU(most int) (int, error) {
+	list, err := c.mainRoutes(&netlink.Route{}, 0)
+	if err != nil {
+		return 0, err
+	}
+	links := map[int]bool{}
+	for _, r := range list {
+		if r.Gw != nil || r.Via != nil {
+			links[r.LinkIndex] = true
+		}
+		for _, hop := range r.MultiPath {
+			links[hop.LinkIndex] = true
+		}
+	}
+	for index := range links {
+		switch l, err := c.LinkAt(index); {
+		case errors.Is(err, ErrNotFound):
+		case err != nil:
+			return 0, err
+		case !l.IsWeft():
+			most = min(most, l.MTU)
+		}
+	}
+	return most, nil
 }
 
 // SyncAddrs makes the addresses of a link that are ours be exactly those

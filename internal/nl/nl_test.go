@@ -281,6 +281,37 @@ func TestLinkIsFoundByItsAddress(t *testing.T) {
 	})
 }
 
+func TestAddressOnLoopbackHasTheMTUOfTheWayOut(t *testing.T) {
+	inside(t, func(c *Conn, _ Link) {
+		addr := netip.MustParseAddr("198.51.100.1")
+		lo, err := c.Link("lo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		uplink := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "uplink", MTU: 1300}, PeerName: "switch"}
+		if err := errors.Join(c.h.LinkAdd(uplink), c.h.LinkSetUp(uplink), c.h.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "switch"}})); err != nil {
+			t.Fatal(err)
+		}
+		dev, err := c.Link("uplink")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(c.SyncAddrs(lo, []netip.Prefix{netip.PrefixFrom(addr, 32)}, any4), c.SyncAddrs(dev, []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}, any4)); err != nil {
+			t.Fatal(err)
+		}
+		if l, err := c.LinkWithAddr(addr); err != nil || l.Name != "lo" || l.MTU != lo.MTU {
+			t.Errorf("without a gateway: %+v, %v", l, err)
+		}
+		hop := []*netlink.NexthopInfo{{LinkIndex: dev.Index, Gw: net.IPv4(192, 0, 2, 2)}, {LinkIndex: dev.Index, Gw: net.IPv4(192, 0, 2, 3)}}
+		if err := c.h.RouteAdd(&netlink.Route{Dst: toIPNet(netip.MustParsePrefix("0.0.0.0/0")), MultiPath: hop}); err != nil {
+			t.Fatal(err)
+		}
+		if l, err := c.LinkWithAddr(addr); err != nil || l.Name != "lo" || l.MTU != 1300 {
+			t.Errorf("with gateways: %+v, %v", l, err)
+		}
+	})
+}
+
 func TestIPv4RouteCanHaveANextHopInIPv6(t *testing.T) {
 	inside(t, func(c *Conn, dev Link) {
 		want := Route{Dst: netip.MustParsePrefix("10.40.0.0/13"), Device: dev.Index, Via: netip.MustParseAddr("2001:db8::2"), MTU: 1400, Metric: 100}

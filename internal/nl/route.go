@@ -103,22 +103,31 @@ func DefaultDst(ipv6 bool) netip.Prefix {
 
 // Routes returns the routes of the main table: those that weft made, or all.
 func (c *Conn) Routes(onlyWeft bool) ([]Route, error) {
-	filter, mask := &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE
+	filter, mask := netlink.Route{}, uint64(0)
 	if onlyWeft {
-		filter.Protocol = RouteProtocol
-		mask |= netlink.RT_FILTER_PROTOCOL
+		filter.Protocol, mask = RouteProtocol, netlink.RT_FILTER_PROTOCOL
 	}
+	list, err := c.mainRoutes(&filter, mask)
 	var out []Route
+	for _, k := range list {
+		if r, ok := routeFromKernel(k); ok {
+			out = append(out, r)
+		}
+	}
+	return out, err
+}
+
+// mainRoutes are those of the main table, of both families, as the library has them.
+func (c *Conn) mainRoutes(filter *netlink.Route, mask uint64) (out []netlink.Route, err error) {
+	filter.Table = unix.RT_TABLE_MAIN
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		list, err := dump(func() ([]netlink.Route, error) { return c.h.RouteListFiltered(family, filter, mask) })
+		list, err := dump(func() ([]netlink.Route, error) {
+			return c.h.RouteListFiltered(family, filter, mask|netlink.RT_FILTER_TABLE)
+		})
 		if err != nil {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
-		for _, k := range list {
-			if r, ok := routeFromKernel(k); ok {
-				out = append(out, r)
-			}
-		}
+		out = append(out, list...)
 	}
 	return out, nil
 }

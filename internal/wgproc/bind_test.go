@@ -1,8 +1,10 @@
 package wgproc
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"golang.org/x/net/ipv4"
@@ -38,5 +40,25 @@ func TestSourceThatIsNoMoreThisHostsIsForgotten(t *testing.T) {
 				t.Errorf("%v; the source is %s", err, e.SrcToString())
 			}
 		})
+	}
+}
+
+func TestAnswersAreNotBoundToTheInterfaceByWhichAPacketCame(t *testing.T) {
+	for from, came := range map[string][]byte{
+		"192.0.2.1:1":     (&ipv4.ControlMessage{Src: net.ParseIP("192.0.2.9"), IfIndex: 7}).Marshal(),
+		"[2001:db8::1]:1": (&ipv6.ControlMessage{Src: net.ParseIP("2001:db8::9"), IfIndex: 7}).Marshal(),
+	} {
+		e := newEndpoint(netip.MustParseAddrPort(from))
+		e.noteControl(came)
+		if !strings.HasSuffix(e.SrcToString(), "9") {
+			t.Errorf("%s is answered from %s", from, e.SrcToString())
+		}
+		want := (&ipv4.ControlMessage{Src: net.ParseIP("192.0.2.9")}).Marshal()
+		if e.Addr().Is6() {
+			want = (&ipv6.ControlMessage{Src: net.ParseIP("2001:db8::9")}).Marshal()
+		}
+		if got := *e.src.Load(); !bytes.Equal(got, want) {
+			t.Errorf("%s is answered by %x; want %x", from, got, want)
+		}
 	}
 }

@@ -65,9 +65,21 @@ func (e *endpoint) noteControl(oob []byte) (segment int) {
 		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO,
 			h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO:
 			message := append([]byte(nil), oob[:unix.CmsgSpace(len(data))]...)
+			unpin(h.Level, message)
 			e.src.Store(&message)
 		}
 		oob = rest
 	}
 	return segment
+}
+
+// unpin takes the interface out of a control message that has an address and the
+// interface by which it was spoken to: the route says by which to answer, which may be
+// another one, or become so.
+func unpin(level int32, message []byte) {
+	index := message[unix.CmsgLen(0):][:4] // struct in_pktinfo: index, address
+	if level == unix.IPPROTO_IPV6 {
+		index = message[unix.CmsgLen(0)+16:][:4] // struct in6_pktinfo: address, index
+	}
+	clear(index)
 }
