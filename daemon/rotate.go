@@ -45,7 +45,7 @@ func (d *Daemon) whyHeld(s encap.Slots, p encap.SlotPeer) string {
 	case p.Old:
 		return "its weft is too old to change keys"
 	case !p.Live:
-		return "its daemon does not answer, and traffic to it goes on: for an hour at most"
+		return "its daemon does not answer, and traffic to it goes on: for 25 hours at most"
 	case !s.List[0].Listed():
 		return "it has not let go of its own yet"
 	}
