@@ -21,7 +21,7 @@ const streamTime = 10 * time.Second
 // opens many without a word must not use up memory, nor all places that there are.
 const (
 	maxPeeking     = 128
-	maxPeekingEach = 32 // from one address
+	maxPeekingEach = 64 // from one address
 )
 
 // transport shares memberlist's port with the hello: it looks at the first

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/weft-net/weft/api"
 	"github.com/weft-net/weft/internal/netlab"
@@ -36,6 +37,17 @@ func runTogether(t *testing.T) {
 	t.Helper()
 	if _, again := together.LoadOrStore(t.Name(), true); !again && !strings.Contains(t.Name(), "/") {
 		t.Parallel()
+	}
+}
+
+// inTime says how long something took that is promised within a time, and fails if that
+// was three times as long: by so much no other work on the machine slows it down.
+func inTime(t *testing.T, what string, began time.Time, promised time.Duration) {
+	t.Helper()
+	took := time.Since(began)
+	t.Logf("%s after %s", what, took.Round(10*time.Millisecond))
+	if took > 3*promised*netlab.Slowness {
+		t.Errorf("%s after %s; %s are promised", what, took, promised)
 	}
 }
 

@@ -24,12 +24,12 @@ func via(t *testing.T, h, to *netlab.Host) (names []string) {
 }
 
 // relayed waits until two hosts reach each other by others, or directly, and a
-// container there is reached; it logs how long that takes.
+// container there is reached, in time.
 func relayed(t *testing.T, a, b *netlab.Host, from *netlab.Container, to string, by ...string) {
 	t.Helper()
 	began := time.Now()
 	netlab.Eventually(t, "pings pass", func() bool { return from.Try("ping", "-c", "1", "-W", "0.3", to).Code == 0 })
-	t.Logf("pings pass after %s", time.Since(began).Round(10*time.Millisecond))
+	inTime(t, "pings pass", began, 3*time.Second)
 	back := slices.Clone(by)
 	slices.Reverse(back)
 	netlab.Eventually(t, fmt.Sprintf("%s and %s reach each other by %q", a.Name, b.Name, by), func() bool {

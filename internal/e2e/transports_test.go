@@ -109,7 +109,7 @@ func TestBlockedTransportIsLeftAndTakenBack(t *testing.T) {
 			unblock := block()
 			began := time.Now()
 			netlab.Eventually(t, "traffic passes by another transport", func() bool { return netlab.Pings(a, addrC) })
-			t.Logf("passes after %s by %v", time.Since(began).Round(100*time.Millisecond), transports(t, hosts[0]))
+			inTime(t, fmt.Sprintf("it passes by %v", transports(t, hosts[0])), began, 3*time.Second)
 			uses(t, hosts[0], hosts[1], "vxlan")
 			unblockVXLAN := blocked(hosts[1], 6784, "input", "output")
 			for i, h := range hosts { // each finds out by itself
@@ -251,7 +251,7 @@ func TestUnderlayThatShrinksBehindARouterIsFoundOut(t *testing.T) {
 		began := time.Now()
 		netlab.Eventually(t, "datagrams of full size pass", datagram)
 		netlab.Eventually(t, "TCP passes", tcp)
-		t.Logf("underlay of %d: all passes after %s", mtu, time.Since(began).Round(100*time.Millisecond))
+		inTime(t, fmt.Sprintf("all passes on an underlay of %d", mtu), began, 10*time.Second)
 		// WireGuard pads to 16 bytes, up to its device's MTU.
 		fits := func(h *netlab.Host) bool { got := status(t, h).Links[0].MTU; return got <= mtu-60 && got > mtu-60-16 }
 		netlab.Eventually(t, "the link's MTU is what fits", func() bool { return fits(h1) && fits(h2) })
