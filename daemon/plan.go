@@ -120,8 +120,11 @@ type quiet struct {
 func (d *Daemon) expire(silent quiet) {
 	after := d.opts.ReclaimAfter
 	cutOff := !d.plan.HearsMajority()
-	removed := maps.Clone(silent.lapsed)
-	maps.Copy(removed, d.plan.Removed())
+	removed := d.plan.Removed()
+	if len(silent.lapsed) > 0 {
+		removed = maps.Clone(removed) // it must not be changed
+		maps.Copy(removed, silent.lapsed)
+	}
 	d.mesh.SetRemoved(removed)
 	var errs []error
 	for _, p := range d.mesh.Peers() {

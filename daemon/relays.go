@@ -78,16 +78,18 @@ func setExceptions(body *mesh.Body, broken, shaky, mute []uuid.UUID) {
 // exceptionsOf are the peers to which a record says that the links are broken and
 // shaky, and whether it says that it relays nothing.
 func exceptionsOf(r mesh.Body, known topology.Directory) (broken, shaky []uuid.UUID, leaf bool) {
-	if len(r.FurtherBroken)+len(r.FurtherShaky) == 0 {
+	if !hasFurther(r) {
 		return r.Broken, r.Shaky, r.Leaf
 	}
 	return slices.Concat(r.Broken, known.Whole(r.FurtherBroken)), slices.Concat(r.Shaky, known.Whole(r.FurtherShaky)), false
 }
 
+func hasFurther(r mesh.Body) bool { return len(r.FurtherBroken)+len(r.FurtherShaky) > 0 }
+
 // directory finds peers by what records have of their ids.
 func directory(peers []mesh.Peer) topology.Directory {
 	d := topology.Directory{}
-	if slices.ContainsFunc(peers, func(p mesh.Peer) bool { return len(p.Record.FurtherBroken)+len(p.Record.FurtherShaky) > 0 }) {
+	if slices.ContainsFunc(peers, func(p mesh.Peer) bool { return hasFurther(p.Record) }) {
 		for _, p := range peers {
 			d.Add(p.ID)
 		}

@@ -36,14 +36,6 @@ func (m *Mesh) SetTargets(targets []string) error {
 	if err := m.takeTargets(targets); err != nil {
 		return err
 	}
-	m.mu.Lock()
-	for addr := range m.wanted() {
-		// Who left may have made room for another host, which the user means.
-		if a := m.attempts[addr]; a != nil && m.records.of(a.peer).Body.Departed {
-			*a = attempt{}
-		}
-	}
-	m.mu.Unlock()
 	select {
 	case m.look <- struct{}{}:
 	default:
@@ -67,6 +59,12 @@ func (m *Mesh) takeTargets(targets []string) error {
 	}
 	maps.DeleteFunc(m.targets, func(t string, _ *target) bool { return !slices.Contains(targets, t) })
 	m.retarget()
+	for addr := range m.wanted() {
+		// Who left may have made room for another host, which the user means.
+		if a := m.attempts[addr]; m.records.of(a.peer).Body.Departed {
+			*a = attempt{}
+		}
+	}
 	return nil
 }
 
